@@ -1,0 +1,1 @@
+"""What runs in a child: the process that owns one agent."""

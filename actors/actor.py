@@ -1,0 +1,149 @@
+"""The base class of every actor, and the turn it receives.
+
+A user writes a class with one coroutine and names its import path in the configuration:
+
+    class Echo(Actor):
+        async def play(self, turn: Turn) -> str:
+            await turn.say(turn.text)
+            return "end_turn"
+
+Sessions run concurrently: `play` is called again for another session while the first call waits.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from understudy.protocol.errors import AGENT_ERROR, UnderstudyError
+
+
+class ActorError(UnderstudyError):
+    """The agent or its program failed: raised by `play` or `call`, it ends the turn as `failed`."""
+
+    def __init__(self, text: str, code: str = AGENT_ERROR, detail: object = None) -> None:
+        super().__init__(code, text, detail)
+
+
+class Voice(Protocol):
+    """How a turn reaches the supervisor. The host provides it."""
+
+    async def say(self, session: str, turn: int, update: dict[str, Any]) -> None:
+        """Queue one update; waits while more than the bound is unrecorded."""
+
+    async def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> Any:
+        """Return the answer; raise `ActorError` if nobody can answer."""
+
+    async def begin(self, session: str, turn: int) -> None:
+        """Return when the turn may be given to the agent."""
+
+    def remember(self, session: str, body: Any) -> None:
+        """Keep `body` for the session across actors."""
+
+
+@dataclass(slots=True)
+class SessionPlan:
+    """What a driver needs to make a session ready. `opening`: the client's Open body; `memory`: what was remembered."""
+
+    session: str
+    cwd: str
+    opening: dict[str, Any]
+    memory: Any
+
+
+@dataclass(slots=True)
+class Turn:
+    """One prompt to play: `content` is its list of ACP content blocks."""
+
+    plan: SessionPlan
+    number: int
+    content: list[dict[str, Any]]
+    serves: frozenset[str]
+    voice: Voice
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def session(self) -> str:
+        """The session's id."""
+        return self.plan.session
+
+    @property
+    def text(self) -> str:
+        """The text blocks of the prompt, joined."""
+        return "\n".join(str(block["text"]) for block in self.content if block.get("type") == "text")
+
+    async def begin(self) -> None:
+        """Ask for leave to show the prompt to the agent; returns at once when it was given before.
+
+        The host calls it before `play` unless the class sets `begins_itself`, for drivers
+        that first make the session ready in their program.
+        """
+        await self.voice.begin(self.session, self.number)
+
+    async def say(self, text: str) -> None:
+        """Say `text` as a piece of the answer."""
+        await self.update({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}})
+
+    async def update(self, update: dict[str, Any]) -> None:
+        """Send an ACP session update (any kind, unknown ones too); waits while too much is unrecorded."""
+        await self.voice.say(self.session, self.number, update)
+
+    async def ask(self, method: str, body: Any, public: bool = True) -> Any:
+        """Ask a question and return its answer (ACP params and result).
+
+        `public`: recorded, and answered by whoever follows; else it goes to the client
+        that prompted, which must serve `method`. Raises `ActorError`.
+        """
+        return await self.voice.ask(self.session, self.number, method, body, public)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What the host tells an actor about itself. `log`: an append-only file for the program's stderr."""
+
+    name: str
+    epoch: int
+    command: tuple[str, ...]
+    cwd: str
+    env: dict[str, str]
+    memory_mb: int
+    files: int
+    options: dict[str, Any]
+    log: str
+
+
+class Actor:
+    """One actor: override `play`; the rest where needed."""
+
+    begins_itself = False
+
+    def __init__(self, role: Role, voice: Voice) -> None:
+        self.role = role
+        self.voice = voice
+        self.ended = asyncio.Event()
+        """Set it (with `end_reason`) when the program is gone: the actor ends, and its supervisor starts another."""
+        self.end_reason = ""
+
+    async def start(self) -> None:
+        """Make ready: start the program. Raises `ActorError` with a clear text."""
+
+    async def play(self, turn: Turn) -> str:
+        """Play `turn` to its end and return the stop reason (`end_turn`, `cancelled` …)."""
+        raise ActorError(f"{type(self).__name__} plays nothing: override `play`")
+
+    async def call(self, plan: SessionPlan, method: str, body: Any) -> Any:
+        """Answer a request outside any turn; `ready` makes the session ready and returns what its opening gave."""
+        del plan, body
+        if method == "ready":
+            return {}
+        raise ActorError(f"{type(self).__name__} does not know the method {method!r}", code="unknown_method")
+
+    async def cancel(self, turn: Turn) -> bool:
+        """Ask the program to cancel `turn` (`turn.cancelled` is set already) and return True: `play` then still
+        returns the stop reason. The default returns False: the host cancels the coroutine.
+        """
+        del turn
+        return False
+
+    async def stop(self, grace_s: float) -> None:
+        """End the program in order within `grace_s` seconds."""
+        del grace_s

@@ -1,0 +1,1 @@
+"""The wire vocabulary, both ends' pure state machines, and the client library."""

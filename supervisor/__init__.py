@@ -1,0 +1,1 @@
+"""The parent side: decides (core) and acts (keeper, shell, log, command line, edges)."""

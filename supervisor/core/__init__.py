@@ -1,0 +1,1 @@
+"""Everything that decides. Pure: no clock, no file, no socket, no process."""

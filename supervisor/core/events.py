@@ -1,0 +1,251 @@
+"""What can happen to the core (events, past tense) and what it wants done (effects, imperative). Pure.
+
+The keeper's messages are these very structs: they cross the socketpair between keeper and supervisor.
+"""
+
+import msgspec
+
+from understudy.protocol.frames import Entry, FromActor, FromClient, ToActor, ToClient
+
+
+class _Struct(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Base of events and effects."""
+
+
+# --- events: from the keeper ------------------------------------------------------
+
+
+class Spawned(_Struct, frozen=True, tag="spawned"):
+    """The process of actor#epoch exists. `started`: its start time in clock ticks since boot (/proc/PID/stat)."""
+
+    actor: str
+    epoch: int
+    pid: int
+    started: int
+
+
+class SpawnFailed(_Struct, frozen=True, tag="spawn_failed"):
+    """There is no process: fork failed."""
+
+    actor: str
+    epoch: int
+    reason: str
+
+
+class Exited(_Struct, frozen=True, tag="exited"):
+    """actor#epoch is reaped, its group killed and its strays swept: nothing of it lives, but `survivors` processes.
+
+    `status`: exit code, or minus the signal. `swept`: how many processes the keeper had to kill.
+    """
+
+    actor: str
+    epoch: int
+    pid: int
+    status: int
+    swept: int = 0
+    survivors: int = 0
+
+
+class ShutdownAsked(_Struct, frozen=True, tag="shutdown_asked"):
+    """A signal or a verb asks the house to end; `hurry`: at once."""
+
+    hurry: bool = False
+
+
+# --- effects: to the keeper -------------------------------------------------------
+
+
+class Spawn(_Struct, frozen=True, tag="spawn"):
+    """Fork actor#epoch of `agent`."""
+
+    actor: str
+    epoch: int
+    agent: str
+
+
+class Kill(_Struct, frozen=True, tag="kill"):
+    """Send `signal` to the process of actor#epoch; SIGKILL goes to its whole group."""
+
+    actor: str
+    epoch: int
+    signal: int
+
+
+FromKeeper = Spawned | SpawnFailed | Exited | ShutdownAsked
+ToKeeper = Spawn | Kill
+
+
+# --- events: from the sockets, the log and the clock ------------------------------
+
+
+class ClientSaid(_Struct, frozen=True):
+    """A frame came from the gateway's connection `peer`."""
+
+    peer: bytes
+    frame: FromClient
+
+
+class ClientLost(_Struct, frozen=True):
+    """The connection `peer` is gone (unreachable, or it broke the protocol)."""
+
+    peer: bytes
+
+
+class ActorSaid(_Struct, frozen=True):
+    """A frame came from the backstage connection `peer`."""
+
+    peer: bytes
+    frame: FromActor
+
+
+class ActorUnreachable(_Struct, frozen=True):
+    """The backstage connection `peer` took no more frames."""
+
+    peer: bytes
+
+
+class Committed(_Struct, frozen=True):
+    """Every `Record` up to `ticket` is in the log."""
+
+    ticket: int
+
+
+class LogFailed(_Struct, frozen=True):
+    """The log cannot write (`reason`); what is unrecorded is kept and tried again."""
+
+    reason: str
+
+
+class EntriesRead(_Struct, frozen=True):
+    """The answer to `ReadEntries`."""
+
+    peer: bytes
+    follow: int
+    entries: list[Entry]
+
+
+class Sampled(_Struct, frozen=True):
+    """What actor#epoch uses: private memory in MB and open descriptors, the whole tree."""
+
+    actor: str
+    epoch: int
+    memory_mb: float
+    files: int
+
+
+class Ticked(_Struct, frozen=True):
+    """The deadline that the core named has passed."""
+
+
+Event = (
+    FromKeeper
+    | ClientSaid
+    | ClientLost
+    | ActorSaid
+    | ActorUnreachable
+    | Committed
+    | LogFailed
+    | EntriesRead
+    | Sampled
+    | Ticked
+)
+
+
+# --- rows of the log --------------------------------------------------------------
+
+
+class SessionRow(_Struct, frozen=True):
+    """A new session. `opening`: the body of its Open frame."""
+
+    session: str
+    agent: str
+    cwd: str
+    opening: bytes
+    request: str
+
+
+class MemoryRow(_Struct, frozen=True):
+    """What a driver wants remembered for a session."""
+
+    session: str
+    memory: bytes
+
+
+class TurnRow(_Struct, frozen=True):
+    """Where a turn is. `state`: queued, started or ended. `request` and `serves` only with queued."""
+
+    session: str
+    turn: int
+    state: str
+    request: str = ""
+    serves: list[str] = []
+
+
+class MarkRow(_Struct, frozen=True):
+    """The last number of actor#epoch that this transaction holds."""
+
+    actor: str
+    epoch: int
+    n: int
+
+
+class EpochRow(_Struct, frozen=True):
+    """The life of actor#epoch: written at spawn (status None) and at its end. pid and started as in `Spawned`."""
+
+    actor: str
+    epoch: int
+    pid: int
+    started: int
+    status: int | None = None
+
+
+Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow
+
+
+# --- effects: to the log and the sockets ------------------------------------------
+
+
+class Record(_Struct, frozen=True):
+    """Write `rows` in order, in the transaction `ticket` (tickets grow by one); `Committed` follows."""
+
+    ticket: int
+    rows: list[Row]
+
+
+class TellClient(_Struct, frozen=True):
+    """Send `frame` to the gateway's connection `peer`, once `after` (a ticket; 0: now) is committed."""
+
+    peer: bytes
+    frame: ToClient
+    after: int = 0
+
+
+class TellActor(_Struct, frozen=True):
+    """Send `frame` to the backstage connection `peer`, once `after` is committed."""
+
+    peer: bytes
+    frame: ToActor
+    after: int = 0
+
+
+class ReadEntries(_Struct, frozen=True):
+    """Read entries of `session` from `number` on, up to `bytes_max` of bodies but at least one; `EntriesRead` follows."""
+
+    peer: bytes
+    follow: int
+    session: str
+    number: int
+    bytes_max: int
+
+
+class Warn(_Struct, frozen=True):
+    """Write a line to the house's own log (bounded by the shell)."""
+
+    text: str
+
+
+class Finish(_Struct, frozen=True):
+    """Nothing of the house lives any more: end the supervisor."""
+
+
+Effect = ToKeeper | Record | TellClient | TellActor | ReadEntries | Warn | Finish

@@ -1,0 +1,61 @@
+"""What the configuration says of each agent, frozen. Pure."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class OnCrash(Enum):
+    """What becomes of a turn whose agent fell after `go`."""
+
+    INTERRUPT = "interrupt"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How a fallen actor comes back: more than `intensity` restarts within `period_s` means FATAL."""
+
+    intensity: int = 10
+    period_s: float = 60.0
+    backoff_min_s: float = 0.25
+    backoff_max_s: float = 30.0
+    stable_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """One agent (a role) of the cast.
+
+    `driver`: scripted, acp, or python. `play`: import path `module:Class` for python.
+    `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    """
+
+    name: str
+    driver: str = "scripted"
+    play: str = ""
+    command: tuple[str, ...] = ()
+    cwd: str = ""
+    env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    memory_mb: int = 0
+    files: int = 0
+    on_crash: OnCrash = OnCrash.INTERRUPT
+    restart: RestartPolicy = RestartPolicy()
+    turns_max: int = 1000
+    queued_turns_max: int = 10_000
+    start_timeout_s: float = 60.0
+    stop_grace_s: float = 5.0
+    cancel_grace_s: float = 10.0
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class HouseSpec:
+    """The whole configuration. `idle_exit_s` 0: the house stays until it is shut down."""
+
+    agents: tuple[AgentSpec, ...]
+    runtime_dir: str
+    state_dir: str
+    idle_exit_s: float = 0.0
+    orphan_grace_s: float = 10.0
+    source: str = ""

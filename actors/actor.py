@@ -128,7 +128,7 @@ class Actor:
 
     async def play(self, turn: Turn) -> str:
         """Play `turn` to its end and return the stop reason (`end_turn`, `cancelled` …)."""
-        raise ActorError(f"{type(self).__name__} plays nothing: override `play`")
+        raise ActorError(f"{type(self).__name__} plays nothing ({turn.text[:20]!r}): override `play`")
 
     async def call(self, plan: SessionPlan, method: str, body: Any) -> Any:
         """Answer a request outside any turn; `ready` makes the session ready and returns what its opening gave."""

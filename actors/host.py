@@ -1,0 +1,364 @@
+"""The entry of every actor process: connects, says hello, plays turns, says goodbye.
+
+The keeper has forked it, given it a session, a title and its mark. It decides nothing about
+restarts; the conversation itself is `protocol.backstage`'s.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Protocol
+
+import zmq
+
+from understudy.actors import processes
+from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
+from understudy.protocol.backstage import (
+    Answered,
+    Backstage,
+    Called,
+    Freed,
+    GoGiven,
+    Happening,
+    LinkRefused,
+    StopAsked,
+    TurnCancelled,
+    TurnHanded,
+)
+from understudy.protocol.dealer import Dealer
+from understudy.protocol.errors import AGENT_ERROR, UnderstudyError
+from understudy.protocol.frames import ActorCall, Frame, Handover, ToActor, unpack
+from understudy.protocol.paths import backstage_address
+
+RETRY_S = 0.05
+RETRY_S_MAX = 1.0
+FLUSH_S_MAX = 2.0
+STOP_GRACE_S = 5.0
+
+
+class HousePlace(Protocol):
+    """What an actor needs to know of its house."""
+
+    @property
+    def runtime_dir(self) -> str:
+        """Where the backstage socket lies."""
+
+    @property
+    def orphan_grace_s(self) -> float:
+        """How long to go on without a supervisor."""
+
+
+class Host:
+    """Hosts one actor. It is the actor's `Voice`."""
+
+    def __init__(self, role: Role, house: HousePlace, mark: str) -> None:
+        self._role = role
+        self._house = house
+        self._mark = mark
+        self._keeper = os.getppid()
+        self._machine = Backstage(role.name, role.epoch, os.getpid())
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._dealer: Dealer | None = None
+        self._retry_s = RETRY_S
+        self._lost_at: float | None = None
+        self._ready = False
+        self._freed = asyncio.Event()
+        self._goes: dict[tuple[str, int], asyncio.Event] = {}
+        self._turns: dict[tuple[str, int], tuple[Turn, asyncio.Task[None]]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._asks: dict[str, asyncio.Future[Any]] = {}
+        self._stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._orphaned = False
+        self._actor: Actor | None = None
+
+    # --- the life of the process ---
+
+    async def run(self) -> int:
+        """Play until told to stop or until the program is gone; return the exit status."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._ask_stop, STOP_GRACE_S)
+        try:
+            self._actor = actor = make(self._role, self)
+            await actor.start()
+        except ActorError as error:
+            return await self._fail(error.text)
+        except Exception as error:  # noqa: BLE001 (whatever a user's class raises is the reason)
+            traceback.print_exc()
+            return await self._fail(f"could not start: {type(error).__name__}: {error}")
+        self._ready = True
+        self._connect()
+        ended = asyncio.ensure_future(actor.ended.wait())
+        waiting: set[asyncio.Future[Any]] = {ended, self._stop}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not self._stop.done():
+            return await self._leave(actor.end_reason or "the program ended", status=1)
+        ended.cancel()
+        return await self._stop_in_order(actor, self._stop.result())
+
+    async def _stop_in_order(self, actor: Actor, grace_s: float) -> int:
+        for turn, task in list(self._turns.values()):
+            await self._cancel(turn, task)
+        tasks = [task for _, task in self._turns.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s / 2)
+        try:
+            await asyncio.wait_for(actor.stop(grace_s / 2), grace_s)
+        except (TimeoutError, UnderstudyError, OSError) as error:
+            print(f"{self._role.name}: stopping: {error}", file=sys.stderr)  # noqa: T201
+        if self._orphaned:
+            self._end_tree()
+        return await self._leave("stopped", status=0)
+
+    async def _fail(self, reason: str) -> int:
+        """Say why it could not start, and end."""
+        self._connect()
+        return await self._leave(reason, status=1)
+
+    async def _leave(self, reason: str, status: int) -> int:
+        """Say goodbye once everything said is recorded, within a bound."""
+        with contextlib.suppress(TimeoutError):  # The supervisor is away: the turn ends as interrupted.
+            await asyncio.wait_for(self._all_recorded(), FLUSH_S_MAX)
+        self._machine.leave(reason)
+        self._flush()
+        if self._dealer is not None:
+            self._dealer.close(flush_ms=500)
+        self._context.destroy(500)
+        return status
+
+    async def _all_recorded(self) -> None:
+        while not self._machine.all_recorded or self._machine.link.value == "greeting":
+            self._freed.clear()
+            self._flush()
+            await self._freed.wait()
+
+    def _ask_stop(self, grace_s: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result(grace_s)
+
+    def _end_tree(self) -> None:
+        """Nobody sweeps after us: end what we started, and our own group with us."""
+        for pid in processes.marked(self._mark):
+            processes.kill(pid, signal.SIGKILL)
+        processes.kill_group(os.getpgid(0))
+
+    # --- the connection ---
+
+    def _connect(self) -> None:
+        if self._dealer is not None or self._orphaned:
+            return
+        self._dealer = Dealer(
+            self._context, backstage_address(self._house.runtime_dir), ToActor, self._take, self._broken
+        )
+        self._machine.connected()
+        self._flush()
+
+    def _broken(self, why: str) -> None:
+        del why
+        loop = asyncio.get_running_loop()
+        self._dealer = None
+        self._machine.disconnected()
+        if self._lost_at is None:
+            self._lost_at = loop.time()
+            loop.call_later(self._house.orphan_grace_s, self._see_orphaned)
+        loop.call_later(self._retry_s, self._connect)
+        self._retry_s = min(self._retry_s * 1.5, RETRY_S_MAX)
+
+    def _see_orphaned(self) -> None:
+        if self._lost_at is None:
+            return
+        if asyncio.get_running_loop().time() - self._lost_at >= self._house.orphan_grace_s - 0.001:
+            self._orphaned = True
+            self._ask_stop(STOP_GRACE_S)
+
+    def _flush(self) -> None:
+        if self._dealer is not None:
+            frames: list[Frame] = list(self._machine.frames_to_send())
+            self._dealer.send(frames)
+
+    def _take(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
+        if self._machine.link.value == "up":
+            self._lost_at, self._retry_s = None, RETRY_S
+        self._flush()
+
+    def _happen(self, happenings: list[Happening]) -> None:
+        for happening in happenings:
+            match happening:
+                case Freed():
+                    self._freed.set()
+                case TurnHanded(handover=handover):
+                    self._hand(handover)
+                case GoGiven(session=session, turn=turn):
+                    go = self._goes.pop((session, turn), None)
+                    if go is not None:
+                        go.set()
+                case TurnCancelled(session=session, turn=number):
+                    self._cancel_soon(session, number)
+                case Answered(answer=answer):
+                    future = self._asks.pop(answer.ask, None)
+                    if future is not None and not future.done():
+                        if answer.error:
+                            future.set_exception(ActorError(answer.error, detail=unpack(answer.body)))
+                        else:
+                            future.set_result(unpack(answer.body))
+                case Called(call=call):
+                    self._start(self._answer_call(call))
+                case StopAsked(grace_s=grace_s):
+                    self._ask_stop(grace_s)
+                case LinkRefused(text=text):
+                    print(f"{self._role.name}#{self._role.epoch}: refused: {text}", file=sys.stderr)  # noqa: T201
+                    self._orphaned = True
+                    self._ask_stop(0.0)
+
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    # --- turns ---
+
+    def _hand(self, handover: Handover) -> None:
+        plan = SessionPlan(handover.session, handover.cwd, unpack(handover.opening) or {}, unpack(handover.memory))
+        content = unpack(handover.body)
+        turn = Turn(plan, handover.turn, content, frozenset(handover.serves), self)
+        task = asyncio.ensure_future(self._play(turn))
+        self._turns[turn.session, turn.number] = (turn, task)
+
+    async def _play(self, turn: Turn) -> None:
+        assert self._actor is not None
+        body: dict[str, Any] = {}
+        try:
+            if not self._actor.begins_itself:
+                await turn.begin()
+            reason = await self._actor.play(turn)
+        except asyncio.CancelledError:
+            reason = "cancelled"
+        except ActorError as error:
+            reason, body = "failed", {"code": error.code, "text": error.text, "detail": error.detail}
+        except Exception as error:  # noqa: BLE001 (whatever a user's class raises ends the turn, visibly)
+            traceback.print_exc()
+            reason, body = "failed", {"code": AGENT_ERROR, "text": f"{type(error).__name__}: {error}"}
+        key = (turn.session, turn.number)
+        del self._turns[key]
+        self._goes.pop(key, None)
+        if self._actor.ended.is_set() and reason == "failed":
+            return  # The program is gone: the supervisor settles its turns when we are, too.
+        self._machine.end(*key, reason, body)
+        self._flush()
+
+    def _cancel_soon(self, session: str, number: int) -> None:
+        playing = self._turns.get((session, number))
+        if playing is not None:
+            self._start(self._cancel(*playing))
+
+    async def _cancel(self, turn: Turn, task: "asyncio.Task[None]") -> None:
+        assert self._actor is not None
+        turn.cancelled.set()
+        try:
+            understood = await self._actor.cancel(turn)
+        except ActorError:
+            understood = False
+        if not understood or (turn.session, turn.number) in self._goes:
+            task.cancel()
+
+    async def _answer_call(self, call: ActorCall) -> None:
+        assert self._actor is not None
+        plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
+        try:
+            self._machine.answer_call(call.request, await self._actor.call(plan, call.method, unpack(call.body)))
+        except ActorError as error:
+            self._machine.refuse_call(call.request, error.code, error.text, error.detail)
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            self._machine.refuse_call(call.request, AGENT_ERROR, f"{type(error).__name__}: {error}")
+        self._flush()
+
+    # --- the actor's voice ---
+
+    async def say(self, session: str, turn: int, update: dict[str, Any]) -> None:
+        """Queue one update; wait while too much is unrecorded."""
+        self._machine.say(session, turn, update)
+        if self._dealer is not None:
+            self._send_soon()
+        while not self._machine.may_speak:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> Any:
+        """Return the answer; raise `ActorError` if nobody can answer."""
+        name = self._machine.ask(session, turn, method, body, public)
+        future = self._asks[name] = asyncio.get_running_loop().create_future()
+        self._flush()
+        try:
+            return await future
+        finally:
+            self._asks.pop(name, None)
+
+    async def begin(self, session: str, turn: int) -> None:
+        """Return when the turn may be given to the agent."""
+        if self._machine.begin(session, turn):
+            return
+        go = self._goes[session, turn] = asyncio.Event()
+        self._flush()
+        await go.wait()
+
+    def remember(self, session: str, body: Any) -> None:
+        """Keep `body` for the session across actors."""
+        self._machine.remember(session, body)
+        self._flush()
+
+    _send_scheduled = False
+
+    def _send_soon(self) -> None:
+        if not self._send_scheduled:
+            self._send_scheduled = True
+            asyncio.get_running_loop().call_soon(self._send_now)
+
+    def _send_now(self) -> None:
+        self._send_scheduled = False
+        self._flush()
+
+
+def make(role: Role, voice: Any) -> Actor:
+    """Return the actor that plays `role`; raise `ActorError` naming what is wrong with its class."""
+    match role.options.get("driver"):
+        case "scripted":
+            from understudy.actors.drivers.scripted import Scripted
+
+            return Scripted(role, voice)
+        case "acp":
+            from understudy.actors.drivers.acp import AcpProgram
+
+            return AcpProgram(role, voice)
+        case "python":
+            played: Actor = _load(str(role.options.get("play", "")))(role, voice)
+            return played
+        case other:
+            raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, python or scripted")
+
+
+def _load(path: str) -> type[Actor]:
+    module, _, name = path.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ActorError(f"play = {path!r}: {error}; it is the import path `module:Class`") from error
+    if not (isinstance(found, type) and issubclass(found, Actor)):
+        raise ActorError(f"play = {path!r} is no class derived from understudy.actors.actor.Actor")
+    return found
+
+
+def main(role: Role, house: HousePlace, mark: str) -> int:
+    """Be the actor `role`; return the exit status. Called in the keeper's fork."""
+
+    async def run() -> int:
+        return await Host(role, house, mark).run()
+
+    return asyncio.run(run())

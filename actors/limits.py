@@ -1,0 +1,52 @@
+"""Limits of an actor's program, and its death with the actor. Linux; called between fork and exec."""
+
+import ctypes
+import os
+import resource
+import signal
+from collections.abc import Callable
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of every orphan among its descendants."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def limit_memory(memory_mb: int) -> None:
+    """Bound this process's private memory (RLIMIT_DATA), which its children inherit; 0: no bound."""
+    if memory_mb:
+        size = memory_mb << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def limit_files(files: int) -> None:
+    """Bound this process's descriptors (RLIMIT_NOFILE); 0: no bound."""
+    if files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
+def program_preexec(memory_mb: int, files: int) -> Callable[[], None]:
+    """Return what a program runs before exec: limits, no core file, SIGKILL when the actor's main thread dies."""
+    actor = os.getpid()
+
+    def preexec() -> None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != actor:
+            os._exit(1)  # The actor died before the line above: nobody would ever end us.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        limit_memory(memory_mb)
+        limit_files(files)
+
+    return preexec
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")

@@ -1,0 +1,102 @@
+"""Processes of actors: who they are, which group and mark they bear, how to end them. Linux.
+
+A program that an actor starts inherits the mark `HOUSE/ACTOR#EPOCH` in its environment, so that
+what left the group with setsid is still found. Actors themselves are known by pid and start time:
+setproctitle hides their environment.
+"""
+
+import contextlib
+import os
+import signal
+import time
+
+MARK_VARIABLE = "UNDERSTUDY_MARK"
+POLL_S = 0.002
+
+
+def start_ticks(pid: int) -> int:
+    """Return the start time of `pid` in clock ticks since boot, 0 when there is no such process or it is a zombie."""
+    fields = _stat(pid)
+    return 0 if fields is None or fields[0] == b"Z" else int(fields[19])
+
+
+def children(parent: int) -> list[int]:
+    """Return the living children of `parent`, zombies left out."""
+    found: list[int] = []
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields is not None and int(fields[1]) == parent and fields[0] != b"Z":
+            found.append(pid)
+    return found
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes whose environment bears a mark that begins with `mark`, ourselves left out."""
+    return [pid for pid in _pids() if pid != os.getpid() and bears(pid, mark)]
+
+
+def bears(pid: int, mark: str) -> bool:
+    """Return whether the environment of `pid` bears a mark that begins with `mark`."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+    except OSError:
+        return False
+    return f"\0{MARK_VARIABLE}={mark}".encode() in b"\0" + environment
+
+
+def of_session(leader: int) -> list[int]:
+    """Return the living processes of the session (setsid) that `leader` made."""
+    found: list[int] = []
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields is not None and int(fields[3]) == leader and fields[0] != b"Z":
+            found.append(pid)
+    return found
+
+
+def kill(pid: int, number: int) -> bool:
+    """Send a signal; return False when there is no such process."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill_group(group: int) -> bool:
+    """SIGKILL a process group; return False when it is empty."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def end_all(mark: str, leaders: list[tuple[int, int]], bound_s: float) -> int:
+    """Kill the groups of `leaders` (pid, start ticks) and all that bear `mark`; return how many were left at the bound."""
+    until = time.monotonic() + bound_s
+    while True:
+        alive = [pid for pid, started in leaders if start_ticks(pid) == started != 0]
+        for pid in alive:
+            kill_group(pid)
+            kill(pid, signal.SIGKILL)
+        strays = [pid for pid in marked(mark) if start_ticks(pid)]
+        for pid in strays:
+            kill(pid, signal.SIGKILL)
+        if not alive and not strays:
+            return 0
+        if time.monotonic() > until:
+            return len(alive) + len(strays)
+        time.sleep(POLL_S)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/PID/stat after the name: state, ppid, pgrp, session …"""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+    return None

@@ -1,0 +1,319 @@
+"""The actor's side of the conversation: hello, begin and go, numbers, acknowledgements. Pure.
+
+Everything that must reach the log has the actor's own number and is kept until it is
+acknowledged; a new connection learns the last committed number and gets the rest again.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from understudy.protocol.frames import (
+    PROTOCOL_VERSION,
+    UPDATES_PER_FRAME_MAX,
+    ActorCall,
+    ActorHello,
+    Answer,
+    Ask,
+    Begin,
+    CancelTurn,
+    Ended,
+    Fault,
+    FromActor,
+    Go,
+    Goodbye,
+    Handover,
+    Part,
+    Ping,
+    Pong,
+    Recorded,
+    Remember,
+    Result,
+    Stop,
+    ToActor,
+    Updates,
+    Welcome,
+    pack,
+)
+
+UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
+UPDATES_BYTES_MAX = 256 << 10
+NUMBERED_OVERHEAD_BYTES = 128
+
+
+class Link(Enum):
+    """How the connection stands."""
+
+    DOWN = "down"
+    GREETING = "greeting"
+    UP = "up"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnHanded:
+    """A turn to play; `go` says that its start needs no leave."""
+
+    handover: Handover
+
+
+@dataclass(frozen=True, slots=True)
+class GoGiven:
+    """The turn's start is committed."""
+
+    session: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCancelled:
+    """Cancel the turn."""
+
+    session: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question has its answer."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A request outside any turn."""
+
+    call: ActorCall
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """End in order."""
+
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Something was acknowledged: who waited to speak may look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """The supervisor does not want this incarnation."""
+
+    text: str
+
+
+Happening = TurnHanded | GoGiven | TurnCancelled | Answered | Called | StopAsked | Freed | LinkRefused
+Numbered = Updates | Ended | Ask | Remember
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """Updates of one turn that are not yet a frame."""
+
+    session: str
+    turn: int
+    updates: list[bytes]
+    size: int = 0
+
+
+class Backstage:
+    """The state machine of one actor over all its connections."""
+
+    def __init__(self, actor: str, epoch: int, pid: int) -> None:
+        self.actor = actor
+        self.epoch = epoch
+        self.pid = pid
+        self.link = Link.DOWN
+        self.unrecorded_bytes = 0
+        self._number = 0
+        self._kept: deque[tuple[Numbered, int]] = deque()
+        self._gathering: _Gathering | None = None
+        self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether go was given
+        self._beginning: dict[tuple[str, int], None] = {}
+        self._out: list[FromActor] = []
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether less than the bound is unacknowledged."""
+        return self.unrecorded_bytes < UNRECORDED_BYTES_MAX
+
+    @property
+    def all_recorded(self) -> bool:
+        """Whether everything that was said is acknowledged."""
+        return not self._kept and self._gathering is None
+
+    def connected(self) -> None:
+        """A fresh connection is there: nothing but the hello goes out before it is answered."""
+        self.link = Link.GREETING
+        self._out = [ActorHello(PROTOCOL_VERSION, self.actor, self.epoch, self.pid)]
+
+    def disconnected(self) -> None:
+        """The connection is gone; what is kept goes out again after the next hello."""
+        if self.link is not Link.REFUSED:
+            self.link = Link.DOWN
+        self._out = []
+
+    def begin(self, session: str, turn: int) -> bool:
+        """Ask for leave to start the turn; return True when it was given before."""
+        if self._playing.get((session, turn), False):
+            return True
+        self._beginning[session, turn] = None
+        self._tell(Begin(session, turn))
+        return False
+
+    def say(self, session: str, turn: int, update: dict[str, Any]) -> None:
+        """Say one update. After the turn's ending it belongs to no turn."""
+        if (session, turn) not in self._playing:
+            turn = 0
+        packed = pack(update)
+        gathering = self._gathering
+        if (
+            gathering is None
+            or (gathering.session, gathering.turn) != (session, turn)
+            or len(gathering.updates) >= UPDATES_PER_FRAME_MAX
+            or gathering.size + len(packed) > UPDATES_BYTES_MAX
+        ):
+            self._gather()
+            gathering = self._gathering = _Gathering(session, turn, [])
+        gathering.updates.append(packed)
+        gathering.size += len(packed)
+        self.unrecorded_bytes += len(packed)
+
+    def end(self, session: str, turn: int, reason: str, body: dict[str, Any] | None = None) -> None:
+        """Say the one ending of a turn that was handed over."""
+        assert (session, turn) in self._playing, f"turn {turn} of {session} is not being played"
+        self._gather()
+        del self._playing[session, turn]
+        self._beginning.pop((session, turn), None)
+        self._number += 1
+        packed = pack(body or {})
+        self._keep(Ended(self._number, session, turn, reason, packed), len(packed))
+
+    def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> str:
+        """Ask a question; return the id that its answer will bear."""
+        self._gather()
+        self._number += 1
+        name = f"{self.actor}#{self.epoch}.{self._number}"
+        packed = pack(body)
+        self._keep(Ask(self._number, session, turn, name, method, packed, public), len(packed))
+        return name
+
+    def remember(self, session: str, body: Any) -> None:
+        """Keep `body` for the session across actors."""
+        self._gather()
+        self._number += 1
+        packed = pack(body)
+        self._keep(Remember(self._number, session, packed), len(packed))
+
+    def answer_call(self, request: str, body: Any) -> None:
+        """Answer a call."""
+        self._gather()
+        self._tell(Result(request, pack(body)))
+
+    def refuse_call(self, request: str, code: str, text: str, detail: Any = None) -> None:
+        """Answer a call with a fault."""
+        self._gather()
+        self._tell(Fault(code, text, request, pack(detail)))
+
+    def leave(self, reason: str) -> None:
+        """Say goodbye, with the reason that people will read."""
+        self._gather()
+        self._tell(Goodbye(reason))
+
+    def frames_to_send(self) -> list[FromActor]:
+        """Return what is to be sent now, once."""
+        self._gather()
+        out, self._out = self._out, []
+        return out
+
+    def receive(self, frame: ToActor) -> list[Happening]:
+        """Take one frame of the supervisor's; return what it means."""
+        match frame:
+            case Recorded(n=n):
+                return self._recorded(n)
+            case Handover():
+                return self._handed(frame)
+            case Go():
+                return self._go(frame)
+            case CancelTurn(session=session, turn=turn):
+                return [TurnCancelled(session, turn)] if (session, turn) in self._playing else []
+            case Answer():
+                return [Answered(frame)]
+            case ActorCall():
+                return [Called(frame)]
+            case Stop(grace_s=grace_s):
+                return [StopAsked(grace_s)]
+            case Welcome():
+                return self._welcome(frame)
+            case Fault(text=text):
+                self.link = Link.REFUSED
+                return [LinkRefused(text)]
+            case Ping():
+                self._tell(Pong())
+                return []
+            case Pong() | Goodbye() | Part():
+                return []
+
+    def _welcome(self, frame: Welcome) -> list[Happening]:
+        self.link = Link.UP
+        freed = self._recorded(frame.committed)
+        self._out.extend(kept for kept, _ in self._kept)
+        self._out.extend(Begin(session, turn) for session, turn in self._beginning)
+        return freed
+
+    def _recorded(self, number: int) -> list[Happening]:
+        while self._kept:
+            frame, size = self._kept[0]
+            last = frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
+            if last > number:
+                break
+            self._kept.popleft()
+            self.unrecorded_bytes -= size
+        return [Freed()]
+
+    def _handed(self, frame: Handover) -> list[Happening]:
+        if (frame.session, frame.turn) in self._playing:
+            return []  # Sent again after a reconnect.
+        self._playing[frame.session, frame.turn] = frame.go
+        return [TurnHanded(frame)]
+
+    def _go(self, frame: Go) -> list[Happening]:
+        key = (frame.session, frame.turn)
+        if self._playing.get(key) is not False:
+            return []  # Given before, or the turn is over.
+        self._playing[key] = True
+        self._beginning.pop(key, None)
+        return [GoGiven(*key)]
+
+    def _gather(self) -> None:
+        """Make the gathered updates a frame."""
+        gathering, self._gathering = self._gathering, None
+        if gathering is None:
+            return
+        count = len(gathering.updates)
+        frame = Updates(self._number + 1, gathering.session, gathering.turn, count, _array(gathering.updates))
+        self._number += count
+        self.unrecorded_bytes -= gathering.size
+        self._keep(frame, gathering.size)
+
+    def _keep(self, frame: Numbered, size: int) -> None:
+        size += NUMBERED_OVERHEAD_BYTES
+        self._kept.append((frame, size))
+        self.unrecorded_bytes += size
+        self._tell(frame)
+
+    def _tell(self, frame: FromActor) -> None:
+        if self.link is Link.UP:
+            self._out.append(frame)
+
+
+def _array(packed: list[bytes]) -> bytes:
+    """Return the msgpack array of items that are packed already (at most 65,535)."""
+    count = len(packed)
+    head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return head + b"".join(packed)

@@ -1,0 +1,121 @@
+"""One connection to a house's socket: a fresh DEALER each time, read and written on the event loop.
+
+It moves frames and notices that the connection broke; it decides nothing. The file descriptor
+of a ZeroMQ socket is edge-triggered: EVENTS is looked at again after every send and receive.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from understudy.protocol.frames import MESSAGE_BYTES_MAX, Frame, FrameError, Joiner, Part, decode, decoder, encode
+
+MESSAGES_PER_DRAIN = 64
+BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+
+class Dealer:
+    """Sends and receives frames of one direction. `on_frames` gets each batch, `on_broken` at most one call."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        address: str,
+        side: Any,
+        on_frames: Callable[[list[Frame]], None],
+        on_broken: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._decoder = decoder(side)
+        self._joiner = Joiner(side)
+        self._on_frames = on_frames
+        self._on_broken = on_broken
+        self._messages: list[bytes] = []
+        self._scheduled = False
+        self.closed = False
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.maxmsgsize = MESSAGE_BYTES_MAX
+        self._socket.sndhwm = 0
+        self._socket.reconnect_ivl = 20
+        self._monitor = self._socket.get_monitor_socket(BROKEN)
+        self._socket.connect(address)
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._loop.add_reader(self._monitor.fileno(), self._changed)
+
+    def send(self, frames: list[Frame]) -> None:
+        """Send `frames` in order at the end of this turn of the loop."""
+        if frames and not self.closed:
+            self._messages.extend(encode(frames))
+            self._schedule()
+
+    def close(self, flush_ms: int = 0) -> None:
+        """Close the connection; give what was sent `flush_ms` to leave."""
+        if self.closed:
+            return
+        self._write()
+        self.closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_reader(self._monitor.fileno())
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(flush_ms)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        self._scheduled = False
+        if self.closed:
+            return
+        self._write()
+        for _ in range(MESSAGES_PER_DRAIN):
+            try:
+                message = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take(message)
+            if self._is_closed():
+                return
+        self._write()
+        if self._messages or self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._schedule()
+
+    def _is_closed(self) -> bool:
+        return self.closed
+
+    def _take(self, message: bytes) -> None:
+        try:
+            frames = decode(message, self._decoder)
+            if any(isinstance(frame, Part) for frame in frames):
+                joined = [self._joiner.add(frame) if isinstance(frame, Part) else frame for frame in frames]
+                frames = [frame for frame in joined if frame is not None]
+        except FrameError as error:
+            self._break(f"the house sent what is no frame: {error}")
+            return
+        if frames:
+            self._on_frames(frames)
+
+    def _write(self) -> None:
+        messages, self._messages = self._messages, []
+        for at, message in enumerate(messages):
+            try:
+                self._socket.send(message, zmq.NOBLOCK)
+            except zmq.Again:
+                self._messages = messages[at:]
+                return
+
+    def _changed(self) -> None:
+        while not self.closed and self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            self._break("the connection to the house broke")
+
+    def _break(self, why: str) -> None:
+        if not self.closed:
+            self.close()
+            self._on_broken(why)

@@ -1,0 +1,278 @@
+"""The client's side of the conversation: requests, follows, credit, reconnects. Pure.
+
+It never reads a socket or a clock: the client library (`client`) tells it what happened and
+sends what `frames_to_send` returns. After a broken connection it asks again for everything
+that is unanswered (a request id is accepted once) and follows on from the next number.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from understudy.protocol.errors import CONNECTION_LOST
+from understudy.protocol.frames import (
+    CREDIT_BYTES,
+    ENTRY_OVERHEAD_BYTES,
+    PROTOCOL_VERSION,
+    Accepted,
+    Answer,
+    Ask,
+    Call,
+    Cancel,
+    Credit,
+    Entries,
+    Entry,
+    Fault,
+    Follow,
+    FromClient,
+    Goodbye,
+    Hello,
+    Open,
+    Opened,
+    Part,
+    Ping,
+    Pong,
+    Prompt,
+    Result,
+    ToClient,
+    Unfollow,
+    Verb,
+    Welcome,
+)
+
+Request = Open | Prompt | Cancel | Call | Verb
+
+
+class Link(Enum):
+    """How the connection stands."""
+
+    DOWN = "down"
+    GREETING = "greeting"
+    UP = "up"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The one answer to a request."""
+
+    request: str
+    frame: Opened | Accepted | Result | Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The next entries of a follow. Numbers below `number` were seen before: the first entry may begin with some."""
+
+    follow: int
+    number: int
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowEnded:
+    """The house will send nothing more for this follow, and why."""
+
+    follow: int
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The agent asks something that this client said it serves."""
+
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The house answered the hello. `lost`: its log may have lost numbers that were told before."""
+
+    welcome: Welcome
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """The house will not speak with us: trying again is of no use."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class HouseLeft:
+    """The house said goodbye."""
+
+    reason: str
+
+
+Happening = Replied | Arrived | FollowEnded | Asked | LinkUp | LinkRefused | HouseLeft
+
+
+@dataclass(slots=True)
+class Place:
+    """Where one follow stands: the next number wanted, bytes received and not yet consumed, bytes to give back."""
+
+    session: str
+    next: int
+    window: int
+    unconsumed: int = 0
+    owed: int = 0
+
+
+class Follower:
+    """The state machine of one client over all its connections."""
+
+    def __init__(self, client: str, name: str = "", pid: int = 0) -> None:
+        self.client = client
+        self.name = name
+        self.pid = pid
+        self.link = Link.DOWN
+        self.generation = 0
+        self.pending: dict[str, Request] = {}
+        self.places: dict[int, Place] = {}
+        self._sent: set[str] = set()
+        self._out: list[FromClient] = []
+        self._follows = 0
+
+    def connected(self) -> None:
+        """A fresh connection is there: nothing but the hello goes out before it is answered."""
+        assert self.link is Link.DOWN, f"connected while {self.link.value}"
+        self.link = Link.GREETING
+        self._out = [Hello(PROTOCOL_VERSION, self.client, self.pid, self.name)]
+
+    def disconnected(self) -> list[Happening]:
+        """The connection is gone. Calls that may have been carried out are answered: nobody knows."""
+        if self.link is Link.REFUSED:
+            return []
+        self.link = Link.DOWN
+        self._out = []
+        happenings: list[Happening] = []
+        for name, frame in list(self.pending.items()):
+            if isinstance(frame, Call) and name in self._sent:
+                del self.pending[name]
+                text = f"the connection broke while {frame.method} was under way; it may have been carried out"
+                happenings.append(Replied(name, Fault(CONNECTION_LOST, text, name)))
+        self._sent.clear()
+        return happenings
+
+    def request(self, frame: Request) -> None:
+        """Ask for something; `Replied` with the same request id follows, over as many connections as it takes."""
+        assert frame.request not in self.pending, f"request {frame.request} is under way"
+        self.pending[frame.request] = frame
+        if self.link is Link.UP:
+            self._send(frame)
+
+    def answer(self, frame: Answer) -> None:
+        """Answer a question; lost with the connection (the question is then asked again or withdrawn)."""
+        if self.link is Link.UP:
+            self._out.append(frame)
+
+    def follow(self, session: str, number: int, window: int = CREDIT_BYTES) -> int:
+        """Follow `session` from `number`; return the follow's id."""
+        self._follows += 1
+        self.places[self._follows] = place = Place(session, max(1, number), window)
+        if self.link is Link.UP:
+            self._out.append(self._follow(self._follows, place))
+        return self._follows
+
+    def unfollow(self, follow: int) -> None:
+        """No more of this follow."""
+        if self.places.pop(follow, None) is not None and self.link is Link.UP:
+            self._out.append(Unfollow(follow))
+
+    def consumed(self, follow: int, size: int) -> None:
+        """`size` bytes of a follow's entries (as `cost` counts them) have been dealt with: they are credit again."""
+        place = self.places.get(follow)
+        if place is None:
+            return
+        place.unconsumed -= size
+        place.owed += size
+        if place.owed >= place.window // 2 and self.link is Link.UP:
+            self._out.append(Credit(follow, place.owed))
+            place.owed = 0
+
+    def leave(self, reason: str = "") -> None:
+        """Say goodbye."""
+        if self.link is Link.UP:
+            self._out.append(Goodbye(reason))
+
+    def frames_to_send(self) -> list[FromClient]:
+        """Return what is to be sent now, once."""
+        out, self._out = self._out, []
+        return out
+
+    def receive(self, frame: ToClient) -> list[Happening]:
+        """Take one frame of the house's; return what it means."""
+        match frame:
+            case Entries():
+                return self._entries(frame)
+            case Opened() | Accepted() | Result():
+                if self.pending.pop(frame.request, None) is None:
+                    return []  # The repeat of an answer that had come.
+                return [Replied(frame.request, frame)]
+            case Fault():
+                return self._fault(frame)
+            case Welcome():
+                return self._welcome(frame)
+            case Ask():
+                return [Asked(frame)]
+            case Ping():
+                self._out.append(Pong())
+                return []
+            case Goodbye(reason=reason):
+                return [HouseLeft(reason)]
+            case Pong() | Part():
+                return []
+
+    def _welcome(self, frame: Welcome) -> list[Happening]:
+        if self.link is not Link.GREETING:
+            return []
+        self.link = Link.UP
+        lost = self.generation not in (0, frame.generation)
+        self.generation = frame.generation
+        for number, place in self.places.items():
+            self._out.append(self._follow(number, place))
+        for request in self.pending.values():
+            self._send(request)
+        return [LinkUp(frame, lost)]
+
+    def _send(self, frame: Request) -> None:
+        self._sent.add(frame.request)
+        self._out.append(frame)
+
+    def _follow(self, number: int, place: Place) -> Follow:
+        place.owed = 0
+        return Follow(number, place.session, place.next, max(1, place.window - place.unconsumed))
+
+    def _entries(self, frame: Entries) -> list[Happening]:
+        place = self.places.get(frame.follow)
+        if place is None:
+            return []
+        number = place.next
+        fresh: list[Entry] = []
+        for entry in frame.entries:
+            if entry.last < place.next:
+                continue  # Sent twice around a reconnect.
+            if entry.first > place.next:
+                self._out.append(self._follow(frame.follow, place))  # A gap: ask again from what we have.
+                break
+            place.next = entry.last + 1
+            place.unconsumed += cost(entry)
+            fresh.append(entry)
+        return [Arrived(frame.follow, number, fresh)] if fresh else []
+
+    def _fault(self, frame: Fault) -> list[Happening]:
+        if self.link is Link.GREETING and not frame.request:
+            self.link = Link.REFUSED
+            return [LinkRefused(frame)]
+        kind, _, number = frame.request.partition(":")
+        if kind == "follow" and number.isdigit() and self.places.pop(int(number), None) is not None:
+            return [FollowEnded(int(number), frame)]
+        if self.pending.pop(frame.request, None) is None:
+            return []
+        return [Replied(frame.request, frame)]
+
+
+def cost(entry: Entry) -> int:
+    """Return what an entry costs of a follow's credit, in bytes."""
+    return len(entry.body) + ENTRY_OVERHEAD_BYTES

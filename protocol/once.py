@@ -1,0 +1,70 @@
+"""One verb over one short connection, without an event loop: for commands that must be quick."""
+
+import os
+import time
+import uuid
+from typing import Any
+
+import zmq
+
+from understudy.protocol.errors import CONNECTION_LOST, LocalError, RemoteError
+from understudy.protocol.frames import (
+    MESSAGE_BYTES_MAX,
+    PROTOCOL_VERSION,
+    Fault,
+    FrameError,
+    Goodbye,
+    Hello,
+    Joiner,
+    Part,
+    Result,
+    ToClient,
+    Verb,
+    decode,
+    decoder,
+    encode,
+    pack,
+    unpack,
+)
+from understudy.protocol.paths import gateway_address, gateway_path
+
+
+def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) -> Any:
+    """Carry out a verb and return its result.
+
+    Raises `LocalError` (connection_lost) when no house answers within `timeout_s`, `RemoteError` for a fault.
+    """
+    text = f"no house answers at {gateway_path(runtime_dir)}; start one with `understudy up`"
+    if not os.path.exists(gateway_path(runtime_dir)):  # noqa: PTH110 (pathlib costs start-up time)
+        raise LocalError(CONNECTION_LOST, text)
+    context: zmq.Context[Any] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.linger = 50
+    socket.maxmsgsize = MESSAGE_BYTES_MAX
+    try:
+        socket.connect(gateway_address(runtime_dir))
+        client = uuid.uuid4().hex
+        hello = Hello(PROTOCOL_VERSION, client, os.getpid(), name)
+        for message in encode([hello, Verb(client, name, pack(body))]):
+            socket.send(message)
+        return _answer(socket, client, time.monotonic() + timeout_s, text)
+    finally:
+        socket.close()
+        context.term()
+
+
+def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, text: str) -> Any:
+    by, joiner = decoder(ToClient), Joiner(ToClient)
+    while socket.poll(max(0, int(1000 * (until - time.monotonic())))):
+        try:
+            frames = decode(socket.recv(), by)
+        except FrameError as error:
+            raise RemoteError("bad_frame", f"the house sent what is no frame: {error}") from error
+        for got in frames:
+            frame = joiner.add(got) if isinstance(got, Part) else got
+            if isinstance(frame, Result) and frame.request == request:
+                socket.send(encode([Goodbye()])[0])
+                return unpack(frame.body)
+            if isinstance(frame, Fault):
+                raise RemoteError(frame.code, frame.text, unpack(frame.body))
+    raise LocalError(CONNECTION_LOST, text)

@@ -1,0 +1,197 @@
+"""The life of one actor, from spawn to reaped. Pure.
+
+Every (state, event) pair is decided here; what it means for sessions is decided in `core`.
+
+    STOPPED --start--> STARTING --hello--> RUNNING --exit--> BACKOFF --due--> STARTING
+                          |                   |                 `--budget--> FATAL --start--> STARTING
+                          `--exit, timeout----+--stop--> STOPPING --exit--> STOPPED
+"""
+
+import signal
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+from understudy.supervisor.core.events import Exited, Kill, Spawn, Spawned
+from understudy.supervisor.core.restart import Restarts
+from understudy.supervisor.core.specs import AgentSpec
+
+STORY_LINES_MAX = 64
+
+
+class State(Enum):
+    """supervisord's names, with its meanings."""
+
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    BACKOFF = "BACKOFF"
+    STOPPING = "STOPPING"
+    FATAL = "FATAL"
+
+
+LIVING = (State.STARTING, State.RUNNING, State.STOPPING)
+
+
+@dataclass(slots=True)
+class Child:
+    """One actor: at most one process of it lives at any time, and `epoch` names which."""
+
+    name: str
+    spec: AgentSpec
+    random: Random
+    epoch: int = 0
+    state: State = State.STOPPED
+    since: float = 0.0
+    pid: int = 0
+    started: int = 0
+    peer: bytes | None = None
+    number: int = 0  # The last number of this epoch that is recorded or on its way into the log.
+    why: str = ""
+    last_words: str = ""
+    due: float | None = None
+    wanted: bool = True
+    story: deque[str] = field(default_factory=lambda: deque[str](maxlen=STORY_LINES_MAX))
+    restarts: Restarts = field(init=False)
+    ran_from: float = 0.0
+    terminated: bool = False
+
+    def __post_init__(self) -> None:
+        """Give the budget its policy."""
+        self.restarts = Restarts(self.spec.restart, self.random)
+
+    @property
+    def title(self) -> str:
+        """The name and epoch, as `ps` shows them."""
+        return f"{self.name}#{self.epoch}"
+
+    def start(self, now: float) -> list[Spawn]:
+        """Somebody wants the actor: start it unless it lives or is about to."""
+        self.wanted = True
+        if self.state is State.FATAL:
+            self.restarts.forgive()
+        if self.state in (State.STOPPED, State.FATAL):
+            return self._spawn(now)
+        return []
+
+    def adopt(self, living: Spawned, now: float) -> list[Kill]:
+        """A process of an earlier supervisor's still lives: end it, then start afresh."""
+        assert self.state is State.STOPPED, f"{self.name} adopted while {self.state.name}"
+        self.epoch, self.pid, self.started = living.epoch, living.pid, living.started
+        self._enter(State.STOPPING, now, "left by the supervisor before this one")
+        return [Kill(self.name, self.epoch, signal.SIGKILL)]
+
+    def spawned(self, event: Spawned, now: float) -> None:
+        """The keeper forked it."""
+        if event.epoch != self.epoch or self.state not in LIVING:
+            return
+        self.pid, self.started, self.ran_from = event.pid, event.started, now
+
+    def greeted(self, epoch: int, peer: bytes, now: float) -> bool:
+        """Take the actor's hello on connection `peer`; return False when it comes from another incarnation."""
+        if epoch != self.epoch or self.state not in (State.STARTING, State.RUNNING):
+            return False
+        self.peer = peer
+        if self.state is State.STARTING:
+            self._enter(State.RUNNING, now, "ready")
+        return True
+
+    def stop(self, now: float) -> list[Kill]:
+        """Nobody wants it any more. The caller has asked a connected actor to end; a silent one is terminated."""
+        self.wanted = False
+        match self.state:
+            case State.STARTING | State.RUNNING:
+                self._enter(State.STOPPING, now, "asked to stop", now + self.spec.stop_grace_s)
+                self.terminated = self.peer is None
+                return [Kill(self.name, self.epoch, signal.SIGTERM)] if self.terminated else []
+            case State.BACKOFF:
+                self._enter(State.STOPPED, now, "stopped while it waited to start again")
+            case State.STOPPED | State.FATAL | State.STOPPING:
+                pass
+        return []
+
+    def kill(self, why: str, now: float) -> list[Kill]:
+        """End it at once, for `why`; it comes back by its policy when it is wanted."""
+        if self.state not in LIVING:
+            return []
+        self.why = why
+        self.story.append(f"{now:.3f} killed: {why}")
+        self.due = None
+        return [Kill(self.name, self.epoch, signal.SIGKILL)]
+
+    def exited(self, event: Exited, now: float) -> list[Spawn]:
+        """Nothing of the incarnation lives any more."""
+        if event.epoch != self.epoch:
+            return []
+        assert self.state in LIVING, f"{self.title} exited while {self.state.name}"
+        left_over = self.state is State.STOPPING and self.wanted
+        stopping = self.state is State.STOPPING
+        self.why = self.last_words or self.why_exit(event.status)
+        self.peer, self.pid, self.last_words = None, 0, ""
+        if left_over or stopping:
+            self._enter(State.STOPPED, now, self.why)
+            return self._spawn(now) if left_over else []
+        return self._fell(now)
+
+    def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
+        """There is no process: the same policy as for one that fell."""
+        if epoch != self.epoch or self.state not in LIVING:
+            return []
+        self.why = f"could not be forked: {reason}"
+        return self._fell(now)
+
+    def ticked(self, now: float) -> list[Spawn | Kill]:
+        """A deadline may have passed."""
+        if self.due is None or now < self.due:
+            return []
+        match self.state:
+            case State.BACKOFF:
+                return [*self._spawn(now)]
+            case State.STARTING:
+                return [*self.kill(f"was not ready within {self.spec.start_timeout_s:g} s", now)]
+            case State.STOPPING:
+                # Asked, waited; now the group, whatever it is doing.
+                self.due = None
+                return [Kill(self.name, self.epoch, signal.SIGKILL)]
+            case State.RUNNING | State.STOPPED | State.FATAL:
+                raise AssertionError(f"{self.title}: nothing is due while {self.state.name}")
+
+    def why_exit(self, status: int) -> str:
+        """Say in words how it ended."""
+        if self.why.startswith("was not ready"):
+            return self.why
+        if status < 0:
+            try:
+                name = signal.Signals(-status).name
+            except ValueError:
+                name = f"signal {-status}"
+            return f"killed by {name}"
+        return f"exited with status {status}"
+
+    def _spawn(self, now: float) -> list[Spawn]:
+        self.epoch += 1
+        self.number, self.peer, self.pid, self.ran_from = 0, None, 0, now
+        self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
+        return [Spawn(self.name, self.epoch, self.spec.name)]
+
+    def _fell(self, now: float) -> list[Spawn]:
+        wait_s = self.restarts.fell(now - self.ran_from, now)
+        if wait_s is None:
+            policy = self.spec.restart
+            self._enter(
+                State.FATAL,
+                now,
+                f"{self.why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s",
+            )
+            return []
+        if wait_s == 0.0:
+            return self._spawn(now)
+        self._enter(State.BACKOFF, now, f"{self.why}; next start in {wait_s:.1f} s", now + wait_s)
+        return []
+
+    def _enter(self, state: State, now: float, why: str, due: float | None = None) -> None:
+        self.story.append(f"{now:.3f} {self.title} {self.state.name} -> {state.name}: {why}")
+        if state is not State.RUNNING and state is not State.STARTING:
+            self.why = why
+        self.state, self.since, self.due = state, now, due

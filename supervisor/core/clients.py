@@ -1,0 +1,255 @@
+"""What clients ask of the house: each frame of theirs, answered or refused. Pure."""
+
+from typing import assert_never
+
+from understudy import __version__
+from understudy.protocol.errors import (
+    BAD_FRAME,
+    LIMIT_REACHED,
+    LOG_STALLED,
+    NO_HELLO,
+    QUARANTINED,
+    SHUTTING_DOWN,
+    UNKNOWN_AGENT,
+    UNKNOWN_ASK,
+    UNKNOWN_SESSION,
+    UNKNOWN_VERB,
+    VERSION_MISMATCH,
+)
+from understudy.protocol.frames import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Answer,
+    Call,
+    Cancel,
+    Credit,
+    Follow,
+    FrameError,
+    FromClient,
+    Goodbye,
+    Hello,
+    Open,
+    Opened,
+    Part,
+    Ping,
+    Pong,
+    Prompt,
+    Result,
+    Unfollow,
+    Verb,
+    Welcome,
+    pack,
+    unpack,
+)
+from understudy.supervisor.core import follows, turns
+from understudy.supervisor.core.child import State
+from understudy.supervisor.core.events import SessionRow, TurnRow
+from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
+from understudy.supervisor.core.sessions import Session, Turn
+from understudy.supervisor.core.status import session_rows, status_rows
+
+LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
+UNRECORDED_ENTRIES_MAX = 10_000
+
+
+def said(house: House, peer: bytes, frame: FromClient) -> None:
+    """Act on one frame of the connection `peer`."""
+    client = house.clients.get(peer)
+    if isinstance(frame, Hello):
+        hello(house, peer, frame)
+        return
+    if client is None:
+        house.fault(peer, NO_HELLO, "say hello first: this connection is not known", getattr(frame, "request", ""))
+        return
+    client.heard, client.pinged = house.now, False
+    match frame:
+        case Prompt():
+            prompt(house, client, frame)
+        case Credit():
+            follows.credit(house, client, frame)
+        case Follow():
+            follows.follow(house, client, frame)
+        case Unfollow():
+            follows.unfollow(house, client, frame.follow)
+        case Open():
+            open_session(house, client, frame)
+        case Cancel() | Answer() | Call():
+            of_session(house, client, frame)
+        case Verb():
+            verb(house, client, frame)
+        case Ping():
+            house.tell(peer, Pong())
+        case Pong():
+            pass
+        case Goodbye():
+            lost(house, peer)
+        case Part():
+            raise AssertionError("parts are joined before they come here")
+        case _:
+            assert_never(frame)
+
+
+def hello(house: House, peer: bytes, frame: Hello) -> None:
+    """Bind the connection to a client, or refuse it and say why."""
+    if frame.version != PROTOCOL_VERSION:
+        text = (
+            f"this house speaks protocol version {PROTOCOL_VERSION} (understudy {__version__}), "
+            f"the client version {frame.version}: use the client of the same installation"
+        )
+        house.fault(peer, VERSION_MISMATCH, text)
+        return
+    if peer not in house.clients and len(house.clients) >= CLIENTS_MAX:
+        house.fault(peer, LIMIT_REACHED, f"{CLIENTS_MAX} clients are connected; close one")
+        return
+    house.clients[peer] = Client(peer, frame.client, frame.name, heard=house.now)
+    house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
+
+
+def lost(house: House, peer: bytes) -> None:
+    """The client is gone: forget its follows and what only it could answer."""
+    client = house.clients.pop(peer, None)
+    if client is None:
+        return
+    for number in list(client.follows):
+        follows.unfollow(house, client, number)
+    for session in house.sessions.values():
+        turn = session.current
+        if turn is None or turn.peer != peer:
+            continue
+        for name in [name for name, ask in session.asks.items() if not ask.public]:
+            turns.answer(house, session, Answer(session.id, name, error="the client that prompted is gone"))
+    if not house.clients:
+        house.idle_since = house.now
+
+
+def open_session(house: House, client: Client, frame: Open) -> None:
+    """Open a session, once for each request id."""
+    known = house.requests.get(frame.request)
+    if known is not None:
+        house.tell(client.peer, Opened(frame.request, known[0]), house.after)
+        return
+    if frame.agent not in house.roles:
+        text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.roles))}"
+        house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
+        return
+    if len(house.sessions) >= SESSIONS_MAX:
+        house.fault(client.peer, LIMIT_REACHED, f"the house holds {SESSIONS_MAX} sessions", frame.request)
+        return
+    if refusal(house, client, frame.request):
+        return
+    try:
+        opening = unpack(frame.body)
+    except FrameError as error:
+        house.fault(client.peer, BAD_FRAME, f"the body of open is no msgpack: {error}", frame.request)
+        return
+    if opening is not None and not isinstance(opening, dict):
+        house.fault(client.peer, BAD_FRAME, "the body of open must be a map", frame.request)
+        return
+    name = f"s{house.random.getrandbits(48):012x}"
+    session = Session(name, frame.agent, frame.cwd, frame.body, opened_at=house.wall)
+    house.sessions[name] = session
+    house.remember(frame.request, name, 0)
+    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request))
+    house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
+    house.tell(client.peer, Opened(frame.request, name), house.after)
+
+
+def refusal(house: House, client: Client, request: str) -> bool:
+    """Refuse what the house cannot take on now; return whether it did."""
+    if house.stopping:
+        house.fault(client.peer, SHUTTING_DOWN, "the house is shutting down", request)
+        return True
+    failed_at = house.log_failed_at
+    stalled = failed_at is not None and house.now - failed_at > LOG_STALLED_S_MAX
+    if stalled or len(house.unfed) > UNRECORDED_ENTRIES_MAX:
+        text = f"the log cannot be written ({house.log_failure or 'it is behind'}); nothing is accepted until it can"
+        house.fault(client.peer, LOG_STALLED, text, request)
+        return True
+    return False
+
+
+def prompt(house: House, client: Client, frame: Prompt) -> None:
+    """Accept a prompt, once for each request id; accepted is told when it is recorded."""
+    known = house.requests.get(frame.request)
+    if known is not None:
+        house.tell(client.peer, Accepted(frame.request, *known), house.after)
+        return
+    session = house.sessions.get(frame.session)
+    if session is None:
+        house.fault(client.peer, UNKNOWN_SESSION, f"there is no session {frame.session!r}", frame.request)
+        return
+    if session.quarantined:
+        house.fault(client.peer, QUARANTINED, f"session is set apart: {session.quarantined}", frame.request)
+        return
+    if refusal(house, client, frame.request):
+        return
+    role = house.roles.get(session.agent)
+    if role is None:
+        text = f"the agent {session.agent!r} of this session is no longer in the configuration"
+        house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
+        return
+    if role.queued >= role.child.spec.queued_turns_max:
+        text = f"{role.queued} turns wait for agent {session.agent}: its limit (queued_turns_max)"
+        house.fault(client.peer, LIMIT_REACHED, text, frame.request)
+        return
+    try:
+        content = unpack(frame.body)
+    except FrameError as error:
+        house.fault(client.peer, BAD_FRAME, f"the body of prompt is no msgpack: {error}", frame.request)
+        return
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        house.fault(client.peer, BAD_FRAME, "the body of prompt must be a list of content blocks", frame.request)
+        return
+    entry = session.entry("prompt", 0, b"\x81\xa7content" + frame.body, house.wall)
+    entry = type(entry)(entry.session, entry.first, entry.last, entry.first, "prompt", entry.body, entry.time)
+    house.remember(frame.request, session.id, entry.first)
+    house.enter(entry)
+    house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves))
+    house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after)
+    turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.peer))
+    if role.child.state in (State.FATAL, State.STOPPED):
+        house.effects.extend(role.child.start(house.now))
+
+
+def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:
+    """Act on a frame about one session."""
+    request = "" if isinstance(frame, Answer) else frame.request
+    session = house.sessions.get(frame.session)
+    if session is None or session.agent not in house.roles:
+        house.fault(client.peer, UNKNOWN_SESSION, f"there is no session {frame.session!r} that is played", request)
+        return
+    match frame:
+        case Cancel():
+            told = turns.cancel(house, session, frame.turn)
+            house.tell(client.peer, Result(request, pack({"cancelled": told})), house.after)
+        case Answer():
+            if not turns.answer(house, session, frame):
+                text = f"question {frame.ask} is answered already, or was never asked"
+                house.fault(client.peer, UNKNOWN_ASK, text, f"answer:{frame.ask}")
+        case Call():
+            if refusal(house, client, request):
+                return
+            if len(house.calls) >= CALLS_MAX:
+                house.fault(client.peer, LIMIT_REACHED, f"{CALLS_MAX} calls wait for their answers", request)
+                return
+            turns.call(house, session, frame, client.peer)
+            house.effects.extend(house.roles[session.agent].child.start(house.now))
+        case _:
+            assert_never(frame)
+
+
+def verb(house: House, client: Client, frame: Verb) -> None:
+    """Answer a verb of the command line."""
+    match frame.verb:
+        case "status":
+            body: object = status_rows(house)
+        case "sessions":
+            body = session_rows(house)
+        case "shutdown":
+            house.shutdown_asked = True
+            body = {"pid": house.pid}
+        case _:
+            text = f"this house knows no verb {frame.verb!r}; it knows: sessions, shutdown, status"
+            house.fault(client.peer, UNKNOWN_VERB, text, frame.request)
+            return
+    house.tell(client.peer, Result(frame.request, pack(body)))

@@ -1,0 +1,409 @@
+"""The core: events and the time in, effects out. Pure.
+
+It reads no clock, opens no file, starts no process, and does not know how the log is
+written. A broken invariant (`AssertionError`) in one session sets that session apart with
+its story; anywhere else it ends the supervisor, and the keeper starts the next one.
+"""
+
+from collections.abc import Sequence
+from random import Random
+from typing import assert_never
+
+from understudy.protocol.errors import SHUTTING_DOWN, VERSION_MISMATCH
+from understudy.protocol.frames import (
+    PROTOCOL_VERSION,
+    ActorHello,
+    Ask,
+    Begin,
+    Ended,
+    Fault,
+    FrameError,
+    FromActor,
+    Go,
+    Goodbye,
+    Part,
+    Ping,
+    Pong,
+    Recorded,
+    Remember,
+    Result,
+    Stop,
+    Updates,
+    Welcome,
+)
+from understudy.supervisor.core import clients, follows, turns
+from understudy.supervisor.core.child import LIVING, Child, State
+from understudy.supervisor.core.events import (
+    ActorSaid,
+    ActorUnreachable,
+    ClientLost,
+    ClientSaid,
+    Committed,
+    Effect,
+    EntriesRead,
+    EpochRow,
+    Event,
+    Exited,
+    Finish,
+    Kill,
+    LogFailed,
+    Sampled,
+    ShutdownAsked,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    TellActor,
+    Ticked,
+)
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.restored import Restored
+from understudy.supervisor.core.sessions import Session, Turn, TurnState
+from understudy.supervisor.core.specs import HouseSpec, OnCrash
+
+PING_EVERY_S = 10.0
+SILENT_S_MAX = 60.0
+
+
+class Core:
+    """The supervisor's decisions. `handle` takes what happened, `deadline` says when to come back at the latest."""
+
+    def __init__(
+        self,
+        spec: HouseSpec,
+        restored: Restored,
+        random: Random,
+        living: list[Spawned],
+        now: float,
+        wall: float,
+        epoch: int = 1,
+        generation: int = 1,
+        pid: int = 0,
+    ) -> None:
+        self.house = House(spec, random, epoch, generation, pid, now=now, wall=wall, idle_since=now)
+        for agent in spec.agents:
+            child = Child(agent.name, agent, random, epoch=restored.epochs.get(agent.name, 0), since=now)
+            self.house.roles[agent.name] = Role(child)
+        self._restore(restored)
+        for process in living:
+            role = self.house.roles.get(process.actor)
+            if role is not None:
+                self.house.effects.extend(role.child.adopt(process, now))
+
+    def start(self, now: float, wall: float) -> list[Effect]:
+        """Start the cast; return the first effects."""
+        house = self.house
+        house.now, house.wall = now, wall
+        for role in house.roles.values():
+            self._apply(role.child.start(now))
+        return house.close_step()
+
+    def deadline(self) -> float:
+        """Return the monotonic time at which `Ticked` is due at the latest."""
+        house = self.house
+        dues = [role.child.due for role in house.roles.values() if role.child.due is not None]
+        dues.extend(turn.cancel_due for turn in house.cancels.values() if turn.cancel_due is not None)
+        if house.spec.idle_exit_s and not house.clients and not house.stopping:
+            dues.append(house.idle_since + house.spec.idle_exit_s)
+        return min([*dues, house.next_ping])
+
+    def handle(self, events: list[Event], now: float, wall: float) -> list[Effect]:
+        """Apply `events`, which happened together; return what the shell must do, in order.
+
+        `now` is monotonic seconds, for decisions; `wall` seconds since 1970, to be recorded.
+        """
+        house = self.house
+        assert now >= house.now, "the clock went back"
+        house.now, house.wall = now, wall
+        for event in events:
+            self._guarded(event)
+        if house.shutdown_asked and not house.stopping:
+            self._shut_down(hurry=False)
+        for name in house.acks:
+            child = house.roles[name].child
+            house.tell_actor(child, Recorded(child.number), house.after)
+        house.acks.clear()
+        self._finish_if_over()
+        return house.close_step()
+
+    def _restore(self, restored: Restored) -> None:
+        house = self.house
+        for row in restored.sessions:
+            session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
+            session.opened_at = row.opened_at
+            house.sessions[row.session] = session
+        for request, (name, number) in restored.requests.items():
+            house.requests[request] = (name, number)
+        for open_turn in restored.turns:
+            session = house.sessions[open_turn.session]
+            role = house.roles.get(session.agent)
+            if role is None:
+                continue  # Its agent left the configuration; it waits in the log until it is back.
+            turn = Turn(open_turn.turn, open_turn.body, open_turn.serves)
+            if open_turn.state == "queued":
+                turns.enqueue(house, session, turn)
+                continue
+            session.current, turn.state = turn, TurnState.RUNNING
+            role.running += 1
+            what = "the supervisor ended while this turn ran"
+            if role.child.spec.on_crash is OnCrash.RETRY:
+                turns.settle(house, role, session, turn, what)
+            else:
+                text = f"{what}; what was recorded is kept, the session goes on"
+                turns.finish(house, session, turn, "interrupted", {"text": text})
+
+    def _guarded(self, event: Event) -> None:
+        """Handle one event; a broken invariant or a bad body in one session takes that session out of play."""
+        house = self.house
+        rows, effects, unfed = len(house.rows), len(house.effects), len(house.unfed)
+        try:
+            self._dispatch(event)
+        except (AssertionError, FrameError) as error:
+            session = self._session_of(event)
+            if session is None:
+                raise
+            del house.rows[rows:], house.effects[effects:]
+            while len(house.unfed) > unfed:
+                house.unfed.pop()
+            session.quarantined = f"{type(error).__name__}: {error}"
+            house.warn(f"session {session.id} is set apart: {session.quarantined}; it happened at {event!r}"[:2000])
+
+    def _session_of(self, event: Event) -> Session | None:
+        frame = event.frame if isinstance(event, ClientSaid | ActorSaid) else None
+        return self.house.sessions.get(getattr(frame, "session", ""))
+
+    def _dispatch(self, event: Event) -> None:
+        house = self.house
+        match event:
+            case ClientSaid(peer=peer, frame=frame):
+                clients.said(house, peer, frame)
+            case ActorSaid(peer=peer, frame=frame):
+                self._actor_said(peer, frame)
+            case Committed(ticket=ticket):
+                self._committed(ticket)
+            case EntriesRead():
+                follows.read(house, event)
+            case ClientLost(peer=peer):
+                clients.lost(house, peer)
+            case ActorUnreachable(peer=peer):
+                # Its exit is on the way, or its next hello: only these prove anything.
+                house.peers.pop(peer, None)
+            case Spawned():
+                self._spawned(event)
+            case SpawnFailed():
+                role = house.roles[event.actor]
+                self._apply(role.child.failed_to_spawn(event.epoch, event.reason, house.now))
+                self._after_fall(role)
+            case Exited():
+                self._exited(event)
+            case Sampled():
+                role = house.roles[event.actor]
+                if event.epoch == role.child.epoch:
+                    role.memory_mb, role.files = event.memory_mb, event.files
+            case LogFailed(reason=reason):
+                house.log_failure = reason
+                house.log_failed_at = house.now if house.log_failed_at is None else house.log_failed_at
+            case ShutdownAsked(hurry=hurry):
+                self._shut_down(hurry)
+            case Ticked():
+                self._ticked()
+            case _:
+                assert_never(event)
+
+    def _apply(self, effects: Sequence[Spawn | Kill]) -> None:
+        """Take a child's effects; a spawn is recorded, so that its epoch is never given out again."""
+        for effect in effects:
+            if isinstance(effect, Spawn):
+                self.house.record(EpochRow(effect.actor, effect.epoch, 0, 0))
+            self.house.effects.append(effect)
+
+    def _committed(self, ticket: int) -> None:
+        house = self.house
+        house.committed = ticket
+        house.log_failed_at, house.log_failure = None, ""
+        follows.feed(house)
+
+    def _spawned(self, event: Spawned) -> None:
+        house = self.house
+        house.roles[event.actor].child.spawned(event, house.now)
+        house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
+
+    def _exited(self, event: Exited) -> None:
+        house = self.house
+        role = house.roles.get(event.actor)
+        if role is None or event.epoch != role.child.epoch:
+            return
+        child = role.child
+        ran_s = house.now - child.ran_from
+        how = child.last_words or child.why_exit(event.status)
+        if child.peer is not None:
+            house.peers.pop(child.peer, None)
+        house.record(EpochRow(event.actor, event.epoch, event.pid, child.started, event.status))
+        what = f"agent {child.spec.name} ({child.title}, pid {event.pid}) fell after {ran_s:.1f} s: {how}"
+        if event.swept:
+            what += f"; {event.swept} more process(es) of it were ended"
+        if event.survivors:
+            house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
+        self._apply(child.exited(event, house.now))
+        role.memory_mb, role.files = 0.0, 0
+        turns.actor_lost(house, role, what)
+        if not house.stopping:
+            house.warn(f"{what}; now {child.state.value}")
+        self._after_fall(role)
+
+    def _after_fall(self, role: Role) -> None:
+        if role.child.state is State.FATAL:
+            turns.give_up(self.house, role, role.child.why)
+
+    def _actor_said(self, peer: bytes, frame: FromActor) -> None:
+        house = self.house
+        if isinstance(frame, ActorHello):
+            self._actor_hello(peer, frame)
+            return
+        role = house.roles.get(house.peers.get(peer, ""))
+        if role is None or role.child.peer != peer:
+            return  # A dead letter: nothing of an older incarnation has an effect.
+        child = role.child
+        match frame:
+            case Updates() | Ended() | Ask() | Remember() | Begin():
+                self._of_turn(role, frame)
+            case Result() | Fault():
+                turns.called(house, frame)
+            case Goodbye(reason=reason):
+                child.last_words = reason
+            case Ping():
+                house.tell_actor(child, Pong())
+            case Pong():
+                pass
+            case Part():
+                raise AssertionError("parts are joined before they come here")
+            case _:
+                assert_never(frame)
+
+    def _of_turn(self, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
+        house, child = self.house, role.child
+        session = house.sessions.get(frame.session)
+        if session is None or session.agent != child.spec.name or session.quarantined:
+            if not isinstance(frame, Begin):
+                child.number = max(child.number, frame.n)
+                house.acks[child.name] = None
+            return
+        if not isinstance(frame, Begin) and frame.n > child.number + 1:
+            # It lost something that it had not had acknowledged: nothing it says can be trusted.
+            self._apply(child.kill(f"said number {frame.n} after {child.number}", house.now))
+            return
+        match frame:
+            case Updates():
+                turns.updates(house, session, frame, child)
+            case Ended():
+                turns.ended(house, session, frame, child)
+            case Begin():
+                turns.begin(house, session, frame, child)
+            case Ask():
+                turns.ask(house, session, frame, child)
+            case Remember():
+                turns.remember(house, session, frame, child)
+            case _:
+                assert_never(frame)
+
+    def _actor_hello(self, peer: bytes, frame: ActorHello) -> None:
+        house = self.house
+        role = house.roles.get(frame.actor)
+        if frame.version != PROTOCOL_VERSION or role is None:
+            house.warn(f"hello of {frame.actor}#{frame.epoch}, version {frame.version}: not one of ours")
+            self._refuse_actor(peer, f"protocol version {PROTOCOL_VERSION} here, {frame.version} there")
+            return
+        child = role.child
+        before, was = child.peer, child.state
+        if not child.greeted(frame.epoch, peer, house.now):
+            self._refuse_actor(
+                peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}"
+            )
+            return
+        if before is not None:
+            house.peers.pop(before, None)
+        house.peers[peer] = child.name
+        house.tell_actor(
+            child, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid, child.number), house.after
+        )
+        if was is State.RUNNING:
+            self._resume(role)
+            return
+        turns.send_waiting_calls(house, child.spec.name)
+        turns.admit_waiting(house, role)
+
+    def _refuse_actor(self, peer: bytes, text: str) -> None:
+        self.house.effects.append(TellActor(peer, Fault(VERSION_MISMATCH, text)))
+
+    def _resume(self, role: Role) -> None:
+        """The actor has a new connection: say again what may have been lost with the old one."""
+        house, child = self.house, role.child
+        for session in house.sessions.values():
+            turn = session.current
+            if session.agent != child.spec.name or turn is None:
+                continue
+            if turn.state is TurnState.HANDED:
+                turns.hand_over(house, session, turn, child, go=False)
+            elif turn.start_ticket:
+                house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
+            else:
+                turns.hand_over(house, session, turn, child, go=True)
+
+    def _shut_down(self, hurry: bool) -> None:
+        house = self.house
+        if not house.stopping:
+            house.stopping = True
+            for name in house.roles:
+                turns.refuse_calls(house, name, SHUTTING_DOWN, "the house is shutting down", sent=False)
+        elif not hurry:
+            return
+        for role in house.roles.values():
+            child = role.child
+            if hurry:
+                child.wanted = False
+                self._apply(child.kill("the house was told to hurry", house.now))
+                if child.state is State.BACKOFF:
+                    self._apply(child.stop(house.now))
+                continue
+            if child.state is State.RUNNING:
+                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
+            self._apply(child.stop(house.now))
+
+    def _finish_if_over(self) -> None:
+        house = self.house
+        if not house.stopping or house.finished:
+            return
+        if all(role.child.state not in LIVING for role in house.roles.values()):
+            house.finished = True
+            for peer in house.clients:
+                house.tell(peer, Goodbye("the house is shut down"), house.after)
+            house.effects.append(Finish())
+
+    def _ticked(self) -> None:
+        house = self.house
+        for role in house.roles.values():
+            self._apply(role.child.ticked(house.now))
+        for (name, number), turn in list(house.cancels.items()):
+            if turn.cancel_due is not None and house.now >= turn.cancel_due:
+                turn.cancel_due = None
+                child = house.roles[house.sessions[name].agent].child
+                self._apply(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
+        idle_s = house.spec.idle_exit_s
+        if idle_s and not house.clients and not house.stopping and house.now >= house.idle_since + idle_s:
+            house.warn(f"no client for {idle_s:g} s: the house ends")
+            house.shutdown_asked = True
+        if house.now >= house.next_ping:
+            house.next_ping = house.now + PING_EVERY_S
+            self._ping()
+
+    def _ping(self) -> None:
+        """Ask every silent client; one that a send cannot reach comes back as `ClientLost`."""
+        house = self.house
+        for client in list(house.clients.values()):
+            if not client.pinged:
+                client.pinged = True
+                house.tell(client.peer, Ping())
+            elif house.now - client.heard > SILENT_S_MAX:
+                house.warn(
+                    f"client {client.name or client.id} was silent for {house.now - client.heard:.0f} s: forgotten"
+                )
+                clients.lost(house, client.peer)

@@ -1,0 +1,96 @@
+"""Followers: who has seen which entries, under a credit in bytes. Pure.
+
+A follower that is caught up gets entries as they are committed; one that fell behind reads
+them from the log at its own pace. There is no buffer of unsent entries in between.
+"""
+
+from understudy.protocol.errors import BEYOND_THE_LOG, LIMIT_REACHED, UNKNOWN_SESSION
+from understudy.protocol.frames import CREDIT_BYTES, Credit, Entries, Entry, Follow
+from understudy.supervisor.core.events import EntriesRead, ReadEntries
+from understudy.supervisor.core.house import FOLLOWS_PER_CLIENT_MAX, Client, House
+from understudy.supervisor.core.sessions import Follower, Session
+
+CREDIT_BYTES_MAX = 16 * CREDIT_BYTES
+
+
+def follow(house: House, client: Client, frame: Follow) -> None:
+    """Begin (or begin again, elsewhere) the follow that the client named."""
+    session = house.sessions.get(frame.session)
+    request = f"follow:{frame.follow}"
+    if session is None:
+        house.fault(client.peer, UNKNOWN_SESSION, f"there is no session {frame.session!r}", request)
+        return
+    if frame.number > session.last + 1:
+        text = f"session {session.id} ends at number {session.last}; {frame.number} is beyond the log"
+        house.fault(client.peer, BEYOND_THE_LOG, text, request)
+        return
+    if len(client.follows) >= FOLLOWS_PER_CLIENT_MAX and frame.follow not in client.follows:
+        text = f"a client may follow {FOLLOWS_PER_CLIENT_MAX} sessions at once; unfollow one"
+        house.fault(client.peer, LIMIT_REACHED, text, request)
+        return
+    unfollow(house, client, frame.follow)
+    credit = max(1, min(frame.credit, CREDIT_BYTES_MAX))
+    follower = Follower(client.peer, frame.follow, max(frame.number, 1), credit)
+    session.followers[client.peer, frame.follow] = follower
+    client.follows[frame.follow] = session.id
+    _advance(house, session, follower)
+
+
+def unfollow(house: House, client: Client, number: int) -> None:
+    """Forget one follow."""
+    session = house.sessions.get(client.follows.pop(number, ""))
+    if session is not None:
+        session.followers.pop((client.peer, number), None)
+
+
+def credit(house: House, client: Client, frame: Credit) -> None:
+    """Take more credit, and go on reading when the follower is behind."""
+    session = house.sessions.get(client.follows.get(frame.follow, ""))
+    if session is None:
+        return
+    follower = session.followers[client.peer, frame.follow]
+    was_out = follower.credit <= 0
+    follower.credit = min(follower.credit + max(0, frame.credit), CREDIT_BYTES_MAX)
+    if was_out:
+        _advance(house, session, follower)
+
+
+def read(house: House, event: EntriesRead) -> None:
+    """Send what was read for a follower; read on while it is behind and has credit."""
+    client = house.clients.get(event.peer)
+    session = house.sessions.get(client.follows.get(event.follow, "")) if client else None
+    follower = session.followers.get((event.peer, event.follow)) if session else None
+    if session is None or follower is None:
+        return
+    # The log may hold more than this step knows to be committed: never tell it early.
+    entries = [entry for entry in event.entries if follower.next <= entry.last <= session.recorded]
+    if entries:
+        for entry in entries:
+            follower.take(entry)
+        house.tell(follower.peer, Entries(follower.follow, entries))
+        _advance(house, session, follower)
+
+
+def feed(house: House) -> None:
+    """Give everything that is committed by now to the followers that are caught up."""
+    batches: dict[tuple[bytes, int], list[Entry]] = {}
+    while house.unfed and house.unfed[0][0] <= house.committed:
+        _, entry = house.unfed.popleft()
+        session = house.sessions[entry.session]
+        session.recorded = entry.last
+        for key, follower in session.followers.items():
+            if not follower.caught_up:
+                continue
+            if follower.credit <= 0:
+                follower.caught_up = False
+                continue
+            follower.take(entry)
+            batches.setdefault(key, []).append(entry)
+    for (peer, number), entries in batches.items():
+        house.tell(peer, Entries(number, entries))
+
+
+def _advance(house: House, session: Session, follower: Follower) -> None:
+    follower.caught_up = follower.next > session.recorded
+    if not follower.caught_up and follower.credit > 0:
+        house.effects.append(ReadEntries(follower.peer, follower.follow, session.id, follower.next, follower.credit))

@@ -1,0 +1,144 @@
+"""Everything the core knows, and the few ways to change the log and speak. Pure.
+
+`House` belongs to one `Core`; `clients`, `turns` and `follows` are functions over it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+from understudy.protocol.frames import Entry, Fault, ToActor, ToClient, pack
+from understudy.supervisor.core.child import Child
+from understudy.supervisor.core.events import Effect, Record, Row, TellActor, TellClient, Warn
+from understudy.supervisor.core.sessions import Session, Turn
+from understudy.supervisor.core.specs import HouseSpec
+
+REQUESTS_MAX = 100_000  # Requests remembered for a repeat; the oldest is forgotten first.
+CLIENTS_MAX = 4_000
+CALLS_MAX = 10_000
+SESSIONS_MAX = 100_000
+FOLLOWS_PER_CLIENT_MAX = 4_096
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection that said hello."""
+
+    peer: bytes
+    id: str
+    name: str
+    follows: dict[int, str] = field(default_factory=dict[int, str])
+    pinged: bool = False
+    heard: float = 0.0
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call that waits for its answer; `sent` once its actor was there to take it."""
+
+    peer: bytes
+    request: str
+    session: str
+    agent: str
+    method: str
+    body: bytes
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class Role:
+    """An agent: the actor that plays it, the turns that run, and the sessions that wait, oldest first."""
+
+    child: Child
+    running: int = 0
+    queued: int = 0
+    waiting: dict[str, None] = field(default_factory=dict[str, None])
+    memory_mb: float = 0.0
+    files: int = 0
+
+
+@dataclass(slots=True)
+class House:
+    """The core's state. `ticket`: the last one given out; `committed`: the last one in the log."""
+
+    spec: HouseSpec
+    random: Random
+    epoch: int = 1
+    generation: int = 1
+    pid: int = 0
+    roles: dict[str, Role] = field(default_factory=dict[str, Role])
+    sessions: dict[str, Session] = field(default_factory=dict[str, Session])
+    clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
+    requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
+    peers: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    acks: dict[str, None] = field(default_factory=dict[str, None])
+    cancels: dict[tuple[str, int], Turn] = field(default_factory=dict[tuple[str, int], Turn])
+    unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
+    ticket: int = 0
+    committed: int = 0
+    calls_made: int = 0
+    log_failed_at: float | None = None
+    log_failure: str = ""
+    shutdown_asked: bool = False
+    stopping: bool = False
+    finished: bool = False
+    idle_since: float = 0.0
+    next_ping: float = 0.0
+    now: float = 0.0
+    wall: float = 0.0
+    rows: list[Row] = field(default_factory=list[Row])
+    effects: list[Effect] = field(default_factory=list[Effect])
+
+    @property
+    def after(self) -> int:
+        """The ticket of the rows that are being gathered, to hold effects until they are committed."""
+        return self.ticket + 1 if self.rows else self.ticket
+
+    def record(self, *rows: Row) -> int:
+        """Add rows to this step's record; return its ticket."""
+        self.rows.extend(rows)
+        return self.ticket + 1
+
+    def write(self, session: Session, kind: str, turn: int, body: object) -> int:
+        """Record one entry with `body`; return the ticket."""
+        return self.enter(session.entry(kind, turn, pack(body), self.wall))
+
+    def enter(self, entry: Entry) -> int:
+        """Record `entry`, and remember to feed it to followers once it is committed."""
+        ticket = self.record(entry)
+        self.unfed.append((ticket, entry))
+        return ticket
+
+    def close_step(self) -> list[Effect]:
+        """Return this step's effects, its record first."""
+        effects = self.effects
+        if self.rows:
+            self.ticket += 1
+            effects.insert(0, Record(self.ticket, self.rows))
+            self.rows = []
+        self.effects = []
+        return effects
+
+    def tell(self, peer: bytes, frame: ToClient, after: int = 0) -> None:
+        """Send `frame` to a client once `after` is committed."""
+        self.effects.append(TellClient(peer, frame, after if after > self.committed else 0))
+
+    def fault(self, peer: bytes, code: str, text: str, request: str = "", body: bytes = b"") -> None:
+        """Refuse something of a client's."""
+        self.tell(peer, Fault(code, text, request, body))
+
+    def tell_actor(self, child: Child, frame: ToActor, after: int = 0) -> None:
+        """Send `frame` to the actor's connection, if it has one."""
+        if child.peer is not None:
+            self.effects.append(TellActor(child.peer, frame, after if after > self.committed else 0))
+
+    def warn(self, text: str) -> None:
+        """Write a line to the house's own log."""
+        self.effects.append(Warn(text))
+
+    def remember(self, request: str, session: str, turn: int) -> None:
+        """Remember what `request` made, for its repeats."""
+        self.requests[request] = (session, turn)
+        if len(self.requests) > REQUESTS_MAX:
+            del self.requests[next(iter(self.requests))]

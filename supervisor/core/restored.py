@@ -1,0 +1,39 @@
+"""What the log gives back at start. Pure."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredSession:
+    """A session; `last` is its last number."""
+
+    session: str
+    agent: str
+    cwd: str
+    opening: bytes
+    memory: bytes
+    request: str
+    last: int
+    opened_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredTurn:
+    """A turn without an ending; `state` is queued or started, `body` its prompt's content blocks."""
+
+    session: str
+    turn: int
+    state: str
+    request: str
+    serves: list[str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Everything the core needs to go on. `requests`: request -> (session, turn), the newest ones."""
+
+    sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])
+    turns: list[RestoredTurn] = field(default_factory=list[RestoredTurn])
+    requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    epochs: dict[str, int] = field(default_factory=dict[str, int])

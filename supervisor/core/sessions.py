@@ -1,0 +1,87 @@
+"""Sessions, their mailboxes, turns, asks and followers: what the core remembers of them. Pure."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Entry
+
+HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
+RETRIES_MAX = 3
+
+
+class TurnState(Enum):
+    """Where a turn is. Only RUNNING turns can have been seen by an agent."""
+
+    QUEUED = "queued"
+    HANDED = "handed over"
+    BEGUN = "begun"
+    RUNNING = "running"
+
+
+@dataclass(slots=True)
+class Turn:
+    """One prompt and what becomes of it; `number` is the number of its prompt entry."""
+
+    number: int
+    body: bytes
+    serves: list[str]
+    peer: bytes | None = None
+    state: TurnState = TurnState.QUEUED
+    start_ticket: int = 0
+    handovers: int = 0
+    retries: int = 0
+    cancelled: bool = False
+    cancel_due: float | None = None
+    since: float = 0.0
+
+
+@dataclass(slots=True)
+class Follower:
+    """One client's place in one session."""
+
+    peer: bytes
+    follow: int
+    next: int
+    credit: int
+    caught_up: bool = False
+
+    def take(self, entry: Entry) -> None:
+        """Count `entry` as sent."""
+        self.next = entry.last + 1
+        self.credit -= len(entry.body) + ENTRY_OVERHEAD_BYTES
+
+
+@dataclass(slots=True)
+class OpenAsk:
+    """A question of the agent that waits for its one answer."""
+
+    turn: int
+    method: str
+    public: bool
+    since: float
+
+
+@dataclass(slots=True)
+class Session:
+    """One conversation. `last`: the last number given out; `recorded`: the last one that is committed."""
+
+    id: str
+    agent: str
+    cwd: str
+    opening: bytes
+    memory: bytes = b""
+    last: int = 0
+    recorded: int = 0
+    opened_at: float = 0.0
+    mailbox: deque[Turn] = field(default_factory=deque[Turn])
+    current: Turn | None = None
+    asks: dict[str, OpenAsk] = field(default_factory=dict[str, OpenAsk])
+    followers: dict[tuple[bytes, int], Follower] = field(default_factory=dict[tuple[bytes, int], Follower])
+    quarantined: str = ""
+
+    def entry(self, kind: str, turn: int, body: bytes, wall: float, count: int = 1) -> Entry:
+        """Return the next entry, of `count` numbers."""
+        first = self.last + 1
+        self.last = first + count - 1
+        return Entry(self.id, first, self.last, turn, kind, body, wall)

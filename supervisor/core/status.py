@@ -1,0 +1,81 @@
+"""What `status` and `sessions` show. Pure."""
+
+from understudy.supervisor.core.child import State
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.sessions import TurnState
+
+SESSIONS_SHOWN_MAX = 1_000
+
+
+def status_rows(house: House) -> list[dict[str, object]]:
+    """One map for each actor; units in the names, None where nothing is known."""
+    counts: dict[str, int] = {}
+    for session in house.sessions.values():
+        counts[session.agent] = counts.get(session.agent, 0) + 1
+    return [_row(house, role, counts.get(name, 0)) for name, role in sorted(house.roles.items())]
+
+
+def _row(house: House, role: Role, sessions: int) -> dict[str, object]:
+    child = role.child
+    running = child.state is State.RUNNING
+    return {
+        "name": child.name,
+        "state": child.state.value,
+        "pid": child.pid or None,
+        "epoch": child.epoch,
+        "uptime_s": round(house.now - child.since, 3) if running else 0.0,
+        "restarts": child.restarts.total,
+        "queue": role.queued,
+        "running": role.running,
+        "sessions": sessions,
+        "waiting_for": waiting_for(house, role),
+        "memory_mb": role.memory_mb,
+        "memory_limit_mb": child.spec.memory_mb or None,
+        "files": role.files,
+        "files_limit": child.spec.files or None,
+        "why": child.why,
+    }
+
+
+def waiting_for(house: House, role: Role) -> str:
+    """Say what the agent's work waits for, "" when for nothing but the agent itself."""
+    questions = [
+        ask
+        for session in house.sessions.values()
+        if session.agent == role.child.spec.name
+        for ask in session.asks.values()
+        if ask.public
+    ]
+    if questions:
+        oldest = min(ask.since for ask in questions)
+        return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"
+    if not role.queued:
+        return ""
+    match role.child.state:
+        case State.RUNNING:
+            if role.running >= role.child.spec.turns_max:
+                return f"turns_max ({role.child.spec.turns_max})"
+            return "the turn before it in its session"
+        case State.STARTING | State.BACKOFF:
+            return f"the actor to start: {role.child.why}" if role.child.why else "the actor to start"
+        case State.STOPPING | State.STOPPED | State.FATAL:
+            return f"the actor, which is {role.child.state.value}: {role.child.why}"
+
+
+def session_rows(house: House) -> list[dict[str, object]]:
+    """One map for each session, the newest first, at most `SESSIONS_SHOWN_MAX`."""
+    newest = list(house.sessions.values())[-SESSIONS_SHOWN_MAX:]
+    return [
+        {
+            "session": session.id,
+            "agent": session.agent,
+            "cwd": session.cwd,
+            "last": session.recorded,
+            "queue": len(session.mailbox),
+            "running": session.current is not None and session.current.state is TurnState.RUNNING,
+            "turn": session.current.number if session.current else None,
+            "opened_at": session.opened_at,
+            "quarantined": session.quarantined,
+        }
+        for session in reversed(newest)
+    ]

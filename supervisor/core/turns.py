@@ -1,0 +1,350 @@
+"""The way of a turn: mailbox, gate, hand-over, begin and go, its one ending. Pure.
+
+queued --gate--> handed over --begin, started committed--> running --ended--> (gone)
+   ^                 |  actor lost: the turn was not seen       |  actor lost: the agent's policy
+   `-----------------+------------------- retry ----------------'
+"""
+
+from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED, CLIENT_GONE
+from understudy.protocol.frames import (
+    ActorCall,
+    Answer,
+    Ask,
+    Begin,
+    Call,
+    CancelTurn,
+    Ended,
+    Fault,
+    Go,
+    Handover,
+    Remember,
+    Result,
+    Updates,
+    pack,
+    unpack,
+)
+from understudy.supervisor.core.child import Child, State
+from understudy.supervisor.core.events import MarkRow, MemoryRow, TurnRow
+from understudy.supervisor.core.house import House, OpenCall, Role
+from understudy.supervisor.core.sessions import (
+    HANDOVERS_MAX,
+    RETRIES_MAX,
+    OpenAsk,
+    Session,
+    Turn,
+    TurnState,
+)
+from understudy.supervisor.core.specs import OnCrash
+
+
+def enqueue(house: House, session: Session, turn: Turn, at_head: bool = False) -> None:
+    """Put a turn into its session's mailbox and let the gate look."""
+    role = house.roles[session.agent]
+    turn.state, turn.since = TurnState.QUEUED, house.now
+    if at_head:
+        session.mailbox.appendleft(turn)
+    else:
+        session.mailbox.append(turn)
+    role.queued += 1
+    role.waiting[session.id] = None
+    admit(house, session, role)
+
+
+def admit(house: House, session: Session, role: Role) -> None:
+    """The gate: the only place where a turn leaves its mailbox for an actor."""
+    child = role.child
+    if (
+        session.current is not None
+        or not session.mailbox
+        or session.quarantined
+        or house.stopping
+        or child.state is not State.RUNNING
+        or role.running >= role.child.spec.turns_max
+    ):
+        return
+    turn = session.mailbox.popleft()
+    role.queued -= 1
+    role.waiting.pop(session.id, None)
+    role.running += 1
+    session.current = turn
+    turn.handovers += 1
+    turn.since = house.now
+    skip = child.spec.on_crash is OnCrash.RETRY
+    turn.state = TurnState.RUNNING if skip else TurnState.HANDED
+    if skip:
+        _record_start(house, session, turn)
+    hand_over(house, session, turn, child, skip)
+
+
+def hand_over(house: House, session: Session, turn: Turn, child: Child, go: bool) -> None:
+    """Send the turn to its actor. Its prompt is recorded first, whatever else waits."""
+    frame = Handover(
+        session=session.id,
+        turn=turn.number,
+        cwd=session.cwd,
+        body=turn.body,
+        opening=session.opening,
+        memory=session.memory,
+        serves=turn.serves,
+        go=go,
+    )
+    house.tell_actor(child, frame, house.after)
+
+
+def admit_waiting(house: House, role: Role) -> None:
+    """Let the gate look at every session that waits for this agent, oldest first."""
+    for name in list(role.waiting):
+        if role.running >= role.child.spec.turns_max or role.child.state is not State.RUNNING:
+            return
+        admit(house, house.sessions[name], role)
+
+
+def begin(house: House, session: Session, frame: Begin, child: Child) -> None:
+    """The actor is ready to show the prompt to the agent: record it, then let it."""
+    turn = session.current
+    if turn is None or turn.number != frame.turn or turn.cancelled:
+        return
+    match turn.state:
+        case TurnState.HANDED:
+            turn.state = TurnState.BEGUN
+            turn.start_ticket = _record_start(house, session, turn)
+            house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
+        case TurnState.BEGUN | TurnState.RUNNING:
+            house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
+        case TurnState.QUEUED:
+            raise AssertionError(f"turn {turn.number} of {session.id} is current and queued")
+
+
+def _record_start(house: House, session: Session, turn: Turn) -> int:
+    house.write(session, "started", turn.number, {})
+    return house.record(TurnRow(session.id, turn.number, "started"))
+
+
+def updates(house: House, session: Session, frame: Updates, child: Child) -> None:
+    """Record what the agent said; what the log has already is only acknowledged again."""
+    body, count = frame.body, frame.count
+    seen = child.number - frame.n + 1
+    if seen >= count:
+        house.acks[child.name] = None
+        return
+    if seen > 0:
+        body, count = pack(unpack(body)[seen:]), count - seen
+    _count(house, child, frame.n + frame.count - 1)
+    current = session.current
+    turn = frame.turn if current is not None and current.number == frame.turn else 0
+    house.enter(session.entry("update", turn, body, house.wall, count))
+
+
+def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
+    """The turn's one ending."""
+    if frame.n <= child.number:
+        house.acks[child.name] = None
+        return
+    _count(house, child, frame.n)
+    turn = session.current
+    if turn is None or turn.number != frame.turn:
+        return
+    detail = unpack(frame.body)
+    body = detail if isinstance(detail, dict) else {}
+    reason = frame.reason
+    if reason == "cancelled" and house.stopping and not turn.cancelled:
+        reason = "interrupted"
+        body = {"text": "the house was shut down while this turn ran"}
+    finish(house, session, turn, reason, body)
+
+
+def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[str, object]) -> None:
+    """Write the ending, free the session and let the next turn through."""
+    role = house.roles[session.agent]
+    for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
+        close_ask(house, session, ask, {"error": f"the turn ended ({reason})"})
+    house.cancels.pop((session.id, turn.number), None)
+    house.write(session, "ended", turn.number, {"reason": reason, **body})
+    house.record(TurnRow(session.id, turn.number, "ended"))
+    if session.current is turn:
+        session.current = None
+        role.running -= 1
+    else:
+        session.mailbox.remove(turn)
+        role.queued -= 1
+    if session.mailbox:
+        role.waiting[session.id] = None
+        admit(house, session, role)
+    else:
+        role.waiting.pop(session.id, None)
+    if role.running == role.child.spec.turns_max - 1:
+        admit_waiting(house, role)  # The agent was full: others wait for its sake.
+
+
+def cancel(house: House, session: Session, number: int) -> int:
+    """Cancel turn `number` (0: all of the session); return how many were told."""
+    told = 0
+    for turn in [turn for turn in session.mailbox if number in (0, turn.number)]:
+        finish(house, session, turn, "cancelled", {"text": "cancelled before the agent saw it"})
+        told += 1
+    current = session.current
+    if current is not None and number in (0, current.number):
+        told += 1
+        if not current.cancelled:
+            child = house.roles[session.agent].child
+            current.cancelled = True
+            current.cancel_due = house.now + child.spec.cancel_grace_s
+            house.cancels[session.id, current.number] = current
+            house.tell_actor(child, CancelTurn(session.id, current.number), house.after)
+    return told
+
+
+def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
+    """The agent has a question: for everybody (recorded), or for the client that prompted."""
+    if frame.n <= child.number:
+        house.acks[child.name] = None
+        return
+    _count(house, child, frame.n)
+    turn = session.current
+    if turn is None or turn.number != frame.turn:
+        house.tell_actor(child, Answer(session.id, frame.ask, error="the turn is over"))
+        return
+    if frame.public:
+        body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
+        house.write(session, "asked", turn.number, body)
+    elif turn.peer is None or turn.peer not in house.clients:
+        text = f"nobody can answer {frame.method}: the client that prompted is gone [{CLIENT_GONE}]"
+        house.tell_actor(child, Answer(session.id, frame.ask, error=text))
+        return
+    else:
+        house.tell(turn.peer, frame)
+    session.asks[frame.ask] = OpenAsk(turn.number, frame.method, frame.public, house.now)
+
+
+def answer(house: House, session: Session, frame: Answer) -> bool:
+    """Give the first answer to the actor; return False for a late or unknown one."""
+    pending = session.asks.pop(frame.ask, None)
+    if pending is None:
+        return False
+    if pending.public:
+        body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
+        house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})
+    house.tell_actor(house.roles[session.agent].child, frame, house.after)
+    return True
+
+
+def close_ask(house: House, session: Session, name: str, body: dict[str, object]) -> None:
+    """A question that nobody will answer any more."""
+    pending = session.asks.pop(name)
+    if pending.public:
+        house.write(session, "answered", pending.turn, {"ask": name, **body})
+
+
+def remember(house: House, session: Session, frame: Remember, child: Child) -> None:
+    """Keep what the driver wants back when the session is played next."""
+    if frame.n <= child.number:
+        house.acks[child.name] = None
+        return
+    _count(house, child, frame.n)
+    session.memory = frame.body
+    house.record(MemoryRow(session.id, frame.body))
+
+
+def call(house: House, session: Session, frame: Call, peer: bytes) -> None:
+    """Pass a call on to the session's actor, now or when it is ready."""
+    house.calls_made += 1
+    name = f"c{house.calls_made}"
+    house.calls[name] = OpenCall(peer, frame.request, session.id, session.agent, frame.method, frame.body)
+    if house.roles[session.agent].child.state is State.RUNNING:
+        send_call(house, name)
+
+
+def send_call(house: House, name: str) -> None:
+    """Send one call to its actor."""
+    pending = house.calls[name]
+    session = house.sessions[pending.session]
+    pending.sent = True
+    frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body, session.opening, session.memory)
+    house.tell_actor(house.roles[session.agent].child, frame, house.after)
+
+
+def send_waiting_calls(house: House, agent: str) -> None:
+    """The actor is there: send what waited for it."""
+    for name, pending in house.calls.items():
+        if pending.agent == agent and not pending.sent:
+            send_call(house, name)
+
+
+def called(house: House, frame: Result | Fault) -> None:
+    """The actor answered a call."""
+    pending = house.calls.pop(frame.request, None)
+    if pending is None:
+        return
+    if isinstance(frame, Result):
+        house.tell(pending.peer, Result(pending.request, frame.body), house.after)
+    else:
+        house.fault(pending.peer, frame.code, frame.text, pending.request, frame.body)
+
+
+def refuse_calls(house: House, agent: str, code: str, text: str, sent: bool) -> None:
+    """Answer the agent's open calls (with `sent`: only those that it had) with a fault."""
+    for name, pending in list(house.calls.items()):
+        if pending.agent == agent and (pending.sent or not sent):
+            del house.calls[name]
+            house.fault(pending.peer, code, text, pending.request)
+
+
+def actor_lost(house: House, role: Role, what: str) -> None:
+    """The incarnation is gone with everything it started: settle each turn that it had."""
+    text = f"the agent was lost before it answered: {what}"
+    refuse_calls(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
+    for session in house.sessions.values():
+        turn = session.current
+        if session.agent == role.child.spec.name and turn is not None:
+            settle(house, role, session, turn, what)
+
+
+def settle(house: House, role: Role, session: Session, turn: Turn, what: str) -> None:
+    """Decide what becomes of a turn whose actor is lost."""
+    house.write(session, "lost", turn.number, {"text": what})
+    unseen = turn.state is TurnState.HANDED or (turn.state is TurnState.BEGUN and turn.start_ticket > house.committed)
+    retry = role.child.spec.on_crash is OnCrash.RETRY and turn.retries < RETRIES_MAX
+    if turn.cancelled:
+        finish(house, session, turn, "cancelled", {"text": f"cancelled; {what}"})
+    elif house.stopping and not unseen:
+        text = "the house was shut down while this turn ran"
+        finish(house, session, turn, "interrupted", {"text": text})
+    elif unseen and turn.handovers >= HANDOVERS_MAX:
+        text = f"{turn.handovers} actors fell before this turn could begin; the last: {what}"
+        finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
+    elif unseen or retry:
+        _put_back(house, role, session, turn, seen=not unseen)
+    else:
+        text = f"{what}; what it had said is kept, the session goes on"
+        finish(house, session, turn, "interrupted", {"text": text})
+
+
+def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool) -> None:
+    for name in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
+        close_ask(house, session, name, {"error": "the actor was lost"})
+    if turn.state is not TurnState.HANDED:
+        why = "it is safe to repeat" if seen else "no agent had seen it"
+        house.write(session, "requeued", turn.number, {"text": f"the turn is handed over again: {why}"})
+        house.record(TurnRow(session.id, turn.number, "queued"))
+        turn.retries += seen
+    session.current = None
+    role.running -= 1
+    enqueue(house, session, turn, at_head=True)
+
+
+def give_up(house: House, role: Role, why: str) -> None:
+    """The agent will not come back by itself: end what waits for it, with the reason."""
+    for name in list(role.waiting):
+        session = house.sessions[name]
+        for turn in list(session.mailbox):
+            text = f"agent {role.child.spec.name} cannot run: {why}"
+            finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
+    refuse_calls(
+        house, role.child.spec.name, AGENT_FAILED, f"agent {role.child.spec.name} cannot run: {why}", sent=False
+    )
+
+
+def _count(house: House, child: Child, number: int) -> None:
+    child.number = number
+    house.acks[child.name] = None
+    house.record(MarkRow(child.name, child.epoch, number))

@@ -1,0 +1,481 @@
+"""The keeper: parent of everything. It forks, reaps and reports; it decides nothing.
+
+Single-threaded, without a ZeroMQ context, the actor code loaded: fork is safe and quick.
+A subreaper, so exit statuses are true and strays come home. `Exited` is reported only when
+the actor's group is killed and its strays are swept.
+"""
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import multiprocessing
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NoReturn, assert_never
+
+import msgspec
+from setproctitle import setproctitle
+
+from understudy.actors import processes
+from understudy.actors.actor import Role
+from understudy.actors.limits import become_subreaper
+from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
+from understudy.supervisor.core.events import (
+    Exited,
+    FromKeeper,
+    Kill,
+    ShutdownAsked,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    ToKeeper,
+)
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+
+MESSAGE_BYTES_MAX = 1 << 16
+SWEEP_S_MAX = 2.0
+SWEEP_POLL_MS = 2
+EARLY_S = 1.0
+FAILED_STARTS_MAX = 10
+BACKOFF_S = 0.25
+BACKOFF_S_MAX = 10.0
+STATUS_HOPELESS = 78  # The supervisor cannot start (EX_CONFIG): starting it again is of no use.
+
+Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
+Act = Callable[[Role, HouseSpec, str], int]
+
+_encoder = msgspec.msgpack.Encoder()
+_from_keeper: msgspec.msgpack.Decoder[FromKeeper] = msgspec.msgpack.Decoder(FromKeeper)
+_to_keeper: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
+
+
+class HouseError(Exception):
+    """The house cannot open; the text says why and what to do."""
+
+
+def read_messages(link: socket.socket) -> list[FromKeeper] | None:
+    """Return what the keeper has reported; None when it is gone. For the supervisor."""
+    messages: list[FromKeeper] = []
+    while True:
+        try:
+            data = link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return messages
+        except OSError:
+            return None
+        if not data:
+            return messages or None
+        messages.append(_from_keeper.decode(data))
+
+
+def send(link: socket.socket, message: ToKeeper) -> None:
+    """Ask the keeper for something. A keeper that is gone shows in `read_messages`. For the supervisor."""
+    with contextlib.suppress(OSError):
+        link.sendall(_encoder.encode(message))
+
+
+def end_everything(house_id: str, living: list[Spawned]) -> int:
+    """End all processes of the house when nobody else can; return how many resisted."""
+    leaders = [(each.pid, each.started) for each in living]
+    return processes.end_all(f"{house_id}/", leaders, SWEEP_S_MAX)
+
+
+@dataclass(slots=True)
+class _Living:
+    """An actor's process, or what is left of its tree."""
+
+    spawned: Spawned
+    process: BaseProcess
+    mark: str
+    status: int | None = None
+    swept: int = 0
+    sweep_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Keeps one house. `supervise` and `act` are what its children run."""
+
+    house: HouseSpec
+    supervise: Supervise
+    act: Act
+    _link: socket.socket = field(init=False)
+    _supervisor: BaseProcess | None = None
+    _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
+    _queue: deque[bytes] = field(default_factory=deque[bytes])
+    _inherited: list[int] = field(default_factory=list[int])
+    _signals: int = 0
+    _started_at: float = 0.0
+    _failed_starts: int = 0
+    _house_id: str = ""
+    _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
+    _wake: socket.socket = field(init=False)
+    _waker: socket.socket = field(init=False)
+
+    def run(self) -> int:
+        """Open the house and keep it until it is shut down; return the exit status. Raises `HouseError`."""
+        self._specs = {agent.name: agent for agent in self.house.agents}
+        self._open_folders()
+        become_subreaper()
+        self._house_id = _house_id(self.house.state_dir)
+        self._end_leftovers()
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        setproctitle("understudy: keeper")
+        gc.collect()
+        gc.freeze()
+        self._start_supervisor()
+        while True:
+            status = self._turn()
+            if status is not None:
+                self._end_rest()
+                return status
+
+    # --- opening ---
+
+    def _open_folders(self) -> None:
+        for folder, mode in ((self.house.runtime_dir, 0o700), (self.house.state_dir, 0o700)):
+            try:
+                Path(folder).mkdir(mode=mode, parents=True, exist_ok=True)
+                Path(folder).chmod(mode)
+            except OSError as error:
+                raise HouseError(f"the folder {folder} cannot be used: {error.strerror}; choose another") from error
+        Path(self.house.state_dir, "agents").mkdir(exist_ok=True)
+        for path in (gateway_path(self.house.runtime_dir), backstage_path(self.house.runtime_dir)):
+            if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+                raise HouseError(
+                    f"the socket path {path} has {len(os.fsencode(path))} bytes, the system takes "
+                    f"{SOCKET_PATH_BYTES_MAX}: choose a shorter --runtime-dir"
+                )
+        self._inherited = [
+            self._lock(folder) for folder in dict.fromkeys((self.house.runtime_dir, self.house.state_dir))
+        ]
+
+    def _lock(self, folder: str) -> int:
+        """Hold the folder's lock for as long as keeper or supervisor lives."""
+        lock = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise HouseError(
+                f"a house already runs on {folder} (pid {pid}): use it, end it with `understudy shutdown`, "
+                "or choose other folders with --runtime-dir and --state-dir"
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def _end_leftovers(self) -> None:
+        """End what an earlier run of this house left behind when keeper and supervisor were both killed."""
+        leaders: list[tuple[int, int]] = []
+        record = self._actors_file()
+        if record.exists():
+            for line in record.read_text().splitlines():
+                pid, started, *_ = line.split()
+                leaders.append((int(pid), int(started)))
+        left = processes.end_all(f"{self._house_id}/", leaders, SWEEP_S_MAX)
+        if left:
+            _say(f"{left} process(es) of an earlier run could not be ended")
+        record.write_text("")
+
+    def _actors_file(self) -> Path:
+        return Path(self.house.state_dir, "actors")
+
+    def _note_actors(self) -> None:
+        lines = [f"{a.spawned.pid} {a.spawned.started} {a.mark}\n" for a in self._actors.values()]
+        try:
+            self._actors_file().write_text("".join(lines))
+        except OSError as error:
+            _say(f"{self._actors_file()} cannot be written: {error.strerror}")  # A full disk must not stop a restart.
+
+    # --- the loop ---
+
+    def _turn(self) -> int | None:
+        """Wait for something and deal with it; return the exit status once the house is over."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        if self._supervisor is not None:
+            poll.register(self._link, select.POLLIN | (select.POLLOUT if self._queue else 0))
+        sweeping = any(actor.status is not None for actor in self._actors.values())
+        for descriptor, events in poll.poll(SWEEP_POLL_MS if sweeping else None):
+            if descriptor == self._wake.fileno():
+                _empty(self._wake)
+            elif events & select.POLLIN:
+                self._requests()
+        if self._signals > 2:
+            _say("told three times: killing everything")
+            return 1
+        self._reap()
+        for pid in list(self._actors):
+            self._sweep(pid)
+        self._write()
+        return self._see_supervisor()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        del frame
+        if number != signal.SIGCHLD:
+            self._signals += 1
+            self._report(ShutdownAsked(hurry=self._signals > 1))
+
+    def _requests(self) -> None:
+        while True:
+            try:
+                data = self._link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if not data:
+                return
+            message = _to_keeper.decode(data)
+            match message:
+                case Spawn():
+                    self._spawn(message)
+                case Kill():
+                    self._kill(message)
+                case _:
+                    assert_never(message)
+
+    def _spawn(self, request: Spawn) -> None:
+        spec = self._specs[request.agent]
+        title = f"{request.actor}#{request.epoch}"
+        mark = f"{self._house_id}/{title}"
+        role = Role(
+            name=request.actor,
+            epoch=request.epoch,
+            command=spec.command,
+            cwd=spec.cwd,
+            env=spec.env,
+            memory_mb=spec.memory_mb,
+            files=spec.files,
+            options={**spec.options, "driver": spec.driver, "play": spec.play},
+            log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),
+        )
+        process = _fork(self._be_actor, role, mark)
+        if isinstance(process, str):
+            self._report(SpawnFailed(request.actor, request.epoch, process))
+            return
+        assert process.pid is not None
+        spawned = Spawned(request.actor, request.epoch, process.pid, processes.start_ticks(process.pid))
+        self._actors[process.pid] = _Living(spawned, process, mark)
+        self._report(spawned)
+        self._note_actors()
+
+    def _be_actor(self, role: Role, mark: str) -> NoReturn:
+        os.setsid()
+        self._leave_keeper()
+        self._link.close()
+        for descriptor in self._inherited:
+            os.close(descriptor)
+        os.environ[processes.MARK_VARIABLE] = mark
+        setproctitle(f"understudy: actor {role.name}#{role.epoch}")
+        sys.exit(self.act(role, self.house, mark))
+
+    def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
+        os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
+        self._leave_keeper()
+        self._link.close()
+        setproctitle("understudy: supervisor")
+        sys.exit(self.supervise(self.house, theirs, living, self._house_id))
+
+    def _leave_keeper(self) -> None:
+        """Undo in a fresh child what only the keeper wants."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._wake.close()
+        self._waker.close()
+
+    def _kill(self, request: Kill) -> None:
+        for pid, actor in self._actors.items():
+            if (actor.spawned.actor, actor.spawned.epoch) == (request.actor, request.epoch) and actor.status is None:
+                if request.signal == signal.SIGKILL:
+                    processes.kill_group(pid)
+                processes.kill(pid, request.signal)
+
+    # --- reaping ---
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if seen is None:
+                return
+            actor = self._actors.get(seen.si_pid)
+            if actor is not None:
+                actor.process.join()
+                assert actor.process.exitcode is not None
+                actor.status = actor.process.exitcode
+                actor.sweep_until = time.monotonic() + SWEEP_S_MAX
+            elif self._supervisor is not None and seen.si_pid == self._supervisor.pid:
+                self._supervisor.join()
+            else:
+                os.waitpid(seen.si_pid, 0)  # A stray that came home.
+
+    def _sweep(self, pid: int) -> None:
+        """End what is left of a dead actor's tree; report it when nothing is."""
+        actor = self._actors[pid]
+        if actor.status is None:
+            return
+        processes.kill_group(pid)
+        strays = [
+            child
+            for child in self._unknown_children()
+            if processes.bears(child, actor.mark) or child in processes.of_session(pid)
+        ]
+        for stray in strays:
+            actor.swept += processes.kill(stray, signal.SIGKILL)
+        late = time.monotonic() > actor.sweep_until
+        if (strays or processes.kill_group(pid)) and not late:
+            return
+        del self._actors[pid]
+        spawned = actor.spawned
+        self._report(Exited(spawned.actor, spawned.epoch, pid, actor.status, actor.swept, len(strays) if late else 0))
+        actor.process.close()
+        self._note_actors()
+
+    def _unknown_children(self) -> list[int]:
+        known = {pid for pid, actor in self._actors.items() if actor.status is None}
+        if self._supervisor is not None and self._supervisor.pid is not None:
+            known.add(self._supervisor.pid)
+        return [pid for pid in processes.children(os.getpid()) if pid not in known]
+
+    # --- the supervisor ---
+
+    def _start_supervisor(self) -> None:
+        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._link.setblocking(False)
+        self._queue.clear()
+        living = [actor.spawned for actor in self._actors.values()]
+        self._started_at = time.monotonic()
+        process = _fork(self._be_supervisor, theirs, living)
+        theirs.close()
+        if isinstance(process, str):
+            _say(f"the supervisor could not be forked: {process}")
+            self._supervisor = None
+            return
+        self._supervisor = process
+        if self._signals:
+            self._report(ShutdownAsked(hurry=self._signals > 1))
+
+    def _see_supervisor(self) -> int | None:
+        """Start a fallen supervisor again; return the exit status when the house is over."""
+        process = self._supervisor
+        status = process.exitcode if process is not None else -signal.SIGKILL
+        if status is None:
+            return None
+        if process is not None:
+            process.close()
+        self._link.close()
+        self._supervisor = None
+        if status == 0:
+            return 0
+        if status == STATUS_HOPELESS:
+            return 1
+        ran_s = time.monotonic() - self._started_at
+        self._failed_starts = self._failed_starts + 1 if ran_s < EARLY_S else 0
+        if self._failed_starts >= FAILED_STARTS_MAX:
+            _say(f"the supervisor failed {FAILED_STARTS_MAX} times in a row (last status {status}): giving up")
+            return 1
+        if self._signals:
+            return 1
+        wait_s = 0.0
+        if self._failed_starts >= 3:
+            wait_s = min(BACKOFF_S * 2.0 ** (self._failed_starts - 3), BACKOFF_S_MAX)
+        _say(f"the supervisor fell (status {status}); starting it again in {wait_s:g} s")
+        if wait_s:
+            time.sleep(wait_s)
+        self._start_supervisor()
+        return None
+
+    def _end_rest(self) -> None:
+        """End whatever still lives, at the end of the house."""
+        if self._supervisor is not None and self._supervisor.pid is not None:
+            processes.kill(self._supervisor.pid, signal.SIGKILL)
+        living = [actor.spawned for actor in self._actors.values()]
+        until = time.monotonic() + SWEEP_S_MAX
+        end_everything(self._house_id, living)
+        while time.monotonic() < until:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    if not processes.children(os.getpid()):
+                        break
+                    time.sleep(processes.POLL_S)
+            except ChildProcessError:
+                break
+        for path in (gateway_path(self.house.runtime_dir), backstage_path(self.house.runtime_dir)):
+            Path(path).unlink(missing_ok=True)
+        self._actors_file().unlink(missing_ok=True)
+
+    def _report(self, message: FromKeeper) -> None:
+        self._queue.append(_encoder.encode(message))
+
+    def _write(self) -> None:
+        while self._queue and self._supervisor is not None:
+            try:
+                self._link.send(self._queue[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._queue.clear()  # It is gone: the next one is told who lives.
+                return
+            self._queue.popleft()
+
+
+def _fork(target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | str:
+    """Fork a child that runs `target`; return the reason when that fails."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    try:
+        process.start()
+    except OSError as error:
+        return str(error)
+    return process
+
+
+def _house_id(state_dir: str) -> str:
+    path = Path(state_dir, "house")
+    if not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text().strip()
+
+
+def _empty(wake: socket.socket) -> None:
+    try:
+        while wake.recv(4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"understudy: keeper: {text}\n")
+    sys.stderr.flush()
+
+
+def run(house: HouseSpec) -> int:
+    """Keep `house` until it is shut down; return the exit status. Raises `HouseError` when it cannot open."""
+    # Loaded before the first fork, so that children need not.
+    from understudy.actors import host
+    from understudy.supervisor import shell
+
+    for driver in {agent.driver for agent in house.agents} & {"acp", "scripted"}:
+        importlib.import_module(f"understudy.actors.drivers.{driver}")
+    return Keeper(house, shell.main, host.main).run()

@@ -1,0 +1,281 @@
+"""The supervisor's loop: readiness -> events -> core -> effects. One thread, no locks, no policy.
+
+Effects run in order; those that wait for a ticket are held here until the log has it.
+"""
+
+import asyncio
+import gc
+import os
+import resource
+import socket
+import sys
+import time
+from collections import deque
+from random import Random
+
+import zmq
+
+from understudy.protocol.frames import Entry, Frame, FromActor, FromClient
+from understudy.protocol.paths import backstage_address, gateway_address
+from understudy.supervisor import keeper
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import (
+    ActorSaid,
+    ActorUnreachable,
+    ClientLost,
+    ClientSaid,
+    Committed,
+    Effect,
+    EntriesRead,
+    Event,
+    Finish,
+    Kill,
+    LogFailed,
+    ReadEntries,
+    Record,
+    Sampled,
+    Spawn,
+    Spawned,
+    TellActor,
+    TellClient,
+    Ticked,
+    Warn,
+)
+from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.memory import sample_trees
+from understudy.supervisor.sockets import Router
+
+LOG_RETRY_S = 0.25
+SAMPLE_EVERY_S = 2.0
+WARNINGS_PER_S_MAX = 20
+READ_BYTES_MAX = 1 << 20
+
+
+class Shell:
+    """Runs one `Core` in the world."""
+
+    def __init__(self, house: HouseSpec, link: socket.socket, living: list[Spawned], house_id: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._link = link
+        self._house_id = house_id
+        self._log = Log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
+        self._living = {(each.actor, each.epoch): each for each in living}
+        self._core = Core(
+            house,
+            self._log.restore(),
+            Random(os.urandom(16)),
+            living,
+            time.monotonic(),
+            _wall(),
+            self._log.epoch,
+            self._log.generation,
+            os.getpid(),
+        )
+        self._events: list[Event] = []
+        self._scheduled = False
+        self._records: list[Record] = []
+        self._committed = 0
+        self._held: deque[TellClient | TellActor] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._warned_at = 0.0
+        self._warned = 0
+        self.status = asyncio.get_running_loop().create_future()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._backstage = Router(
+            self._context,
+            backstage_address(house.runtime_dir),
+            FromActor,
+            self._from_actor,
+            lambda peer: self.push(ActorUnreachable(peer)),
+            lambda peer: peer in self._core.house.peers,
+            self.warn,
+        )
+        self._gateway = Router(
+            self._context,
+            gateway_address(house.runtime_dir),
+            FromClient,
+            self._from_client,
+            lambda peer: self.push(ClientLost(peer)),
+            lambda peer: peer in self._core.house.clients,
+            self.warn,
+        )
+        self._loop.add_reader(link.fileno(), self._from_keeper)
+        for warning in self._log.warnings:
+            self.warn(warning)
+        self._run(self._core.start(time.monotonic(), _wall()))
+        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+
+    # --- events ---
+
+    def push(self, event: Event) -> None:
+        """Give the core an event in the next step."""
+        self._events.append(event)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
+
+    def _from_client(self, peer: bytes, frames: list[Frame]) -> None:
+        for frame in frames:
+            self.push(ClientSaid(peer, frame))  # type: ignore[arg-type]
+
+    def _from_actor(self, peer: bytes, frames: list[Frame]) -> None:
+        for frame in frames:
+            self.push(ActorSaid(peer, frame))  # type: ignore[arg-type]
+
+    def _from_keeper(self) -> None:
+        messages = keeper.read_messages(self._link)
+        if messages is None:
+            self._keeper_died()
+            return
+        for message in messages:
+            match message:
+                case Spawned():
+                    self._living[message.actor, message.epoch] = message
+                case _:
+                    self._living.pop((getattr(message, "actor", ""), getattr(message, "epoch", 0)), None)
+            self.push(message)
+
+    def _keeper_died(self) -> None:
+        """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
+        self._loop.remove_reader(self._link.fileno())
+        self.warn("the keeper is gone: the house ends")
+        keeper.end_everything(self._house_id, list(self._living.values()))
+        self._finish(1)
+
+    # --- steps ---
+
+    def _step(self) -> None:
+        self._scheduled = False
+        events, self._events = self._events, []
+        self._run(self._core.handle(events, time.monotonic(), _wall()))
+
+    def _run(self, effects: list[Effect]) -> None:
+        while effects:
+            for effect in effects:
+                self._act(effect)
+            effects = self._commit()
+        self._backstage.flush()
+        self._gateway.flush()
+        self._set_timer()
+
+    def _act(self, effect: Effect) -> None:
+        match effect:
+            case TellClient() | TellActor():
+                if effect.after > self._committed:
+                    self._held.append(effect)
+                else:
+                    self._tell(effect)
+            case Record():
+                self._records.append(effect)
+            case ReadEntries():
+                self._read(effect)
+            case Spawn() | Kill():
+                keeper.send(self._link, effect)
+            case Warn(text=text):
+                self.warn(text)
+            case Finish():
+                self._loop.call_soon(self._finish, 0)
+
+    def _tell(self, effect: TellClient | TellActor) -> None:
+        router = self._gateway if isinstance(effect, TellClient) else self._backstage
+        router.send(effect.peer, effect.frame)
+
+    def _commit(self) -> list[Effect]:
+        """Write what is to be recorded, release what waited for it, and tell the core."""
+        if not self._records:
+            return []
+        try:
+            self._log.commit(self._records)
+        except LogError as error:
+            self.warn(f"the log cannot be written, trying again: {error}")
+            self._loop.call_later(LOG_RETRY_S, self._try_again)
+            return self._core.handle([LogFailed(str(error))], time.monotonic(), _wall())
+        ticket = self._records[-1].ticket
+        self._records = []
+        self._committed = ticket
+        while self._held and self._held[0].after <= ticket:
+            self._tell(self._held.popleft())
+        self._log.tend()
+        return self._core.handle([Committed(ticket)], time.monotonic(), _wall())
+
+    def _try_again(self) -> None:
+        self._run(self._commit())
+
+    def _read(self, effect: ReadEntries) -> None:
+        try:
+            entries: list[Entry] = self._log.read(effect.session, effect.number, min(effect.bytes_max, READ_BYTES_MAX))
+        except LogError as error:
+            self.warn(f"the log cannot be read: {error}")
+            return
+        self.push(EntriesRead(effect.peer, effect.follow, entries))
+
+    def _set_timer(self) -> None:
+        due = self._core.deadline()
+        if self._timer is not None and due == self._due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(max(due, self._loop.time()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.push(Ticked())
+
+    def _sample(self) -> None:
+        if self._core.house.clients:
+            living = {each.pid: each for each in self._living.values()}
+            for pid, (memory_mb, files) in sample_trees(list(living)).items():
+                each = living[pid]
+                self.push(Sampled(each.actor, each.epoch, memory_mb, files))
+        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+
+    def warn(self, text: str) -> None:
+        """Write a line to stderr, at most `WARNINGS_PER_S_MAX` in a second; the rest is counted."""
+        now = time.monotonic()
+        if now - self._warned_at >= 1.0:
+            if self._warned > WARNINGS_PER_S_MAX:
+                _write(f"{self._warned - WARNINGS_PER_S_MAX} more lines like these were left out")
+            self._warned_at, self._warned = now, 0
+        self._warned += 1
+        if self._warned <= WARNINGS_PER_S_MAX:
+            _write(text)
+
+    def _finish(self, status: int) -> None:
+        if not self.status.done():
+            self._gateway.close(200)
+            self._backstage.close()
+            self._log.close()
+            self.status.set_result(status)
+
+
+def _wall() -> float:
+    return time.time()  # noqa: TID251 (only ever recorded)
+
+
+def _write(text: str) -> None:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        sys.stderr.write(f"{stamp} understudy: {text[:2000]}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # A full disk under stderr must not end the house.
+
+
+def main(house: HouseSpec, link: socket.socket, living: list[Spawned], house_id: str) -> int:
+    """Be the supervisor until the house is shut down; return its exit status. Called in the keeper's fork."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gc.freeze()
+
+    async def run() -> int:
+        shell = Shell(house, link, living, house_id)
+        return int(await shell.status)
+
+    try:
+        return asyncio.run(run())
+    except LogError as error:
+        _write(str(error))
+        return keeper.STATUS_HOPELESS

@@ -1,0 +1,191 @@
+"""The gateway and the backstage: the one way to touch a ROUTER. Decides nothing.
+
+One `send`, which coalesces; one greedy, bounded drain. The file descriptor is edge-triggered:
+EVENTS is looked at again after every send and every receive, or a message sleeps.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from understudy.protocol.errors import BAD_FRAME
+from understudy.protocol.frames import (
+    MESSAGE_BYTES_MAX,
+    Fault,
+    Frame,
+    FrameError,
+    Joiner,
+    Part,
+    decode,
+    decoder,
+    encode,
+)
+
+MESSAGES_PER_DRAIN = 256
+STUCK_BYTES_MAX = 16 << 20  # A peer that takes nothing while this much waits for it is given up.
+JOINING_BYTES_MAX = 128 << 20  # All peers' unfinished parts together.
+RETRY_S = 0.01
+
+
+class Router:
+    """One bound ROUTER socket.
+
+    `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop; `known(peer)` says
+    whether the peer said hello (only then may it send parts); `warn` gets a line for garbage.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        address: str,
+        side: Any,
+        on_frames: Callable[[bytes, list[Frame]], None],
+        on_lost: Callable[[bytes], None],
+        known: Callable[[bytes], bool],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._side = side
+        self._decoder = decoder(side)
+        self._on_frames, self._on_lost, self._known, self._warn = on_frames, on_lost, known, warn
+        self._name = address.rpartition("/")[2]
+        self._outgoing: dict[bytes, list[Frame]] = {}
+        self._stuck: dict[bytes, deque[bytes]] = {}
+        self._joiners: dict[bytes, Joiner] = {}
+        self._scheduled = False
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.router_mandatory = 1
+        self._socket.maxmsgsize = MESSAGE_BYTES_MAX
+        self._socket.rcvhwm = 64
+        self._socket.sndhwm = 1000
+        self._socket.backlog = 1024
+        self._socket.bind(address)
+        self._loop.add_reader(self._socket.fileno(), self._drain)
+        self._schedule()
+
+    def send(self, peer: bytes, frame: Frame) -> None:
+        """Send `frame` to `peer` at the end of this turn of the loop, with all else for that peer."""
+        frames = self._outgoing.get(peer)
+        if frames is None:
+            self._outgoing[peer] = [frame]
+            self._schedule()
+        else:
+            frames.append(frame)
+
+    def forget(self, peer: bytes) -> None:
+        """The peer is gone: drop what was being put together for it."""
+        self._joiners.pop(peer, None)
+        self._stuck.pop(peer, None)
+        self._outgoing.pop(peer, None)
+
+    def close(self, flush_ms: int = 0) -> None:
+        """Send what is due and close."""
+        self.flush()
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close(flush_ms)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        if self._socket.closed:
+            return
+        for _ in range(MESSAGES_PER_DRAIN):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take(parts)
+        self.flush()
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._schedule()
+
+    def _take(self, parts: list[bytes]) -> None:
+        peer = parts[0]
+        try:
+            if len(parts) != 2:
+                raise FrameError(f"a message of {len(parts) - 1} parts; a message has one")
+            frames = decode(parts[1], self._decoder)
+            if any(type(frame) is Part for frame in frames):
+                frames = self._joined(peer, frames)
+        except FrameError as error:
+            self._warn(f"{self._name}: garbage from connection {peer.hex()}: {error}")
+            self.send(peer, Fault(BAD_FRAME, str(error)))
+            return
+        if frames:
+            self._on_frames(peer, frames)
+
+    def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
+        if not self._known(peer):
+            raise FrameError("parts before the hello")
+        joiner = self._joiners.setdefault(peer, Joiner(self._side))
+        whole: list[Frame] = []
+        for frame in frames:
+            if not isinstance(frame, Part):
+                whole.append(frame)
+                continue
+            if sum(each.size for each in self._joiners.values()) + len(frame.piece) > JOINING_BYTES_MAX:
+                del self._joiners[peer]
+                raise FrameError(f"more than {JOINING_BYTES_MAX} bytes of unfinished frames in the house; try again")
+            joined = joiner.add(frame)
+            if joined is not None:
+                del self._joiners[peer]
+                joiner = Joiner(self._side)
+                whole.append(joined)
+            self._joiners[peer] = joiner
+        if not joiner.size:
+            self._joiners.pop(peer, None)
+        return whole
+
+    def flush(self) -> None:
+        """Send everything that is due."""
+        while self._outgoing:
+            outgoing, self._outgoing = self._outgoing, {}
+            for peer, frames in outgoing.items():
+                stuck = self._stuck.get(peer)
+                messages = deque(encode(frames))
+                if stuck is not None:
+                    stuck.extend(messages)
+                    if sum(map(len, stuck)) > STUCK_BYTES_MAX:
+                        self._lose(peer, "took nothing while the bound was reached")
+                else:
+                    self._send(peer, messages)
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._schedule()
+
+    def _send(self, peer: bytes, messages: deque[bytes]) -> None:
+        while messages:
+            try:
+                self._socket.send_multipart([peer, messages[0]], zmq.NOBLOCK)
+            except zmq.Again:
+                if not self._stuck:
+                    self._loop.call_later(RETRY_S, self._retry)
+                self._stuck[peer] = messages
+                return
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self._lose(peer, "")
+                return
+            messages.popleft()
+
+    def _retry(self) -> None:
+        if self._socket.closed:
+            return
+        stuck, self._stuck = self._stuck, {}
+        for peer, messages in stuck.items():
+            self._send(peer, messages)
+        self.flush()
+
+    def _lose(self, peer: bytes, why: str) -> None:
+        if why:
+            self._warn(f"{self._name}: connection {peer.hex()} {why}")
+        self.forget(peer)
+        self._on_lost(peer)

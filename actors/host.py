@@ -337,8 +337,7 @@ def make(role: Role, voice: Any) -> Actor:
 
             return AcpProgram(role, voice)
         case "python":
-            played: Actor = _load(str(role.options.get("play", "")))(role, voice)
-            return played
+            return _load(str(role.options.get("play", "")))(role, voice)
         case other:
             raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, python or scripted")
 
@@ -352,7 +351,8 @@ def _load(path: str) -> type[Actor]:
         raise ActorError(f"play = {path!r}: {error}; it is the import path `module:Class`") from error
     if not (isinstance(found, type) and issubclass(found, Actor)):
         raise ActorError(f"play = {path!r} is no class derived from understudy.actors.actor.Actor")
-    return found
+    checked: type[Actor] = found
+    return checked
 
 
 def main(role: Role, house: HousePlace, mark: str) -> int:

@@ -56,6 +56,7 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.protocol.items import Ending, Item, items
 from understudy.protocol.paths import gateway_address, gateway_path, runtime_folder
 
 RETRY_S = 0.02
@@ -64,43 +65,6 @@ WELCOME_S_MAX = 2.0
 ENDINGS_MAX = 1_000
 
 OnAsk = Callable[[Ask], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One numbered thing of a session: an entry, or one update of an entry that holds several."""
-
-    session: str
-    number: int
-    turn: int
-    kind: str
-    body: Any
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a turn ended: `reason`, and `body` with `text` for people where there is something to say."""
-
-    reason: str
-    body: dict[str, Any]
-
-    @property
-    def text(self) -> str:
-        """What to tell a person, "" after a normal end."""
-        return str(self.body.get("text", ""))
-
-
-def items(entry: Entry, number: int = 0) -> list[Item]:
-    """Return the items of `entry` from `number` on."""
-    body = unpack(entry.body)
-    if entry.kind != "update":
-        return [Item(entry.session, entry.first, entry.turn, entry.kind, body, entry.time)]
-    return [
-        Item(entry.session, entry.first + at, entry.turn, entry.kind, update, entry.time)
-        for at, update in enumerate(body)
-        if entry.first + at >= number
-    ]
 
 
 @dataclass(slots=True)
@@ -196,6 +160,7 @@ class Client:
         self.runtime_dir = runtime_dir
         self.welcome: Welcome | None = None
         self.up = asyncio.Event()
+        self.down = asyncio.Event()
         self._machine = Follower(uuid.uuid4().hex, name, os.getpid())
         self._on_ask = on_ask
         self._prefix = uuid.uuid4().hex[:16]
@@ -366,6 +331,7 @@ class Client:
     def _broken(self, why: str) -> None:
         del why
         self.up.clear()
+        self.down.set()
         self._dealer = None
         if self._timer is not None:
             self._timer.cancel()
@@ -398,6 +364,7 @@ class Client:
                 case LinkUp(welcome=welcome):
                     self.welcome = welcome
                     self._retry_s = RETRY_S
+                    self.down.clear()
                     self.up.set()
                 case LinkRefused(fault=fault):
                     self._refused.set_result(fault)

@@ -240,13 +240,19 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
 
 def verb(house: House, client: Client, frame: Verb) -> None:
     """Answer a verb of the command line."""
+    try:
+        options = unpack(frame.body) or {}
+        only, hurry = str(options.get("session", "")), bool(options.get("hurry"))
+    except (FrameError, AttributeError):
+        house.fault(client.peer, BAD_FRAME, "the body of a verb must be a map", frame.request)
+        return
     match frame.verb:
         case "status":
             body: object = status_rows(house)
         case "sessions":
-            body = session_rows(house)
+            body = session_rows(house, only)
         case "shutdown":
-            house.shutdown_asked = True
+            house.shutdown_asked, house.hurry_asked = True, hurry
             body = {"pid": house.pid}
         case _:
             text = f"this house knows no verb {frame.verb!r}; it knows: sessions, shutdown, status"

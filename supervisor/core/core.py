@@ -116,8 +116,9 @@ class Core:
         house.now, house.wall = now, wall
         for event in events:
             self._guarded(event)
-        if house.shutdown_asked and not house.stopping:
-            self._shut_down(hurry=False)
+        if house.shutdown_asked:
+            hurry, house.shutdown_asked, house.hurry_asked = house.hurry_asked, False, False
+            self._shut_down(hurry)
         for name in house.acks:
             child = house.roles[name].child
             house.tell_actor(child, Recorded(child.number), house.after)

@@ -81,6 +81,7 @@ class House:
     log_failed_at: float | None = None
     log_failure: str = ""
     shutdown_asked: bool = False
+    hurry_asked: bool = False
     stopping: bool = False
     finished: bool = False
     idle_since: float = 0.0

@@ -62,9 +62,12 @@ def waiting_for(house: House, role: Role) -> str:
             return f"the actor, which is {role.child.state.value}: {role.child.why}"
 
 
-def session_rows(house: House) -> list[dict[str, object]]:
-    """One map for each session, the newest first, at most `SESSIONS_SHOWN_MAX`."""
-    newest = list(house.sessions.values())[-SESSIONS_SHOWN_MAX:]
+def session_rows(house: House, only: str = "") -> list[dict[str, object]]:
+    """One map for each session (or for `only`), the newest first, at most `SESSIONS_SHOWN_MAX`."""
+    if only:
+        newest = [house.sessions[only]] if only in house.sessions else []
+    else:
+        newest = list(house.sessions.values())[-SESSIONS_SHOWN_MAX:]
     return [
         {
             "session": session.id,

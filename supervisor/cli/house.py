@@ -1,0 +1,124 @@
+"""`status`, `sessions` and `shutdown`: one question over one short connection, without an event loop."""
+
+import os
+import sys
+import time
+from typing import Any
+
+from understudy.protocol.errors import CONNECTION_LOST, LocalError
+from understudy.protocol.once import verb
+from understudy.supervisor.directories import directories
+
+EXIT_NOT_ALL_RUNNING = 3
+EXIT_OUT_OF_REACH = 4
+EXIT_NOT_RUNNING = 7
+SHUTDOWN_S_MAX = 60.0
+STATUS_COLUMNS = [
+    "name",
+    "state",
+    "pid",
+    "epoch",
+    "uptime",
+    "restarts",
+    "queue",
+    "sessions",
+    "memory",
+    "files",
+    "waiting_for",
+]
+
+
+def run(options: Any) -> int:
+    """Carry out the verb; exit codes are supervisord's."""
+    runtime_dir, _ = directories(options.runtime_dir, options.state_dir, os.environ)
+    try:
+        if options.verb == "shutdown":
+            return _shutdown(runtime_dir, options.hurry)
+        rows = verb(runtime_dir, options.verb)
+    except LocalError as error:
+        print(f"understudy: {error.text}", file=sys.stderr)
+        if options.verb == "shutdown":
+            return EXIT_NOT_RUNNING
+        return EXIT_OUT_OF_REACH if error.code == CONNECTION_LOST else 1
+    if options.json:
+        import json
+
+        print(json.dumps(rows, indent=2))
+    elif options.verb == "status":
+        _table(STATUS_COLUMNS, [_status_cells(row) for row in rows])
+    else:
+        _table(
+            ["session", "agent", "last", "queue", "state", "cwd"],
+            [
+                [row["session"], row["agent"], row["last"], row["queue"], "running" if row["turn"] else "-", row["cwd"]]
+                for row in rows
+            ],
+        )
+    if options.verb == "status" and any(row["state"] != "RUNNING" for row in rows):
+        return EXIT_NOT_ALL_RUNNING
+    return 0
+
+
+def _status_cells(row: dict[str, Any]) -> list[object]:
+    memory = f"{row['memory_mb']:.0f} MB" + (f"/{row['memory_limit_mb']}" if row["memory_limit_mb"] else "")
+    files = f"{row['files']}" + (f"/{row['files_limit']}" if row["files_limit"] else "")
+    return [
+        row["name"],
+        row["state"],
+        row["pid"] or "-",
+        row["epoch"],
+        _duration(row["uptime_s"]),
+        row["restarts"],
+        row["queue"],
+        row["sessions"],
+        memory,
+        files,
+        row["waiting_for"] or ("-" if row["state"] == "RUNNING" else row["why"]),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    days, rest = divmod(whole, 86400)
+    return f"{days}d " * bool(days) + f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def _table(head: list[str], rows: list[list[object]]) -> None:
+    cells = [head, *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _shutdown(runtime_dir: str, hurry: bool) -> int:
+    pid = int(verb(runtime_dir, "shutdown", {"hurry": hurry})["pid"])
+    lock = os.path.join(runtime_dir, "lock")  # noqa: PTH118
+    started = time.monotonic()
+    told = False
+    try:
+        while _held(lock):
+            if time.monotonic() - started > SHUTDOWN_S_MAX:
+                print(
+                    f"understudy: the house (supervisor {pid}) did not end within {SHUTDOWN_S_MAX:g} s", file=sys.stderr
+                )
+                return 1
+            if not told and time.monotonic() - started > 1:
+                told = True
+                print("waiting for the agents to end; Ctrl-C to hurry ...", file=sys.stderr)
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        return _shutdown(runtime_dir, hurry=True) if not hurry else 130
+    return 0
+
+
+def _held(lock: str) -> bool:
+    import fcntl
+
+    try:
+        with open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

@@ -1,0 +1,87 @@
+"""The command line: parses, dispatches; every verb's work is in its own file, imported when needed."""
+
+import os
+import sys
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 7
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["acp"] and not {"-h", "--help"} & set(arguments):
+        return _acp(arguments[1:])
+    from understudy.supervisor.cli.parser import parse
+
+    options = parse(arguments)
+    try:
+        return _run(options)
+    except Exception as error:
+        text = _operating_error(error)
+        if text is None:
+            raise
+        print(f"understudy: {text}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _acp(arguments: list[str]) -> int:
+    """Start the editor's side at once: it answers `initialize` before anything heavy is imported."""
+    from understudy.supervisor.edges.acp import main as edge
+
+    known = {"--agent": "", "--runtime-dir": "", "--state-dir": "", "-c": "", "--config": ""}
+    rest = list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name not in known or not (equals or rest):
+            print(f"understudy acp: unknown or incomplete option {name}; see understudy acp --help", file=sys.stderr)
+            return EXIT_USAGE
+        known[name] = value if equals else rest.pop(0)
+    return edge(known["--agent"], known["--runtime-dir"], known["--state-dir"], known["-c"] or known["--config"])
+
+
+def _run(options: object) -> int:
+    match getattr(options, "verb", ""):
+        case "status" | "sessions" | "shutdown":
+            from understudy.supervisor.cli import house
+
+            return house.run(options)
+        case "up":
+            from understudy.supervisor.cli import up
+
+            return up.run(options)
+        case "prompt" | "follow":
+            from understudy.supervisor.cli import talk
+
+            return talk.run(options)
+        case "demo":
+            from understudy.supervisor.cli.demo import run as play
+
+            return play()
+        case other:
+            raise AssertionError(f"the parser let {other!r} through")
+
+
+def _operating_error(error: Exception) -> str | None:
+    """Return the text of an error that is not ours to debug, None for a defect."""
+    from understudy.protocol.errors import UnderstudyError
+    from understudy.supervisor.cli.up import UpError
+
+    if isinstance(error, UnderstudyError):
+        return error.text
+    return str(error) if isinstance(error, UpError) else None

@@ -1,0 +1,62 @@
+"""What the command line takes: verbs, options, and an example for each. Imports nothing heavy."""
+
+import argparse
+
+from understudy import __version__
+
+Parser = argparse.ArgumentParser
+
+DESCRIPTION = """Runs coding agents as supervised actors: each in a process of its own, restarted when it
+falls, kept within its limits, with a durable numbered log of every session.
+
+  understudy demo                        see it work, in a few seconds
+  understudy up -d                       start a house in the background
+  understudy prompt rehearsal "hello"    ask an agent something
+  understudy status                      who is up, and what waits for what
+  understudy acp                         what an editor starts (see the README)"""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the options; exits with status 2 and a usage line on bad ones."""
+    parser = Parser(prog="understudy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"understudy {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, text: str, example: str) -> Parser:
+        made = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.add_argument("--runtime-dir", help="folder of the sockets (or $UNDERSTUDY_RUNTIME_DIR)")
+        made.add_argument("--state-dir", help="folder of the log (or $UNDERSTUDY_STATE_DIR)")
+        return made
+
+    up = verb("up", "start a house: keeper, supervisor and the cast", "understudy up -d -c understudy.toml")
+    up.add_argument("-d", "--detach", action="store_true", help="in the background; returns when it is ready")
+    up.add_argument("-c", "--config", metavar="FILE", help="the configuration (default: as the README says)")
+    up.add_argument("--idle-exit-s", type=float, metavar="SECONDS", help="end after so long without a client")
+    shutdown = verb("shutdown", "end the house: agents are asked, waited for, killed, swept", "understudy shutdown")
+    shutdown.add_argument("--hurry", action="store_true", help="do not wait for the agents")
+    for name, text in (("status", "show the actors"), ("sessions", "list the sessions, the newest first")):
+        made = verb(name, text, f"understudy {name} --json")
+        made.add_argument("--json", action="store_true", help="as a JSON array")
+    prompt = verb("prompt", "give an agent a prompt and stream its answer", 'understudy prompt rehearsal "hello"')
+    prompt.add_argument("agent")
+    prompt.add_argument("text", help="the prompt; - reads it from standard input")
+    prompt.add_argument("--session", metavar="ID", help="go on in this session")
+    prompt.add_argument("--cwd", metavar="DIR", help="the session's folder (default: this one)")
+    prompt.add_argument("--allow", action="store_true", help="allow whatever the agent asks")
+    prompt.add_argument("--json", action="store_true", help="entries as JSON lines, the last one `ended`")
+    prompt.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
+    follow = verb("follow", "show a session from a number on, and go on as it grows", "understudy follow ID --from 0")
+    follow.add_argument("session")
+    follow.add_argument("--from", dest="number", type=int, default=0, metavar="N", help="the first number")
+    follow.add_argument("--json", action="store_true", help="entries as JSON lines")
+    acp = verb("acp", "be the ACP agent that an editor starts, on stdin and stdout", "understudy acp --agent claude")
+    acp.add_argument("--agent", metavar="NAME", help="who answers (default: the first of the cast)")
+    acp.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
+    verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
+    return parser.parse_args(arguments)

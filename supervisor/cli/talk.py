@@ -1,0 +1,159 @@
+"""`prompt` and `follow`: a session on the terminal."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from understudy.protocol.client import Session, Turn, connect
+from understudy.protocol.errors import RemoteError
+from understudy.protocol.items import Item
+from understudy.supervisor.cli.up import ready, start_in_background
+from understudy.supervisor.directories import directories
+
+IDLE_EXIT_S = 600.0
+NORMAL_ENDINGS = ("end_turn",)
+
+
+def run(options: Any) -> int:
+    """Carry out the verb; return the exit status."""
+    runtime_dir, _ = directories(options.runtime_dir, options.state_dir, os.environ)
+    if options.verb == "follow":
+        return asyncio.run(_follow(runtime_dir, options))
+    if not ready(runtime_dir):
+        print("understudy: no house runs; starting one", file=sys.stderr)
+        start_in_background(options.config, options.runtime_dir, options.state_dir, IDLE_EXIT_S)
+    return asyncio.run(_prompt(runtime_dir, options))
+
+
+async def _follow(runtime_dir: str, options: Any) -> int:
+    async with connect(runtime_dir, name="follow") as client:
+        async for item in client.session(options.session).follow(options.number):
+            print(_json(item) if options.json else _line(item), flush=True)
+    return 0
+
+
+async def _prompt(runtime_dir: str, options: Any) -> int:
+    text = sys.stdin.read() if options.text == "-" else options.text
+    async with connect(runtime_dir, name="prompt") as client:
+        if options.session:
+            session = client.session(options.session)
+        else:
+            session = await client.open(options.agent, str(Path(options.cwd or Path.cwd()).absolute()))
+        turn = await session.prompt(text)
+        _cancel_on_interrupt(turn)
+        async for item in session.follow(turn.number):
+            if item.turn != turn.number:
+                continue
+            if options.json:
+                print(_json(item), flush=True)
+            else:
+                _show(item)
+            if item.kind == "asked":
+                await _answer(session, item, options.allow)
+            elif item.kind == "ended":
+                if not options.json and item.body["reason"] not in NORMAL_ENDINGS:
+                    reason, why = item.body["reason"], item.body.get("text", "")
+                    print(f"understudy: the turn ended: {reason}{': ' if why else ''}{why}", file=sys.stderr)
+                if not options.json and not options.session:
+                    print(f"(session {session.id})", file=sys.stderr)
+                return 0 if item.body["reason"] in NORMAL_ENDINGS else 1
+    raise AssertionError("a follow does not end by itself")
+
+
+def _cancel_on_interrupt(turn: Turn) -> None:
+    """The first Ctrl-C cancels the turn, the second leaves."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[None]] = []
+
+    def interrupted() -> None:
+        print("\nunderstudy: cancelling; Ctrl-C again to leave the turn alone", file=sys.stderr)
+        loop.remove_signal_handler(signal.SIGINT)
+        tasks.append(loop.create_task(turn.cancel()))
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+
+
+async def _answer(session: Session, item: Item, allow: bool) -> None:
+    """Answer a question: as `--allow` says, from the terminal, or by rejecting."""
+    ask, params = item.body["ask"], item.body.get("params") or {}
+    if item.body["method"] != "session/request_permission":
+        with contextlib.suppress(RemoteError):
+            await session.answer(ask, error="the command line cannot answer this")
+        return
+    options = params.get("options") or []
+    title = (params.get("toolCall") or {}).get("title") or "the agent asks for leave"
+    chosen: dict[str, Any] | None = None
+    if allow:
+        chosen = next((option for option in options if str(option.get("kind")).startswith("allow")), None)
+    elif sys.stdin.isatty():
+        chosen = await asyncio.to_thread(_choose, title, options)
+    else:
+        print(f"understudy: rejected {title!r} (no terminal to ask at; --allow allows)", file=sys.stderr)
+        chosen = next((option for option in options if str(option.get("kind")).startswith("reject")), None)
+    if chosen is None:
+        await session.answer(ask, {"outcome": {"outcome": "cancelled"}})
+    else:
+        await session.answer(ask, {"outcome": {"outcome": "selected", "optionId": chosen["optionId"]}})
+
+
+def _choose(title: str, options: list[dict[str, Any]]) -> dict[str, Any] | None:
+    print(f"\n{title}", file=sys.stderr)
+    for number, option in enumerate(options, 1):
+        print(f"  {number}  {option.get('name')}", file=sys.stderr)
+    try:
+        answer = input("your choice: ").strip()
+    except EOFError:
+        return None
+    return options[int(answer) - 1] if answer.isdigit() and 0 < int(answer) <= len(options) else None
+
+
+def _json(item: Item) -> str:
+    line: dict[str, Any] = {
+        "session": item.session,
+        "number": item.number,
+        "turn": item.turn,
+        "kind": item.kind,
+        "time": item.time,
+        "body": item.body,
+    }
+    if item.kind == "ended":
+        line["reason"] = item.body.get("reason")
+    return json.dumps(line)
+
+
+def _show(item: Item) -> None:
+    """Write what a person wants to see while a turn runs."""
+    if item.kind == "update":
+        text = _text(item.body)
+        if item.body.get("sessionUpdate") == "agent_message_chunk":
+            print(text, end="", flush=True)
+        elif item.body.get("sessionUpdate") == "tool_call":
+            print(f"[{item.body.get('title', 'tool')}]", file=sys.stderr)
+    elif item.kind in ("lost", "requeued"):
+        print(f"\nunderstudy: {item.body.get('text', '')}", file=sys.stderr)
+    elif item.kind == "ended":
+        print(flush=True)
+
+
+def _text(update: dict[str, Any]) -> str:
+    content = update.get("content")
+    return str(content.get("text", "")) if isinstance(content, dict) else ""
+
+
+def _line(item: Item) -> str:
+    body = item.body if isinstance(item.body, dict) else {}
+    match item.kind:
+        case "update":
+            text = f"{body.get('sessionUpdate')}: {_text(body) or body.get('title', '')}"
+        case "prompt":
+            text = " ".join(str(block.get("text", block.get("type"))) for block in body.get("content", []))
+        case "ended":
+            text = f"{body.get('reason')} {body.get('text', '')}"
+        case _:
+            text = str(body.get("text") or body or "")
+    return f"{item.number:>6}  turn {item.turn:<5} {item.kind:<9} {text}".rstrip()

@@ -1,0 +1,101 @@
+"""`up`: a house in the foreground, or in the background and ready when this returns."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from understudy.protocol.errors import LocalError, UnderstudyError
+from understudy.protocol.once import verb
+from understudy.supervisor.directories import directories
+
+READY_S_MAX = 30.0
+TAIL_LINES = 12
+
+
+class UpError(Exception):
+    """The house did not come up; the text says why."""
+
+
+def run(options: Any) -> int:
+    """Start a house as the options say; return the exit status."""
+    if options.detach:
+        pid = start_in_background(options.config, options.runtime_dir, options.state_dir, options.idle_exit_s)
+        print(f"the house is up (pid {pid}); try: understudy status")
+        return 0
+    from dataclasses import replace
+
+    from understudy.supervisor import keeper
+    from understudy.supervisor.config import ConfigError, load
+
+    try:
+        house = load(options.config, options.runtime_dir, options.state_dir, os.environ)
+        if options.idle_exit_s is not None:
+            house = replace(house, idle_exit_s=options.idle_exit_s)
+        names = ", ".join(agent.name for agent in house.agents)
+        print(
+            f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}",
+            file=sys.stderr,
+        )
+        return keeper.run(house)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)
+        return 2
+    except keeper.HouseError as error:
+        print(f"understudy: {error}", file=sys.stderr)
+        return 1
+
+
+def start_in_background(
+    config: str | None, runtime_dir: str | None, state_dir: str | None, idle_exit_s: float | None = None
+) -> int:
+    """Start a house and return the keeper's pid when the house answers. Raises `UpError` with its last words."""
+    runtime, state = directories(runtime_dir, state_dir, os.environ)
+    command = [sys.executable, "-m", "understudy", "up", "--runtime-dir", runtime, "--state-dir", state]
+    if config:
+        command += ["-c", config]
+    if idle_exit_s is not None:
+        command += ["--idle-exit-s", f"{idle_exit_s:g}"]
+    output = Path(state, "house.log")
+    try:
+        Path(state).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with output.open("ab") as log:
+            begin = log.tell()
+            house = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    except OSError as error:
+        raise UpError(f"{state}: {error.strerror}; choose another folder with --state-dir") from error
+    deadline = time.monotonic() + READY_S_MAX
+    told = False
+    while True:
+        status = house.poll()
+        if status is not None:
+            raise UpError(f"the house did not start (status {status}):\n{_tail(output, begin)}")
+        if ready(runtime):
+            return house.pid
+        if time.monotonic() > deadline:
+            raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{_tail(output, begin)}")
+        if not told and time.monotonic() > deadline - READY_S_MAX + 1:
+            told = True
+            print("starting the house ...", file=sys.stderr)
+        time.sleep(0.02)
+
+
+def ready(runtime_dir: str) -> bool:
+    """Return whether a house answers at `runtime_dir`."""
+    try:
+        verb(runtime_dir, "status", timeout_s=0.5)
+    except LocalError:
+        return False
+    except UnderstudyError:
+        return True
+    return True
+
+
+def _tail(path: Path, begin: int) -> str:
+    with path.open("rb") as file:
+        file.seek(begin)
+        lines = file.read()[-8000:].decode(errors="replace").splitlines()
+    return "\n".join(lines[-TAIL_LINES:]) or "it said nothing"

@@ -1,0 +1,258 @@
+"""understudy.toml -> HouseSpec. Every mistake is reported at once, with file, line, key and remedy.
+
+It never shows the values of `env`: they may be keys.
+"""
+
+import difflib
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnCrash, RestartPolicy
+from understudy.supervisor.directories import absolute, directories
+
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+MEMORY = re.compile(r"(\d+)\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
+DRIVERS = ("acp", "python", "scripted")
+BUILT_IN = (AgentSpec("rehearsal"),)
+HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
+
+
+class ConfigError(Exception):
+    """The configuration has mistakes: `mistakes` lists them all, each with its place and remedy."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def load(config: str | None, runtime_dir: str | None, state_dir: str | None, environ: Mapping[str, str]) -> HouseSpec:
+    """Return the house's specification; without a file, the built-in cast. Raises `ConfigError`."""
+    runtime, state = directories(runtime_dir, state_dir, environ)
+    path = find(config, environ)
+    if path is None:
+        return HouseSpec(BUILT_IN, runtime, state)
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: is no TOML: {error}"]) from error
+    reader = _Reader(path, text, environ)
+    house = reader.house(table, HouseSpec((), runtime, state, source=str(path)))
+    if reader.mistakes:
+        raise ConfigError(reader.mistakes)
+    return house
+
+
+def find(config: str | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to read: -c, $UNDERSTUDY_CONFIG, ./understudy.toml, the XDG folder; None: there is none."""
+    named = config or environ.get("UNDERSTUDY_CONFIG")
+    if named:
+        path = Path(absolute(named, environ))
+        if not path.is_file():
+            raise ConfigError([f"{path}: there is no such file; name another with -c or $UNDERSTUDY_CONFIG"])
+        return path
+    folders = [Path.cwd()]
+    if environ.get("XDG_CONFIG_HOME"):
+        folders.append(Path(environ["XDG_CONFIG_HOME"], "understudy"))
+    elif environ.get("HOME"):
+        folders.append(Path(environ["HOME"], ".config", "understudy"))
+    return next((folder / "understudy.toml" for folder in folders if (folder / "understudy.toml").is_file()), None)
+
+
+class _Reader:
+    """Checks one file. `mistakes` grows; values that are wrong keep their default."""
+
+    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+        self.environ = environ
+        self.mistakes: list[str] = []
+
+    def house(self, table: dict[str, Any], default: HouseSpec) -> HouseSpec:
+        """Return the house that `table` describes."""
+        self._unknown(table, "", ("agent", "house"))
+        changes = self._known(table.get("house", {}), "house", {"idle_exit_s": _seconds, "orphan_grace_s": _seconds})
+        agents = table.get("agent", {})
+        if not isinstance(agents, dict) or not agents:
+            self._mistake("agent", "", "there is no agent; write a table [agent.NAME] for each")
+            agents = {}
+        specs = tuple(self._agent(name, value) for name, value in agents.items())
+        return replace(default, agents=specs, **changes)
+
+    def _agent(self, name: str, table: Any) -> AgentSpec:
+        header = f"agent.{name}"
+        if not NAME.fullmatch(name):
+            self._mistake(header, "", f"the name {name!r} may have letters, digits, _ . - and 64 characters at most")
+        checks: dict[str, Callable[[Any], Any]] = {
+            "driver": _one_of(*DRIVERS),
+            "play": _import_path,
+            "command": _command,
+            "cwd": self._folder,
+            "env": _environment,
+            "memory": _memory,
+            "files": _whole(16),
+            "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
+            "turns_max": _whole(1),
+            "queued_turns_max": _whole(1),
+            "start_timeout_s": _seconds,
+            "stop_grace_s": _seconds,
+            "cancel_grace_s": _seconds,
+            "restart": lambda value: self._restart(header, value),
+            "options": _table,
+        }
+        values = self._known(table, header, checks)
+        values["memory_mb"] = values.pop("memory", 0)
+        spec = AgentSpec(name, **values)
+        if spec.driver == "acp" and not spec.command:
+            self._mistake(header, "driver", 'driver = "acp" needs command = "PROGRAM ARGUMENTS"')
+        if spec.driver == "python" and not spec.play:
+            self._mistake(header, "driver", 'driver = "python" needs play = "module:Class"')
+        return spec
+
+    def _restart(self, header: str, value: Any) -> RestartPolicy:
+        checks = {each.name: _seconds for each in fields(RestartPolicy)} | {"intensity": _whole(0)}
+        return RestartPolicy(**self._known(_table(value), f"{header}.restart", checks))
+
+    def _folder(self, value: Any) -> str:
+        path = absolute(_text(value), self.environ) if str(value).startswith("~") else _text(value)
+        if not path.startswith("/"):
+            raise ValueError("write the whole path, from / or ~")
+        return path
+
+    def _known(self, table: Any, header: str, checks: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._mistake(header, "", f"must be a table: write [{header}]")
+            return {}
+        self._unknown(table, header, tuple(checks))
+        values: dict[str, Any] = {}
+        for key, check in checks.items():
+            if key in table:
+                try:
+                    values[key] = check(table[key])
+                except ValueError as error:
+                    self._mistake(header, key, str(error))
+        return values
+
+    def _unknown(self, table: Mapping[str, Any], header: str, known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+                self._mistake(header, key, f"there is no such key; {remedy}")
+
+    def _mistake(self, header: str, key: str, text: str) -> None:
+        name = ".".join(part for part in (header, key) if part)
+        self.mistakes.append(f"{self.path}:{self._line(header, key)}: {name}: {text}")
+
+    def _line(self, header: str, key: str) -> int:
+        """Return the line of `key` in the table `header` (of the table itself when the key is not found), from 1."""
+        best = 1
+        current: list[str] = []
+        wanted = [*header.split(".", 1)] if header else []
+        path = ".".join(wanted)
+        for number, line in enumerate(self.lines, 1):
+            found = HEADER.match(line)
+            if found:
+                current = [part.strip().strip("\"'") for part in found[1].split(".")]
+                if ".".join(current) == path or (not key and ".".join(current).startswith(path)):
+                    best = number
+                    if not key:
+                        return number
+                if path and ".".join([*current]) == f"{path}.{key}":
+                    return number
+                continue
+            name = line.partition("=")[0].strip().strip("\"'")
+            whole = ".".join([*current, name]) if current else name
+            if "=" in line and key and whole in (f"{path}.{key}" if path else key, f"{path}.{key}.{name}"):
+                return number
+            if "=" in line and path and whole == path:
+                best = number
+        return best
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a text in quotes, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "an empty text", list: "a list"}
+    return names.get(type(value), "a table")
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table {{key = value}}, not {_kind(value)}")
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, 1)
+            remedy = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"must be one of {', '.join(choices)}{remedy}")
+        return str(value)
+
+    return check
+
+
+def _import_path(value: Any) -> str:
+    if not re.fullmatch(r"[\w.]+:\w+", _text(value)):
+        raise ValueError('must be an import path "module:Class"')
+    return str(value)
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        try:
+            parts = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into words: {error}") from error
+    elif isinstance(value, list) and all(isinstance(part, str) for part in value):
+        parts = value
+    else:
+        raise ValueError("must be a text or a list of texts")
+    if not parts:
+        raise ValueError("must name a program")
+    return tuple(parts)
+
+
+def _environment(value: Any) -> dict[str, str]:
+    for name, text in _table(value).items():
+        if not isinstance(text, str):
+            raise ValueError(f"{name} must be a text in quotes")
+    return dict(value)
+
+
+def _memory(value: Any) -> int:
+    """Return MB."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError('must be like "512 MB" or "2 GB", or a whole number of MB')
+    return int(found[1]) * (1024 if (found[2] or "M")[0] in "gG" else 1)
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"must be a whole number, at least {least}")
+        return value
+
+    return check
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ValueError("must be a number of seconds, 0 or more")
+    return float(value)

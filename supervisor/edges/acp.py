@@ -1,0 +1,61 @@
+"""`understudy acp`: the ACP agent that an editor starts on stdin and stdout.
+
+A client like any other: it crashes alone. `initialize` is answered from constants before anything
+heavy is imported, because editors wait for it. stdout carries protocol lines and nothing else.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from understudy import __version__
+
+READ_BYTES = 1 << 16
+CAPABILITIES = {
+    "protocolVersion": 1,
+    "agentCapabilities": {
+        "loadSession": True,
+        "promptCapabilities": {"image": True, "audio": True, "embeddedContext": True},
+        "mcpCapabilities": {"http": True, "sse": True},
+        "sessionCapabilities": {"list": {}, "resume": {}, "close": {}},
+    },
+    "agentInfo": {"name": "understudy", "title": "Understudy", "version": __version__},
+    "authMethods": [],
+}
+
+
+def main(agent: str, runtime_dir: str, state_dir: str, config: str) -> int:
+    """Serve one editor until it closes stdin; return the exit status. Empty arguments mean the defaults."""
+    client_capabilities, rest = _first_answer()
+    if rest is None:
+        return 0
+    import asyncio
+
+    from understudy.supervisor.edges.bridge import Bridge
+
+    bridge = Bridge(agent, runtime_dir, state_dir, config, CAPABILITIES, client_capabilities)
+    return asyncio.run(bridge.run(rest))
+
+
+def _first_answer() -> tuple[dict[str, Any], bytes | None]:
+    """Answer `initialize` if it comes first; return the editor's capabilities and what else was read (None: EOF)."""
+    read = b""
+    while b"\n" not in read:
+        piece = os.read(0, READ_BYTES)
+        if not piece:
+            return {}, None
+        read += piece
+    first, _, rest = read.partition(b"\n")
+    try:
+        message = json.loads(first)
+    except ValueError:
+        return {}, read
+    if not isinstance(message, dict) or message.get("method") != "initialize" or "id" not in message:
+        return {}, read
+    answer = {"jsonrpc": "2.0", "id": message["id"], "result": CAPABILITIES}
+    sys.stdout.buffer.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+    sys.stdout.buffer.flush()
+    params = message.get("params")
+    capabilities = params.get("clientCapabilities") if isinstance(params, dict) else None
+    return capabilities if isinstance(capabilities, dict) else {}, rest

@@ -14,6 +14,8 @@ from zmq.utils.monitor import recv_monitor_message
 from understudy.protocol.frames import MESSAGE_BYTES_MAX, Frame, FrameError, Joiner, Part, decode, decoder, encode
 
 MESSAGES_PER_DRAIN = 64
+# Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
+EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
@@ -74,16 +76,19 @@ class Dealer:
         if self.closed:
             return
         self._write()
+        self._scheduled = True  # What is sent from here on goes out below.
         for _ in range(MESSAGES_PER_DRAIN):
-            try:
-                message = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            if not self._socket.get(EVENTS) & POLLIN:
                 break
-            self._take(message)
+            self._take(self._socket.recv(NOBLOCK))
             if self._is_closed():
                 return
-        self._write()
-        if self._messages or self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        self._scheduled = False
+        if self._messages:
+            self._write()
+            if self._messages or self._socket.get(EVENTS) & POLLIN:
+                self._schedule()
+        elif self._socket.get(EVENTS) & POLLIN:
             self._schedule()
 
     def _is_closed(self) -> bool:
@@ -105,7 +110,7 @@ class Dealer:
         messages, self._messages = self._messages, []
         for at, message in enumerate(messages):
             try:
-                self._socket.send(message, zmq.NOBLOCK)
+                self._socket.send(message, NOBLOCK)
             except zmq.Again:
                 self._messages = messages[at:]
                 return

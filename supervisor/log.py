@@ -68,6 +68,7 @@ class Log:
         self._commits = 0
         try:
             self._writer = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            self._writer.execute("PRAGMA page_size = 2048")  # Small commits dirty few bytes of several pages.
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA synchronous = NORMAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")

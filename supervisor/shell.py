@@ -89,6 +89,7 @@ class Shell:
             FromActor,
             self._from_actor,
             lambda peer: self.push(ActorUnreachable(peer)),
+            self._drained,
             lambda peer: peer in self._core.house.peers,
             self.warn,
         )
@@ -98,6 +99,7 @@ class Shell:
             FromClient,
             self._from_client,
             lambda peer: self.push(ClientLost(peer)),
+            self._drained,
             lambda peer: peer in self._core.house.clients,
             self.warn,
         )
@@ -116,13 +118,16 @@ class Shell:
             self._scheduled = True
             self._loop.call_soon(self._step)
 
+    def _drained(self) -> None:
+        """A socket gave what it had: act on it in this same turn of the loop."""
+        if self._events:
+            self._step()
+
     def _from_client(self, peer: bytes, frames: list[Frame]) -> None:
-        for frame in frames:
-            self.push(ClientSaid(peer, frame))  # type: ignore[arg-type]
+        self._events.extend(ClientSaid(peer, frame) for frame in frames)  # type: ignore[arg-type]
 
     def _from_actor(self, peer: bytes, frames: list[Frame]) -> None:
-        for frame in frames:
-            self.push(ActorSaid(peer, frame))  # type: ignore[arg-type]
+        self._events.extend(ActorSaid(peer, frame) for frame in frames)  # type: ignore[arg-type]
 
     def _from_keeper(self) -> None:
         messages = keeper.read_messages(self._link)
@@ -149,6 +154,8 @@ class Shell:
     def _step(self) -> None:
         self._scheduled = False
         events, self._events = self._events, []
+        if not events:
+            return
         self._run(self._core.handle(events, time.monotonic(), _wall()))
 
     def _run(self, effects: list[Effect]) -> None:
@@ -264,11 +271,17 @@ def _write(text: str) -> None:
         pass  # A full disk under stderr must not end the house.
 
 
-def main(house: HouseSpec, link: socket.socket, living: list[Spawned], house_id: str) -> int:
-    """Be the supervisor until the house is shut down; return its exit status. Called in the keeper's fork."""
+def _tune() -> None:
+    """Take all descriptors there are (libzmq aborts without), and collect garbage seldom: little of it is cyclic."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def main(house: HouseSpec, link: socket.socket, living: list[Spawned], house_id: str) -> int:
+    """Be the supervisor until the house is shut down; return its exit status. Called in the keeper's fork."""
+    _tune()
 
     async def run() -> int:
         shell = Shell(house, link, living, house_id)

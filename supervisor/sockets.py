@@ -1,6 +1,6 @@
 """The gateway and the backstage: the one way to touch a ROUTER. Decides nothing.
 
-One `send`, which coalesces; one greedy, bounded drain. The file descriptor is edge-triggered:
+One `send`, which coalesces until `flush`; one greedy, bounded drain. The file descriptor is edge-triggered:
 EVENTS is looked at again after every send and every receive, or a message sleeps.
 """
 
@@ -25,6 +25,9 @@ from understudy.protocol.frames import (
 )
 
 MESSAGES_PER_DRAIN = 256
+# Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
+EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 STUCK_BYTES_MAX = 16 << 20  # A peer that takes nothing while this much waits for it is given up.
 JOINING_BYTES_MAX = 128 << 20  # All peers' unfinished parts together.
 RETRY_S = 0.01
@@ -33,7 +36,8 @@ RETRY_S = 0.01
 class Router:
     """One bound ROUTER socket.
 
-    `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop; `known(peer)` says
+    `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop, and `on_drained()` after each drain,
+    before what is due is sent; `known(peer)` says
     whether the peer said hello (only then may it send parts); `warn` gets a line for garbage.
     """
 
@@ -44,6 +48,7 @@ class Router:
         side: Any,
         on_frames: Callable[[bytes, list[Frame]], None],
         on_lost: Callable[[bytes], None],
+        on_drained: Callable[[], None],
         known: Callable[[bytes], bool],
         warn: Callable[[str], None],
     ) -> None:
@@ -51,6 +56,7 @@ class Router:
         self._side = side
         self._decoder = decoder(side)
         self._on_frames, self._on_lost, self._known, self._warn = on_frames, on_lost, known, warn
+        self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
         self._outgoing: dict[bytes, list[Frame]] = {}
         self._stuck: dict[bytes, deque[bytes]] = {}
@@ -68,13 +74,8 @@ class Router:
         self._schedule()
 
     def send(self, peer: bytes, frame: Frame) -> None:
-        """Send `frame` to `peer` at the end of this turn of the loop, with all else for that peer."""
-        frames = self._outgoing.get(peer)
-        if frames is None:
-            self._outgoing[peer] = [frame]
-            self._schedule()
-        else:
-            frames.append(frame)
+        """Send `frame` to `peer` with the next `flush`, together with all else for that peer."""
+        self._outgoing.setdefault(peer, []).append(frame)
 
     def forget(self, peer: bytes) -> None:
         """The peer is gone: drop what was being put together for it."""
@@ -97,22 +98,24 @@ class Router:
         self._scheduled = False
         if self._socket.closed:
             return
+        socket = self._socket
         for _ in range(MESSAGES_PER_DRAIN):
-            try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not socket.get(EVENTS) & POLLIN:
                 break
-            self._take(parts)
+            peer = socket.recv(NOBLOCK)
+            first = socket.recv(NOBLOCK, copy=False)
+            more = first.more
+            while more:  # Only garbage has more than one part: take it whole, or the next message is misread.
+                more = socket.recv(NOBLOCK, copy=False).more
+            self._take(peer, None if first.more else first.bytes)
+        self._on_drained()
         self.flush()
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            self._schedule()
 
-    def _take(self, parts: list[bytes]) -> None:
-        peer = parts[0]
+    def _take(self, peer: bytes, message: bytes | None) -> None:
         try:
-            if len(parts) != 2:
-                raise FrameError(f"a message of {len(parts) - 1} parts; a message has one")
-            frames = decode(parts[1], self._decoder)
+            if message is None:
+                raise FrameError("a message of several parts; a message has one")
+            frames = decode(message, self._decoder)
             if any(type(frame) is Part for frame in frames):
                 frames = self._joined(peer, frames)
         except FrameError as error:
@@ -145,7 +148,7 @@ class Router:
         return whole
 
     def flush(self) -> None:
-        """Send everything that is due."""
+        """Send everything that is due. Whoever calls `send` outside a drain calls this before it returns to the loop."""
         while self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
             for peer, frames in outgoing.items():
@@ -157,13 +160,14 @@ class Router:
                         self._lose(peer, "took nothing while the bound was reached")
                 else:
                     self._send(peer, messages)
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if self._socket.get(EVENTS) & POLLIN:
             self._schedule()
 
     def _send(self, peer: bytes, messages: deque[bytes]) -> None:
         while messages:
             try:
-                self._socket.send_multipart([peer, messages[0]], zmq.NOBLOCK)
+                self._socket.send(peer, SNDMORE)
+                self._socket.send(messages[0], NOBLOCK)
             except zmq.Again:
                 if not self._stuck:
                     self._loop.call_later(RETRY_S, self._retry)

@@ -192,7 +192,7 @@ class Trial:
         class Started:
             async def __aenter__(started) -> Any:  # noqa: N805
                 started.context = spawn_agent_process(
-                    editor,  # type: ignore[arg-type]
+                    editor,
                     sys.executable,
                     str(Path(__file__).with_name("tee.py")),
                     str(self.lines),
@@ -212,7 +212,7 @@ class Trial:
                 return connection
 
             async def __aexit__(started, *exception: object) -> None:  # noqa: N805
-                await started.context.__aexit__(*exception)  # type: ignore[arg-type]
+                await started.context.__aexit__(*exception)
 
         return Started()
 
@@ -244,7 +244,7 @@ class Trial:
         await connection.cancel(session_id=session)
         reason = await turn
         assert reason == "cancelled", reason
-        return reason
+        return str(reason)
 
     async def _kill(self, editor: Editor, prompt: Any) -> str:
         from acp import RequestError
@@ -257,11 +257,12 @@ class Trial:
         os.kill(program_of(actor), signal.SIGKILL)
         try:
             answer = await turn
-        except RequestError as error:
-            assert isinstance(error.data, dict), error.data
-            assert error.data["reason"] == "interrupted", error.data
-            return f"error {error.code}, data.reason {error.data['reason']}"
-        raise AssertionError(f"the turn ended as {answer}")
+        except RequestError as refusal:
+            error: Any = refusal
+        else:
+            raise AssertionError(f"the turn ended as {answer}")
+        assert error.data["reason"] == "interrupted", error.data
+        return f"error {error.code}, data.reason {error.data['reason']}"
 
     async def _next(self, editor: Editor, prompt: Any) -> str:
         editor.texts.clear()

@@ -34,6 +34,7 @@ from understudy.protocol.dealer import Dealer
 from understudy.protocol.errors import AGENT_ERROR, UnderstudyError
 from understudy.protocol.frames import ActorCall, Frame, Handover, ToActor, unpack
 from understudy.protocol.paths import backstage_address
+from understudy.protocol.shown import ShownFile
 
 RETRY_S = 0.05
 RETRY_S_MAX = 1.0
@@ -64,6 +65,7 @@ class Host:
         self._machine = Backstage(role.name, role.epoch, os.getpid())
         self._context: zmq.Context[Any] = zmq.Context()
         self._dealer: Dealer | None = None
+        self._shown = ShownFile(house.runtime_dir, role.name, role.epoch)
         self._retry_s = RETRY_S
         self._lost_at: float | None = None
         self._ready = False
@@ -247,6 +249,7 @@ class Host:
         key = (turn.session, turn.number)
         del self._turns[key]
         self._goes.pop(key, None)
+        self._shown.over(*key)
         if self._actor.ended.is_set() and reason == "failed":
             return  # The program is gone: the supervisor settles its turns when we are, too.
         self._machine.end(*key, reason, body)
@@ -307,6 +310,12 @@ class Host:
         go = self._goes[session, turn] = asyncio.Event()
         self._flush()
         await go.wait()
+        try:
+            self._shown.show(session, turn)
+        except OSError as error:
+            raise ActorError(
+                f"{self._house.runtime_dir} cannot be written: {error.strerror}; nothing was run"
+            ) from error
 
     def remember(self, session: str, body: Any) -> None:
         """Keep `body` for the session across actors."""

@@ -5,6 +5,8 @@ of a ZeroMQ socket is edge-triggered: EVENTS is looked at again after every send
 """
 
 import asyncio
+import itertools
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,9 @@ from understudy.protocol.frames import MESSAGE_BYTES_MAX, Frame, FrameError, Joi
 MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
-BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+_names = itertools.count()
 
 
 class Dealer:
@@ -42,11 +46,17 @@ class Dealer:
         self._socket.linger = 0
         self._socket.maxmsgsize = MESSAGE_BYTES_MAX
         self._socket.sndhwm = 0
-        self._socket.reconnect_ivl = 20
-        self._monitor = self._socket.get_monitor_socket(BROKEN)
-        self._socket.connect(address)
+        # Never by itself: what it held would reach the next supervisor before our hello.
+        self._socket.reconnect_ivl = -1
+        # A name of its own: pyzmq would name it by a descriptor, which the one before may have had.
+        self._monitor = self._socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._monitor.fileno(), self._changed)
+        self._changed()  # Until EVENTS is read once, its descriptor does not wake anybody.
+        if listening(address.removeprefix("ipc://")):
+            self._socket.connect(address)
+        else:
+            self._loop.call_soon(self._break, "nobody listens")
 
     def send(self, frames: list[Frame]) -> None:
         """Send `frames` in order at the end of this turn of the loop."""
@@ -86,9 +96,7 @@ class Dealer:
         self._scheduled = False
         if self._messages:
             self._write()
-            if self._messages or self._socket.get(EVENTS) & POLLIN:
-                self._schedule()
-        elif self._socket.get(EVENTS) & POLLIN:
+        if self._socket.get(EVENTS) & POLLIN:
             self._schedule()
 
     def _is_closed(self) -> bool:
@@ -116,7 +124,7 @@ class Dealer:
                 return
 
     def _changed(self) -> None:
-        while not self.closed and self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while not self.closed and self._monitor.get(EVENTS) & POLLIN:
             recv_monitor_message(self._monitor, zmq.NOBLOCK)
             self._break("the connection to the house broke")
 
@@ -124,3 +132,13 @@ class Dealer:
         if not self.closed:
             self.close()
             self._on_broken(why)
+
+
+def listening(path: str) -> bool:
+    """Return whether somebody listens on the Unix socket `path`: libzmq would not tell."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True

@@ -35,6 +35,7 @@ from understudy.supervisor.core.events import (
     Exited,
     FromKeeper,
     Kill,
+    Ready,
     ShutdownAsked,
     Spawn,
     Spawned,
@@ -46,7 +47,6 @@ from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 MESSAGE_BYTES_MAX = 1 << 16
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
-EARLY_S = 1.0
 FAILED_STARTS_MAX = 10
 BACKOFF_S = 0.25
 BACKOFF_S_MAX = 10.0
@@ -116,7 +116,7 @@ class Keeper:
     _queue: deque[bytes] = field(default_factory=deque[bytes])
     _inherited: list[int] = field(default_factory=list[int])
     _signals: int = 0
-    _started_at: float = 0.0
+    _is_ready: bool = False
     _failed_starts: int = 0
     _house_id: str = ""
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
@@ -248,6 +248,9 @@ class Keeper:
                     self._spawn(message)
                 case Kill():
                     self._kill(message)
+                case Ready():
+                    self._failed_starts = 0
+                    self._is_ready = True
                 case _:
                     assert_never(message)
 
@@ -365,7 +368,7 @@ class Keeper:
         self._link.setblocking(False)
         self._queue.clear()
         living = [actor.spawned for actor in self._actors.values()]
-        self._started_at = time.monotonic()
+        self._is_ready = False
         process = _fork(self._be_supervisor, theirs, living)
         theirs.close()
         if isinstance(process, str):
@@ -390,8 +393,8 @@ class Keeper:
             return 0
         if status == STATUS_HOPELESS:
             return 1
-        ran_s = time.monotonic() - self._started_at
-        self._failed_starts = self._failed_starts + 1 if ran_s < EARLY_S else 0
+        if not self._is_ready:
+            self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS_MAX:
             _say(f"the supervisor failed {FAILED_STARTS_MAX} times in a row (last status {status}): giving up")
             return 1

@@ -11,12 +11,15 @@ import socket
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from random import Random
 
+import msgspec
 import zmq
 
 from understudy.protocol.frames import Entry, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
+from understudy.protocol.shown import read_shown, shown_path
 from understudy.supervisor import keeper
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -28,10 +31,12 @@ from understudy.supervisor.core.events import (
     Effect,
     EntriesRead,
     Event,
+    Exited,
     Finish,
     Kill,
     LogFailed,
     ReadEntries,
+    Ready,
     Record,
     Sampled,
     Spawn,
@@ -59,11 +64,13 @@ class Shell:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._house_id = house_id
+        self._runtime_dir = house.runtime_dir
         self._log = Log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         self._living = {(each.actor, each.epoch): each for each in living}
         self._core = Core(
             house,
             self._log.restore(),
+            _left_shown(house.runtime_dir, living),
             Random(os.urandom(16)),
             living,
             time.monotonic(),
@@ -107,6 +114,7 @@ class Shell:
         for warning in self._log.warnings:
             self.warn(warning)
         self._run(self._core.start(time.monotonic(), _wall()))
+        keeper.send(link, Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
     # --- events ---
@@ -138,9 +146,19 @@ class Shell:
             match message:
                 case Spawned():
                     self._living[message.actor, message.epoch] = message
+                    self.push(message)
+                case Exited():
+                    self._living.pop((message.actor, message.epoch), None)
+                    self.push(self._with_shown(message))
                 case _:
-                    self._living.pop((getattr(message, "actor", ""), getattr(message, "epoch", 0)), None)
-            self.push(message)
+                    self.push(message)
+
+    def _with_shown(self, event: Exited) -> Exited:
+        """Add which turns the dead actor's agent may have seen."""
+        path = shown_path(self._runtime_dir, event.actor, event.epoch)
+        shown = read_shown(path)
+        Path(path).unlink(missing_ok=True)
+        return msgspec.structs.replace(event, shown=None if shown is None else sorted(shown))
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
@@ -256,6 +274,20 @@ class Shell:
             self._backstage.close()
             self._log.close()
             self.status.set_result(status)
+
+
+def _left_shown(runtime_dir: str, living: list[Spawned]) -> set[tuple[str, int]] | None:
+    """Return what the actors of an earlier house, dead by now, had shown; None when that is not known."""
+    folder = Path(runtime_dir, "shown")
+    if not folder.is_dir():
+        return None
+    alive = {shown_path(runtime_dir, each.actor, each.epoch) for each in living}
+    found: set[tuple[str, int]] = set()
+    for path in map(str, folder.iterdir()):
+        if path not in alive:
+            found |= read_shown(path) or set()
+            Path(path).unlink(missing_ok=True)
+    return found
 
 
 def _wall() -> float:

@@ -71,6 +71,7 @@ class Core:
         self,
         spec: HouseSpec,
         restored: Restored,
+        shown: set[tuple[str, int]] | None,
         random: Random,
         living: list[Spawned],
         now: float,
@@ -83,11 +84,11 @@ class Core:
         for agent in spec.agents:
             child = Child(agent.name, agent, random, epoch=restored.epochs.get(agent.name, 0), since=now)
             self.house.roles[agent.name] = Role(child)
-        self._restore(restored)
         for process in living:
             role = self.house.roles.get(process.actor)
             if role is not None:
                 self.house.effects.extend(role.child.adopt(process, now))
+        self._restore(restored, shown)
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Start the cast; return the first effects."""
@@ -126,7 +127,7 @@ class Core:
         self._finish_if_over()
         return house.close_step()
 
-    def _restore(self, restored: Restored) -> None:
+    def _restore(self, restored: Restored, shown: set[tuple[str, int]] | None) -> None:
         house = self.house
         for row in restored.sessions:
             session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
@@ -144,13 +145,11 @@ class Core:
                 turns.enqueue(house, session, turn)
                 continue
             session.current, turn.state = turn, TurnState.RUNNING
+            turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
             role.running += 1
-            what = "the supervisor ended while this turn ran"
-            if role.child.spec.on_crash is OnCrash.RETRY:
-                turns.settle(house, role, session, turn, what)
-            else:
-                text = f"{what}; what was recorded is kept, the session goes on"
-                turns.finish(house, session, turn, "interrupted", {"text": text})
+            # While its actor lives it may still be shown: then its exit settles it.
+            if role.child.state is State.STOPPED:
+                turns.settle(house, role, session, turn, "the supervisor ended while this turn ran", shown)
 
     def _guarded(self, event: Event) -> None:
         """Handle one event; a broken invariant or a bad body in one session takes that session out of play."""
@@ -246,7 +245,7 @@ class Core:
             house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
         self._apply(child.exited(event, house.now))
         role.memory_mb, role.files = 0.0, 0
-        turns.actor_lost(house, role, what)
+        turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
         if not house.stopping:
             house.warn(f"{what}; now {child.state.value}")
         self._after_fall(role)

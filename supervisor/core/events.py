@@ -36,6 +36,7 @@ class Exited(_Struct, frozen=True, tag="exited"):
     """actor#epoch is reaped, its group killed and its strays swept: nothing of it lives, but `survivors` processes.
 
     `status`: exit code, or minus the signal. `swept`: how many processes the keeper had to kill.
+    `shown`: the turns (session, number) that its agent may have seen; None: any of them. The shell adds it.
     """
 
     actor: str
@@ -44,6 +45,7 @@ class Exited(_Struct, frozen=True, tag="exited"):
     status: int
     swept: int = 0
     survivors: int = 0
+    shown: list[tuple[str, int]] | None = None
 
 
 class ShutdownAsked(_Struct, frozen=True, tag="shutdown_asked"):
@@ -72,7 +74,13 @@ class Kill(_Struct, frozen=True, tag="kill"):
 
 
 FromKeeper = Spawned | SpawnFailed | Exited | ShutdownAsked
-ToKeeper = Spawn | Kill
+
+
+class Ready(_Struct, frozen=True, tag="ready"):
+    """The supervisor serves: its start did not fail. The shell says it."""
+
+
+ToKeeper = Spawn | Kill | Ready
 
 
 # --- events: from the sockets, the log and the clock ------------------------------
@@ -248,4 +256,4 @@ class Finish(_Struct, frozen=True):
     """Nothing of the house lives any more: end the supervisor."""
 
 
-Effect = ToKeeper | Record | TellClient | TellActor | ReadEntries | Warn | Finish
+Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | Warn | Finish

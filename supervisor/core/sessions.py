@@ -32,6 +32,7 @@ class Turn:
     handovers: int = 0
     retries: int = 0
     cancelled: bool = False
+    unmarked: bool = False  # Handed over without the handshake: nobody marks when the agent sees it.
     cancel_due: float | None = None
     since: float = 0.0
 

@@ -71,6 +71,7 @@ def admit(house: House, session: Session, role: Role) -> None:
     turn.since = house.now
     skip = child.spec.on_crash is OnCrash.RETRY
     turn.state = TurnState.RUNNING if skip else TurnState.HANDED
+    turn.unmarked = skip
     if skip:
         _record_start(house, session, turn)
     hand_over(house, session, turn, child, skip)
@@ -289,20 +290,26 @@ def refuse_calls(house: House, agent: str, code: str, text: str, sent: bool) -> 
             house.fault(pending.peer, code, text, pending.request)
 
 
-def actor_lost(house: House, role: Role, what: str) -> None:
+def actor_lost(house: House, role: Role, what: str, shown: set[tuple[str, int]] | None) -> None:
     """The incarnation is gone with everything it started: settle each turn that it had."""
     text = f"the agent was lost before it answered: {what}"
     refuse_calls(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
     for session in house.sessions.values():
         turn = session.current
         if session.agent == role.child.spec.name and turn is not None:
-            settle(house, role, session, turn, what)
+            settle(house, role, session, turn, what, shown)
 
 
-def settle(house: House, role: Role, session: Session, turn: Turn, what: str) -> None:
-    """Decide what becomes of a turn whose actor is lost."""
+def settle(
+    house: House, role: Role, session: Session, turn: Turn, what: str, shown: set[tuple[str, int]] | None
+) -> None:
+    """Decide what becomes of a turn whose actor is lost; `shown`: what its agent may have seen, None: anything."""
     house.write(session, "lost", turn.number, {"text": what})
-    unseen = turn.state is TurnState.HANDED or (turn.state is TurnState.BEGUN and turn.start_ticket > house.committed)
+    unseen = (
+        turn.state is TurnState.HANDED
+        or (turn.state is TurnState.BEGUN and turn.start_ticket > house.committed)
+        or (not turn.unmarked and shown is not None and (session.id, turn.number) not in shown)
+    )
     retry = role.child.spec.on_crash is OnCrash.RETRY and turn.retries < RETRIES_MAX
     if turn.cancelled:
         finish(house, session, turn, "cancelled", {"text": f"cancelled; {what}"})

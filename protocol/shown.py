@@ -1,0 +1,57 @@
+"""Which turns an actor has shown to its agent: a small file that outlives the actor, whatever kills it.
+
+The actor writes a turn's slot just before the agent may see it; the supervisor reads the file when
+nothing of the actor lives any more. A turn that stands in no slot was not seen by any agent and may
+be handed over again. Slots are reused: the file is as large as the most turns that ran at once.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+SLOT_BYTES = 64
+
+
+def shown_path(runtime_dir: str, actor: str, epoch: int) -> str:
+    """Return the path of the file of actor#epoch."""
+    return f"{runtime_dir}/shown/{actor.replace('/', '%')}#{epoch}"
+
+
+class ShownFile:
+    """The writing side, in the actor."""
+
+    def __init__(self, runtime_dir: str, actor: str, epoch: int) -> None:
+        """Make the file. Raises `OSError`: without it no turn may be shown."""
+        Path(runtime_dir, "shown").mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._file = os.open(shown_path(runtime_dir, actor, epoch), flags, 0o600)
+        self._slots: dict[tuple[str, int], int] = {}
+        self._free: list[int] = []
+
+    def show(self, session: str, turn: int) -> None:
+        """Write that the agent is about to see the turn. Raises `OSError`: then it must not."""
+        slot = self._free.pop() if self._free else len(self._slots)
+        self._slots[session, turn] = slot
+        line = f"{session} {turn}".encode().ljust(SLOT_BYTES - 1) + b"\n"
+        assert len(line) == SLOT_BYTES, f"session id {session!r} is too long"
+        os.pwrite(self._file, line, slot * SLOT_BYTES)
+
+    def over(self, session: str, turn: int) -> None:
+        """The turn's ending is said: its slot may be used again."""
+        slot = self._slots.pop((session, turn), None)
+        if slot is not None:
+            self._free.append(slot)
+
+
+def read_shown(path: str) -> set[tuple[str, int]] | None:
+    """Return the turns that stand in the file; None when there is none to be read (then any may have been shown)."""
+    try:
+        text = Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    found: set[tuple[str, int]] = set()
+    for line in text.splitlines():
+        session, _, turn = line.rstrip().rpartition(" ")
+        with contextlib.suppress(ValueError):
+            found.add((session, int(turn)))
+    return found

@@ -1,0 +1,58 @@
+"""A small ACP agent for fault tests: streams the words of its prompt, and writes down each prompt it really got.
+
+usage: agent.py LEDGER. `wait N` in a prompt streams N pieces, 2 ms apart.
+"""
+
+import json
+import os
+import sys
+import threading
+
+LEDGER = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+WRITING = threading.Lock()
+CANCELLED: set[str] = set()
+
+
+def send(message: dict) -> None:
+    """Write one line."""
+    with WRITING:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.flush()
+
+
+def play(number: object, params: dict) -> None:
+    """Play one prompt."""
+    session, text = params["sessionId"], params["prompt"][0]["text"]
+    words = text.split()
+    pause = threading.Event()
+    for at in range(int(words[words.index("wait") + 1]) if "wait" in words else 1):
+        if session in CANCELLED:
+            CANCELLED.discard(session)
+            send({"id": number, "result": {"stopReason": "cancelled"}})
+            return
+        chunk = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": f"{at} "}}
+        send({"method": "session/update", "params": {"sessionId": session, "update": chunk}})
+        pause.wait(0.002)
+    send({"id": number, "result": {"stopReason": "end_turn"}})
+
+
+def main() -> None:
+    """Serve until stdin closes."""
+    for line in sys.stdin:
+        message = json.loads(line)
+        method, number, params = message.get("method"), message.get("id"), message.get("params")
+        if method == "initialize":
+            send({"id": number, "result": {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}})
+        elif method == "session/new":
+            send({"id": number, "result": {"sessionId": f"theirs-{os.getpid()}-{number}"}})
+        elif method == "session/load":
+            send({"id": number, "result": {}})
+        elif method == "session/prompt":
+            os.write(LEDGER, json.dumps({"text": params["prompt"][0]["text"]}).encode() + b"\n")
+            threading.Thread(target=play, args=(number, params), daemon=True).start()
+        elif method == "session/cancel":
+            CANCELLED.add(params["sessionId"])
+
+
+if __name__ == "__main__":
+    main()

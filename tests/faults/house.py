@@ -1,0 +1,156 @@
+"""A real house for tests: started from the command line, looked at from outside, never left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from understudy.protocol.errors import UnderstudyError
+from understudy.protocol.once import verb
+
+WAIT_S_MAX = 20.0
+
+
+def wait_until(holds: Callable[[], bool], what: str, wait_s: float = WAIT_S_MAX) -> None:
+    """Look until `holds`; fail naming `what`."""
+    until = time.monotonic() + wait_s
+    pause = 0.001
+    while not holds():
+        assert time.monotonic() < until, f"waited {wait_s:g} s for: {what}"
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/PID/stat after the name, None for no process or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == b"Z" else fields
+
+
+def children(parent: int) -> list[int]:
+    """Return the living children of `parent`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = stat(int(entry.name))
+            if fields is not None and int(fields[1]) == parent:
+                found.append(int(entry.name))
+    return found
+
+
+class RealHouse:
+    """One house in `folder`, with the configuration `text`."""
+
+    def __init__(self, folder: Path, text: str = "") -> None:
+        self.folder = folder
+        self.runtime_dir, self.state_dir = str(folder / "run"), str(folder / "state")
+        self.config = folder / "understudy.toml"
+        self.config.write_text(text or '[agent.rehearsal]\ndriver = "scripted"\n')
+        self.keeper: subprocess.Popen[bytes] | None = None
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line for a verb of this house."""
+        place = ["--runtime-dir", self.runtime_dir, "--state-dir", self.state_dir]
+        return [sys.executable, "-m", "understudy", *arguments, *place]
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Carry out a verb."""
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=60)
+
+    def start(self, before: Callable[[], None] | None = None) -> None:
+        """Start it and wait until it answers. `before` runs in the child before exec."""
+        with (self.folder / "house.log").open("ab") as log:
+            self.keeper = subprocess.Popen(
+                self.command("up", "-c", str(self.config)), stdout=log, stderr=log, preexec_fn=before
+            )
+        self.wait_answering()
+
+    def wait_answering(self) -> None:
+        """Wait until the house answers."""
+        wait_until(self.answers, f"the house to answer; its log: {self.log()}")
+
+    def answers(self) -> bool:
+        """Return whether it answers now."""
+        with contextlib.suppress(UnderstudyError):
+            verb(self.runtime_dir, "status", timeout_s=1.0)
+            return True
+        return False
+
+    def rows(self) -> list[dict]:
+        """Return the status."""
+        return verb(self.runtime_dir, "status")
+
+    def pid(self, name: str = "rehearsal") -> int:
+        """Return the pid of a running actor."""
+        found: list[int] = []
+
+        def running() -> bool:
+            with contextlib.suppress(UnderstudyError):
+                found.extend(row["pid"] for row in self.rows() if row["name"] == name and row["state"] == "RUNNING")
+            return bool(found)
+
+        wait_until(running, f"actor {name} to run")
+        return int(found[0])
+
+    def supervisor(self) -> int:
+        """Return the supervisor's pid."""
+        assert self.keeper is not None
+        found: list[int] = []
+
+        def there() -> bool:
+            for pid in children(self.keeper.pid):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"understudy: supervisor"):
+                        found.append(pid)
+            return bool(found)
+
+        wait_until(there, "a supervisor")
+        return found[0]
+
+    def log(self) -> str:
+        """Return the end of what it wrote."""
+        path = self.folder / "house.log"
+        return path.read_text()[-3000:] if path.exists() else ""
+
+    def stop(self) -> None:
+        """Shut it down and check that nothing of it is left."""
+        if self.keeper is None:
+            return
+        if self.keeper.poll() is None:
+            self.keeper.send_signal(signal.SIGTERM)
+            try:
+                self.keeper.wait(20)
+            except subprocess.TimeoutExpired:
+                self.keeper.kill()
+                raise AssertionError(f"the house did not end: {self.log()}") from None
+        wait_until(lambda: not self.left(), f"nothing to be left, but: {self.left()}")
+
+    def left(self) -> list[str]:
+        """Return the processes of this house that live: by the mark in their environment, or by its sockets."""
+        identity = Path(self.state_dir, "house")
+        mark = f"UNDERSTUDY_MARK={identity.read_text().strip()}/".encode() if identity.exists() else None
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or stat(int(entry.name)) is None:
+                continue
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
+                if (mark and mark in environment) or (command.startswith(b"understudy: ") and self.holds(entry)):
+                    found.append(f"{entry.name} {command!r}")
+        return found
+
+    def holds(self, entry: Path) -> bool:
+        """Return whether the process works in this house's folder: its descriptors tell."""
+        for descriptor in (entry / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(self.folder) in os.readlink(descriptor):
+                    return True
+        return False

@@ -1,0 +1,145 @@
+"""Each process SIGKILLed in mid-turn, again and again, at random moments; judged by ledgers outside the log."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.house import RealHouse, children, wait_until
+from tests.faults.ledgers import Accepted, history, judge
+from understudy.protocol.client import Client, connect
+
+ROUNDS = int(os.environ.get("UNDERSTUDY_FAULT_ROUNDS", "100"))
+SESSIONS = 4
+POLICY = "restart = { intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }\n"
+
+
+def scripted(folder: Path) -> str:
+    return f'[agent.rehearsal]\ndriver = "scripted"\n{POLICY}options = {{ ledger = "{folder}/ledger" }}\n'
+
+
+def program(folder: Path) -> str:
+    agent = Path(__file__).with_name("agent.py")
+    return f'[agent.rehearsal]\ndriver = "acp"\n{POLICY}command = ["{sys.executable}", "-S", "{agent}", "{folder}/ledger"]\n'
+
+
+async def rounds(
+    house: RealHouse,
+    text: str,
+    kill: Callable[[], None],
+    moments: random.Random,
+    again: Callable[[], None] | None = None,
+) -> Accepted:
+    """In each round: prompts in several sessions, a kill at a random moment, all endings awaited."""
+    accepted = Accepted()
+    async with connect(house.runtime_dir, wait_s=20) as client:
+        sessions = [await client.open("rehearsal", "/tmp") for _ in range(SESSIONS)]
+        for at in range(ROUNDS):
+            await one_round(
+                client, [session.id for session in sessions], f"r{at} {text}", accepted, kill, moments, again
+            )
+    return accepted
+
+
+async def one_round(
+    client: Client,
+    sessions: list[str],
+    text: str,
+    accepted: Accepted,
+    kill: Callable[[], None],
+    moments: random.Random,
+    again: Callable[[], None] | None,
+) -> None:
+    async def turn(name: str) -> None:
+        whole = f"{name} {text}"
+        made = await client.session(name).prompt(whole)
+        accepted.turns[name, made.number] = whole
+        await made.ending()
+
+    async def murder() -> None:
+        await asyncio.sleep(moments.uniform(0.0, 0.03))
+        await asyncio.to_thread(kill)
+        if again is not None:
+            await asyncio.to_thread(again)
+
+    work: list[Awaitable[None]] = [turn(name) for name in sessions]
+    async with asyncio.timeout(15):
+        await asyncio.gather(murder(), *work)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("victim", ["actor", "program", "supervisor", "keeper"])
+def test_nothing_is_lost_or_run_twice_whatever_is_killed(tmp_path: Path, victim: str) -> None:
+    moments = random.Random(20261121)
+    house = RealHouse(tmp_path, program(tmp_path) if victim == "program" else scripted(tmp_path))
+    house.start()
+
+    def kill() -> None:
+        pid = {
+            "actor": lambda: house.pid(),
+            "program": lambda: next(iter(children(house.pid())), 0),
+            "supervisor": lambda: house.supervisor(),
+            "keeper": lambda: house.keeper.pid,
+        }[victim]()
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def again() -> None:
+        house.keeper.wait()
+        wait_until(lambda: not house.left(), "the house to end after its keeper")
+        house.start()
+
+    text = "wait 5" if victim == "program" else "[[stream 5 2]]"
+    try:
+        accepted = asyncio.run(rounds(house, text, kill, moments, again if victim == "keeper" else None))
+        found = asyncio.run(history(house.runtime_dir, accepted))
+        reasons = judge(accepted, found, tmp_path / "ledger")
+        print(f"{victim}: {ROUNDS} kills, {len(accepted.turns)} turns: {dict(reasons)}")
+        assert ROUNDS * SESSIONS == len(accepted.turns)
+        house.stop()
+        house.start()
+    finally:
+        house.stop()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(280)
+def test_a_client_killed_in_mid_turn_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
+    moments = random.Random(7)
+    house = RealHouse(tmp_path, scripted(tmp_path))
+    house.start()
+    accepted = Accepted()
+    load = Path(__file__).with_name("load.py")
+    try:
+        for at in range(max(1, ROUNDS // 4)):
+            ledger = tmp_path / f"accepted-{at}"
+            clients = [
+                subprocess.Popen([sys.executable, str(load), house.runtime_dir, str(ledger), "rehearsal", f"c{at}.{n}"])
+                for n in range(4)
+            ]
+            wait_until(lambda ledger=ledger: ledger.exists() and ledger.stat().st_size > 200, "accepted prompts")
+            for client in clients:
+                wait_until(lambda until=moments.random(): moments.random() >= until, "a random moment")
+                client.kill()
+                client.wait()
+            for line in ledger.read_text().splitlines():
+                session, turn, text = json.loads(line)
+                accepted.turns[session, turn] = text
+
+        found = asyncio.run(history(house.runtime_dir, accepted))
+        reasons = judge(accepted, found, tmp_path / "ledger")
+        print(f"client: {4 * max(1, ROUNDS // 4)} kills, {len(accepted.turns)} turns: {dict(reasons)}")
+
+        assert {"end_turn", "unseen"} == set(reasons)
+    finally:
+        house.stop()

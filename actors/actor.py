@@ -36,6 +36,12 @@ class Voice(Protocol):
     async def begin(self, session: str, turn: int) -> None:
         """Return when the turn may be given to the agent."""
 
+    def show(self, session: str, turn: int) -> None:
+        """Mark that the agent is about to see the turn; raise `ActorError` if that cannot be written."""
+
+    def withdraw(self, session: str, turn: int) -> None:
+        """Take the mark back: the agent is gone and certainly had not got it."""
+
     def remember(self, session: str, body: Any) -> None:
         """Keep `body` for the session across actors."""
 
@@ -78,6 +84,17 @@ class Turn:
         that first make the session ready in their program.
         """
         await self.voice.begin(self.session, self.number)
+
+    def show(self) -> None:
+        """Mark, last of all, that the agent is about to see the prompt. Until then a lost actor costs nothing.
+
+        The host calls it before `play` unless the class sets `begins_itself`.
+        """
+        self.voice.show(self.session, self.number)
+
+    def withdraw(self) -> None:
+        """Take the mark back when the agent is gone and certainly had not got the prompt."""
+        self.voice.withdraw(self.session, self.number)
 
     async def say(self, text: str) -> None:
         """Say `text` as a piece of the answer."""

@@ -238,6 +238,7 @@ class Host:
         try:
             if not self._actor.begins_itself:
                 await turn.begin()
+                turn.show()
             reason = await self._actor.play(turn)
         except asyncio.CancelledError:
             reason = "cancelled"
@@ -310,12 +311,18 @@ class Host:
         go = self._goes[session, turn] = asyncio.Event()
         self._flush()
         await go.wait()
+
+    def show(self, session: str, turn: int) -> None:
+        """Mark that the agent is about to see the turn."""
         try:
             self._shown.show(session, turn)
         except OSError as error:
-            raise ActorError(
-                f"{self._house.runtime_dir} cannot be written: {error.strerror}; nothing was run"
-            ) from error
+            place = self._house.runtime_dir
+            raise ActorError(f"{place} cannot be written: {error.strerror}; nothing was run") from error
+
+    def withdraw(self, session: str, turn: int) -> None:
+        """Take the mark back."""
+        self._shown.withdraw(session, turn)
 
     def remember(self, session: str, body: Any) -> None:
         """Keep `body` for the session across actors."""

@@ -30,11 +30,19 @@ class ShownFile:
 
     def show(self, session: str, turn: int) -> None:
         """Write that the agent is about to see the turn. Raises `OSError`: then it must not."""
+        assert (session, turn) not in self._slots, f"turn {turn} of {session} is shown twice"
         slot = self._free.pop() if self._free else len(self._slots)
         self._slots[session, turn] = slot
         line = f"{session} {turn}".encode().ljust(SLOT_BYTES - 1) + b"\n"
         assert len(line) == SLOT_BYTES, f"session id {session!r} is too long"
         os.pwrite(self._file, line, slot * SLOT_BYTES)
+
+    def withdraw(self, session: str, turn: int) -> None:
+        """The agent is gone and certainly had not got the turn."""
+        slot = self._slots.get((session, turn))
+        if slot is not None:
+            with contextlib.suppress(OSError):  # It stays marked: the turn is then reported as interrupted.
+                os.pwrite(self._file, b" " * (SLOT_BYTES - 1) + b"\n", slot * SLOT_BYTES)
 
     def over(self, session: str, turn: int) -> None:
         """The turn's ending is said: its slot may be used again."""

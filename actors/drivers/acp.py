@@ -4,11 +4,14 @@ It translates ids and keeps order; what it says to the program is constant, so t
 program can be initialised before any client is there. When the program is gone, the actor ends.
 """
 
+import array
 import asyncio
 import collections
 import contextlib
+import fcntl
 import os
 import subprocess
+import termios
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,9 @@ class AcpProgram(Actor):
         self._last_lines: collections.deque[str] = collections.deque(maxlen=STDERR_LINES_KEPT)
         self._stdout: asyncio.StreamReader | None = None
         self._out: asyncio.StreamWriter | None = None
+        self._stdin = -1
+        self._written = 0
+        self._unread = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- the program ---
@@ -84,6 +90,7 @@ class AcpProgram(Actor):
                 f"agent {role.name}: the program {role.command[0]!r} cannot be started: {error}; "
                 "install it, or mend `command` in the configuration"
             ) from error
+        self._stdin = os.dup(_given(process.stdin).fileno())  # Outlives the pipe's closing, to see what was left.
         loop = asyncio.get_running_loop()
         self._stdout = asyncio.StreamReader(limit=READ_BYTES)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(_given(self._stdout)), _given(process.stdout))
@@ -116,8 +123,12 @@ class AcpProgram(Actor):
                 return
 
     def _send(self, line: bytes) -> None:
-        if self._out is not None and not self._out.is_closing():
-            self._out.write(line)
+        if self._out is not None:
+            self._written += len(line)
+            if self._out.is_closing():
+                self._unread += len(line)
+            else:
+                self._out.write(line)
 
     async def _read(self) -> None:
         reader = _given(self._stdout)
@@ -128,11 +139,20 @@ class AcpProgram(Actor):
             process.wait(0.2)
         await asyncio.wait(self._tasks[1:], timeout=0.2)
         status = process.poll()
+        self._unread += self._bytes_unread()
         how = "closed its output" if status is None else f"ended ({_status(status)})"
         words = "\n".join(self._last_lines)
         self.end_reason = f"the program {self.role.command[0]} {how}" + (f"; its last words:\n{words}" if words else "")
         self.ended.set()
         self._connection.close(self.end_reason)
+
+    def _bytes_unread(self) -> int:
+        """Return how many bytes that were said to the program it never read: in the pipe, or not even there."""
+        count = array.array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._stdin, termios.FIONREAD, count)
+        buffered: int = _given(self._out).transport.get_write_buffer_size()
+        return count[0] + buffered
 
     async def _drain(self, stderr: asyncio.StreamReader) -> None:
         """Read stderr always; write it to the agent's log, which is bounded; drop it when that fails."""
@@ -211,13 +231,17 @@ class AcpProgram(Actor):
         await turn.begin()
         if self._process is None or self._process.poll() is not None:
             await self._gone()
+        turn.show()
         session.turn = turn
+        before = self._written
         try:
             answer = await self._connection.request(
                 "session/prompt", {"sessionId": session.theirs, "prompt": turn.content}
             )
         except JsonRpcError as error:
             if self.ended.is_set():
+                if before >= self._written - self._unread:
+                    turn.withdraw()  # The whole prompt still lies in the pipe.
                 await self._gone()
             raise _actor_error(error) from error
         finally:

@@ -24,14 +24,20 @@ FILES_RESERVE = 32  # Descriptors that the host keeps for its own conversation.
 class Scripted(Actor):
     """Plays directives. It is its own program: the limits of its role bind this very process."""
 
+    begins_itself = True  # So that nothing lies between the mark and the agent's first act.
+
     def __init__(self, role: Role, voice: Voice) -> None:
         super().__init__(role, voice)
         self._held: list[object] = []
+        self._ledger = -1
         self._prompts: dict[str, int] = {}
 
     async def start(self) -> None:
         """Take the role's limits."""
         limit_memory(self.role.memory_mb)
+        path = self.role.options.get("ledger")
+        if path:
+            self._ledger = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self.role.files:
             bound = self.role.files + FILES_RESERVE
             resource.setrlimit(resource.RLIMIT_NOFILE, (bound, bound))
@@ -39,6 +45,8 @@ class Scripted(Actor):
 
     async def play(self, turn: Turn) -> str:
         """Follow the prompt's directives in order."""
+        await turn.begin()
+        turn.show()
         self._write_ledger(turn)
         self._prompts[turn.session] = self._prompts.get(turn.session, 0) + 1
         directives = DIRECTIVE.findall(turn.text)
@@ -102,12 +110,9 @@ class Scripted(Actor):
 
     def _write_ledger(self, turn: Turn) -> None:
         """Append the prompt to the ledger file, if there is one: what this agent really got."""
-        path = self.role.options.get("ledger")
-        if path:
+        if self._ledger >= 0:
             line = {"session": turn.session, "turn": turn.number, "epoch": self.role.epoch, "text": turn.text}
-            ledger = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.write(ledger, json.dumps(line).encode() + b"\n")
-            os.close(ledger)
+            os.write(self._ledger, json.dumps(line).encode() + b"\n")
 
 
 async def _tool(turn: Turn, title: str) -> None:

@@ -7,20 +7,21 @@ import json
 import os
 import sys
 import threading
+from typing import Any
 
 LEDGER = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 WRITING = threading.Lock()
 CANCELLED: set[str] = set()
 
 
-def send(message: dict) -> None:
+def send(message: dict[str, Any]) -> None:
     """Write one line."""
     with WRITING:
         sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
         sys.stdout.flush()
 
 
-def play(number: object, params: dict) -> None:
+def play(number: object, params: dict[str, Any]) -> None:
     """Play one prompt."""
     session, text = params["sessionId"], params["prompt"][0]["text"]
     words = text.split()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
@@ -83,9 +84,10 @@ class RealHouse:
             return True
         return False
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return the status."""
-        return verb(self.runtime_dir, "status")
+        rows: list[dict[str, Any]] = verb(self.runtime_dir, "status")
+        return rows
 
     def pid(self, name: str = "rehearsal") -> int:
         """Return the pid of a running actor."""
@@ -102,10 +104,11 @@ class RealHouse:
     def supervisor(self) -> int:
         """Return the supervisor's pid."""
         assert self.keeper is not None
+        keeper = self.keeper
         found: list[int] = []
 
         def there() -> bool:
-            for pid in children(self.keeper.pid):
+            for pid in children(keeper.pid):
                 with contextlib.suppress(OSError):
                     if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"understudy: supervisor"):
                         found.append(pid)

@@ -8,7 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def program(folder: Path) -> str:
 async def rounds(
     house: RealHouse,
     text: str,
-    kill: Callable[[], None],
+    find: Callable[[], int],
     moments: random.Random,
     again: Callable[[], None] | None = None,
 ) -> Accepted:
@@ -44,7 +46,7 @@ async def rounds(
         sessions = [await client.open("rehearsal", "/tmp") for _ in range(SESSIONS)]
         for at in range(ROUNDS):
             await one_round(
-                client, [session.id for session in sessions], f"r{at} {text}", accepted, kill, moments, again
+                client, [session.id for session in sessions], f"r{at} {text}", accepted, find, moments, again
             )
     return accepted
 
@@ -54,7 +56,7 @@ async def one_round(
     sessions: list[str],
     text: str,
     accepted: Accepted,
-    kill: Callable[[], None],
+    find: Callable[[], int],
     moments: random.Random,
     again: Callable[[], None] | None,
 ) -> None:
@@ -64,9 +66,12 @@ async def one_round(
         accepted.turns[name, made.number] = whole
         await made.ending()
 
+    victim = await asyncio.to_thread(find)  # First, so that the moment of the kill is random.
+
     async def murder() -> None:
         await asyncio.sleep(moments.uniform(0.0, 0.03))
-        await asyncio.to_thread(kill)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
         if again is not None:
             await asyncio.to_thread(again)
 
@@ -83,25 +88,24 @@ def test_nothing_is_lost_or_run_twice_whatever_is_killed(tmp_path: Path, victim:
     house = RealHouse(tmp_path, program(tmp_path) if victim == "program" else scripted(tmp_path))
     house.start()
 
-    def kill() -> None:
-        pid = {
-            "actor": lambda: house.pid(),
-            "program": lambda: next(iter(children(house.pid())), 0),
-            "supervisor": lambda: house.supervisor(),
-            "keeper": lambda: house.keeper.pid,
-        }[victim]()
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    def find() -> int:
+        assert house.keeper is not None
+        if victim == "keeper":
+            return house.keeper.pid
+        if victim == "supervisor":
+            return house.supervisor()
+        actor = house.pid()
+        return children(actor)[0] if victim == "program" else actor
 
     def again() -> None:
+        assert house.keeper is not None
         house.keeper.wait()
         wait_until(lambda: not house.left(), "the house to end after its keeper")
         house.start()
 
     text = "wait 5" if victim == "program" else "[[stream 5 2]]"
     try:
-        accepted = asyncio.run(rounds(house, text, kill, moments, again if victim == "keeper" else None))
+        accepted = asyncio.run(rounds(house, text, find, moments, again if victim == "keeper" else None))
         found = asyncio.run(history(house.runtime_dir, accepted))
         reasons = judge(accepted, found, tmp_path / "ledger")
         print(f"{victim}: {ROUNDS} kills, {len(accepted.turns)} turns: {dict(reasons)}")
@@ -127,9 +131,9 @@ def test_a_client_killed_in_mid_turn_loses_nothing_that_was_accepted(tmp_path: P
                 subprocess.Popen([sys.executable, str(load), house.runtime_dir, str(ledger), "rehearsal", f"c{at}.{n}"])
                 for n in range(4)
             ]
-            wait_until(lambda ledger=ledger: ledger.exists() and ledger.stat().st_size > 200, "accepted prompts")
+            wait_until(partial(_has_accepted, ledger), "accepted prompts")
             for client in clients:
-                wait_until(lambda until=moments.random(): moments.random() >= until, "a random moment")
+                _let_pass(moments.uniform(0.0, 0.03))
                 client.kill()
                 client.wait()
             for line in ledger.read_text().splitlines():
@@ -143,3 +147,13 @@ def test_a_client_killed_in_mid_turn_loses_nothing_that_was_accepted(tmp_path: P
         assert {"end_turn", "unseen"} == set(reasons)
     finally:
         house.stop()
+
+
+def _has_accepted(ledger: Path) -> bool:
+    return ledger.exists() and ledger.stat().st_size > 200
+
+
+def _let_pass(seconds: float) -> None:
+    """Let a random moment pass: the kill must hit anywhere in the turn."""
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= until, "a moment")

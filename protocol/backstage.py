@@ -131,6 +131,7 @@ class Backstage:
         self.link = Link.DOWN
         self.unrecorded_bytes = 0
         self._number = 0
+        self._connections = 0
         self._kept: deque[tuple[Numbered, int]] = deque()
         self._gathering: _Gathering | None = None
         self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether go was given
@@ -150,7 +151,8 @@ class Backstage:
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
         self.link = Link.GREETING
-        self._out = [ActorHello(PROTOCOL_VERSION, self.actor, self.epoch, self.pid)]
+        self._connections += 1
+        self._out = [ActorHello(PROTOCOL_VERSION, self.actor, self.epoch, self.pid, self._connections)]
 
     def disconnected(self) -> None:
         """The connection is gone; what is kept goes out again after the next hello."""

@@ -44,12 +44,16 @@ class Hello(_Frame, frozen=True, tag="hello"):
 
 
 class ActorHello(_Frame, frozen=True, tag="actor_hello"):
-    """An actor's first frame on each connection: binds the connection to `actor`#`epoch`."""
+    """An actor's first frame on each connection: binds the connection to `actor`#`epoch`.
+
+    `connection` counts the actor's connections: a hello that was under way when the next one was made is late.
+    """
 
     version: int
     actor: str
     epoch: int
     pid: int
+    connection: int = 1
 
 
 class Welcome(_Frame, frozen=True, tag="welcome"):

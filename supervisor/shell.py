@@ -30,6 +30,7 @@ from understudy.supervisor.core.events import (
     Committed,
     Effect,
     EntriesRead,
+    EpochRow,
     Event,
     Exited,
     Finish,
@@ -65,12 +66,13 @@ class Shell:
         self._link = link
         self._house_id = house_id
         self._runtime_dir = house.runtime_dir
+        self._settled: list[str] = []
         self._log = Log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         self._living = {(each.actor, each.epoch): each for each in living}
         self._core = Core(
             house,
             self._log.restore(),
-            _left_shown(house.runtime_dir, living),
+            self._left_shown(living),
             Random(os.urandom(16)),
             living,
             time.monotonic(),
@@ -155,10 +157,26 @@ class Shell:
 
     def _with_shown(self, event: Exited) -> Exited:
         """Add which turns the dead actor's agent may have seen."""
-        path = shown_path(self._runtime_dir, event.actor, event.epoch)
-        shown = read_shown(path)
-        Path(path).unlink(missing_ok=True)
+        shown = read_shown(shown_path(self._runtime_dir, event.actor, event.epoch))
         return msgspec.structs.replace(event, shown=None if shown is None else sorted(shown))
+
+    def _left_shown(self, living: list[Spawned]) -> set[tuple[str, int]] | None:
+        """Return what actors that are dead by now had shown and nobody has settled; None when that is not known."""
+        folder = Path(self._runtime_dir, "shown")
+        if not folder.is_dir():
+            return None
+        alive = {shown_path(self._runtime_dir, each.actor, each.epoch) for each in living}
+        self._settled = [str(path) for path in folder.iterdir() if str(path) not in alive]
+        return {turn for path in self._settled for turn in read_shown(path) or set()}
+
+    def _forget_shown(self) -> None:
+        """Remove the files of actors whose turns are settled in the log by now; not before, or a crash forgets."""
+        for record in self._records:
+            for row in record.rows:
+                if isinstance(row, EpochRow) and row.status is not None:
+                    self._settled.append(shown_path(self._runtime_dir, row.actor, row.epoch))
+        while self._settled:
+            Path(self._settled.pop()).unlink(missing_ok=True)
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
@@ -218,6 +236,7 @@ class Shell:
             self._loop.call_later(LOG_RETRY_S, self._try_again)
             return self._core.handle([LogFailed(str(error))], time.monotonic(), _wall())
         ticket = self._records[-1].ticket
+        self._forget_shown()
         self._records = []
         self._committed = ticket
         while self._held and self._held[0].after <= ticket:
@@ -274,20 +293,6 @@ class Shell:
             self._backstage.close()
             self._log.close()
             self.status.set_result(status)
-
-
-def _left_shown(runtime_dir: str, living: list[Spawned]) -> set[tuple[str, int]] | None:
-    """Return what the actors of an earlier house, dead by now, had shown; None when that is not known."""
-    folder = Path(runtime_dir, "shown")
-    if not folder.is_dir():
-        return None
-    alive = {shown_path(runtime_dir, each.actor, each.epoch) for each in living}
-    found: set[tuple[str, int]] = set()
-    for path in map(str, folder.iterdir()):
-        if path not in alive:
-            found |= read_shown(path) or set()
-            Path(path).unlink(missing_ok=True)
-    return found
 
 
 def _wall() -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
+from understudy.protocol.frames import ActorHello
 from understudy.supervisor.core.events import Exited, Kill, Spawn, Spawned
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.specs import AgentSpec
@@ -47,6 +48,7 @@ class Child:
     pid: int = 0
     started: int = 0
     peer: bytes | None = None
+    connection: int = 0  # Which of its connections that is.
     number: int = 0  # The last number of this epoch that is recorded or on its way into the log.
     why: str = ""
     last_words: str = ""
@@ -88,11 +90,13 @@ class Child:
             return
         self.pid, self.started, self.ran_from = event.pid, event.started, now
 
-    def greeted(self, epoch: int, peer: bytes, now: float) -> bool:
-        """Take the actor's hello on connection `peer`; return False when it comes from another incarnation."""
-        if epoch != self.epoch or self.state not in (State.STARTING, State.RUNNING):
+    def greeted(self, hello: ActorHello, peer: bytes, now: float) -> bool:
+        """Take the actor's hello on connection `peer`; return False for another incarnation's, or a late one."""
+        if hello.epoch != self.epoch or self.state not in (State.STARTING, State.RUNNING):
             return False
-        self.peer = peer
+        if hello.connection <= self.connection:
+            return False
+        self.peer, self.connection = peer, hello.connection
         if self.state is State.STARTING:
             self._enter(State.RUNNING, now, "ready")
         return True
@@ -171,7 +175,7 @@ class Child:
 
     def _spawn(self, now: float) -> list[Spawn]:
         self.epoch += 1
-        self.number, self.peer, self.pid, self.ran_from = 0, None, 0, now
+        self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]
 

@@ -147,8 +147,8 @@ class Core:
             session.current, turn.state = turn, TurnState.RUNNING
             turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
             role.running += 1
-            # While its actor lives it may still be shown: then its exit settles it.
-            if role.child.state is State.STOPPED:
+            # While an actor lives it may still be shown: then its exit settles it, unless one before it had shown it.
+            if role.child.state is State.STOPPED or (shown is not None and (session.id, turn.number) in shown):
                 turns.settle(house, role, session, turn, "the supervisor ended while this turn ran", shown)
 
     def _guarded(self, event: Event) -> None:
@@ -314,7 +314,7 @@ class Core:
             return
         child = role.child
         before, was = child.peer, child.state
-        if not child.greeted(frame.epoch, peer, house.now):
+        if not child.greeted(frame, peer, house.now):
             self._refuse_actor(
                 peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}"
             )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.house import RealHouse, children, wait_until
+from tests.faults.house import RealHouse, children, stat, wait_until
 from tests.faults.ledgers import Accepted, history, judge
 from understudy.protocol.client import Client, connect
 
@@ -95,7 +95,10 @@ def test_nothing_is_lost_or_run_twice_whatever_is_killed(tmp_path: Path, victim:
         if victim == "supervisor":
             return house.supervisor()
         actor = house.pid()
-        return children(actor)[0] if victim == "program" else actor
+        if victim == "program":
+            wait_until(lambda: bool(children(actor)) or stat(actor) is None, "the program of the actor")
+            return next(iter(children(actor)), actor)
+        return actor
 
     def again() -> None:
         assert house.keeper is not None

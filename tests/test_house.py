@@ -1,0 +1,248 @@
+"""A real house, used as a person and as an editor would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.house import RealHouse, stat, wait_until
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[RealHouse]:
+    made = RealHouse(tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+class Editor:
+    """`understudy acp` on pipes."""
+
+    def __init__(self, house: RealHouse, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            house.command("acp", *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.updates: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+
+    def send(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def request(self, number: object, method: str, **params: object) -> dict[str, Any]:
+        """Send a request and return its answer; updates are kept, questions are answered with the first option."""
+        self.send(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}))
+        return self.answer(number)
+
+    def answer(self, number: object) -> dict[str, Any]:
+        while True:
+            message = self.read()
+            if message.get("method") == "session/update":
+                self.updates.append(message["params"]["update"])
+            elif message.get("method") == "session/request_permission":
+                self.asked.append(message["params"])
+                option = message["params"]["options"][0]["optionId"]
+                outcome = {"outcome": {"outcome": "selected", "optionId": option}}
+                self.send(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": outcome}))
+            elif message.get("id") == number and "method" not in message:
+                return message
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the editor's side ended"
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def text(self) -> str:
+        return "".join(update["content"]["text"] for update in self.updates if "content" in update)
+
+    def new(self) -> str:
+        self.request(0, "initialize", protocolVersion=1)
+        return str(self.request(1, "session/new", cwd="/tmp", mcpServers=[])["result"]["sessionId"])
+
+    def prompt(self, number: object, session: str, text: str) -> dict[str, Any]:
+        return self.request(number, "session/prompt", sessionId=session, prompt=[{"type": "text", "text": text}])
+
+    def close(self) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        status = self.process.wait(10)
+        self.process.stdout.close()
+        return status
+
+
+def test_a_prompt_is_answered_and_status_tells(house: RealHouse) -> None:
+    answer = house.run("prompt", "rehearsal", "hello there")
+    status = house.run("status", "--json")
+
+    assert (0, "hello there\n") == (answer.returncode, answer.stdout)
+    (row,) = json.loads(status.stdout)
+    assert {
+        "name", "state", "pid", "epoch", "uptime_s", "restarts", "queue", "sessions", "waiting_for",
+        "memory_mb", "memory_limit_mb", "files", "files_limit",
+    } <= set(row)  # fmt: skip
+    assert (0, "RUNNING", 1) == (status.returncode, row["state"], row["sessions"])
+
+
+def test_json_lines_end_with_the_reason_and_the_exit_code_tells(house: RealHouse) -> None:
+    crashed = house.run("prompt", "rehearsal", "--json", "[[say a]] [[crash SIGSEGV]]")
+    lines = [json.loads(line) for line in crashed.stdout.splitlines()]
+
+    assert 1 == crashed.returncode
+    assert ["prompt", "started", "update", "lost", "ended"] == [line["kind"] for line in lines]
+    assert "interrupted" == lines[-1]["reason"]
+    assert "SIGSEGV" in lines[-1]["body"]["text"]
+
+
+@pytest.mark.parametrize(("directive", "said"), [("[[ask May I?]]", "reject"), ("[[tool look]] [[say x]]", "x")])
+def test_questions_and_tools_on_the_command_line(house: RealHouse, directive: str, said: str) -> None:
+    answer = house.run("prompt", "rehearsal", directive)
+
+    assert said in answer.stdout
+    assert 0 == answer.returncode
+
+
+def test_a_hanging_turn_is_cancelled_with_its_actor(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\ncancel_grace_s = 0.2\n')
+    house.start()
+    try:
+        with subprocess.Popen(
+            house.command("prompt", "rehearsal", "--json", "[[say in]] [[hang]]"), stdout=subprocess.PIPE, text=True
+        ) as prompt:
+            assert prompt.stdout is not None
+            while json.loads(prompt.stdout.readline())["kind"] != "update":
+                pass
+            prompt.send_signal(signal.SIGINT)
+            ending = [json.loads(line) for line in prompt.stdout][-1]
+
+        assert "cancelled" == ending["reason"]
+        assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
+    finally:
+        house.stop()
+
+
+def test_limits_hold_and_strays_are_swept(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\nmemory = "200 MB"\nfiles = 64\n')
+    house.start()
+    try:
+        memory = house.run("prompt", "rehearsal", "[[memory 500]]")
+        files = house.run("prompt", "rehearsal", "[[files 500]]")
+        stray = house.run("prompt", "rehearsal", "--json", "[[stray]] [[crash SIGKILL]]")
+
+        assert (1, 1) == (memory.returncode, files.returncode)
+        assert "MemoryError" in memory.stderr
+        assert "Too many open files" in files.stderr
+        assert "1 more process(es) of it were ended" in stray.stdout
+    finally:
+        house.stop()
+
+
+def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits(tmp_path: Path) -> None:
+    house = RealHouse(
+        tmp_path,
+        '[agent.ghost]\ndriver = "acp"\ncommand = "/no/such/program"\nrestart = { intensity = 2, backoff_max_s = 0.01 }\n',
+    )
+    house.start()
+    try:
+        prompt = house.run("prompt", "ghost", "hello")
+        (row,) = json.loads(house.run("status", "--json").stdout)
+
+        assert 1 == prompt.returncode
+        assert "/no/such/program" in prompt.stderr
+        assert "FATAL" == row["state"]
+        assert "/no/such/program" in row["why"]
+        assert 3 == house.run("status").returncode
+    finally:
+        house.stop()
+
+
+def test_out_of_reach_is_said_with_supervisords_exit_codes(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+
+    assert [4, 7] == [house.run(verb).returncode for verb in ("status", "shutdown")]
+    assert "understudy up" in house.run("status").stderr
+
+
+def test_an_editor_is_served_through_a_crash(house: RealHouse) -> None:
+    editor = Editor(house, "--agent", "rehearsal")
+    session = editor.new()
+    good = editor.prompt(2, session, "[[say one]] [[ask May I?]]")
+    crashed = editor.prompt("three", session, "[[say two]] [[crash 7]]")
+    after = editor.prompt(4, session, "three")
+
+    assert {"stopReason": "end_turn"} == good["result"]
+    assert "May I?" == editor.asked[0]["toolCall"]["title"]
+    assert "interrupted" == crashed["error"]["data"]["reason"]
+    assert "exited with status 7" in crashed["error"]["message"]
+    assert {"stopReason": "end_turn"} == after["result"]
+    assert "oneanswered: allow two" in editor.text()
+    assert 0 == editor.close()
+
+
+def test_an_editor_loads_the_whole_history_after_a_restart_of_the_house(house: RealHouse) -> None:
+    editor = Editor(house, "--agent", "rehearsal")
+    session = editor.new()
+    editor.prompt(2, session, "remember this")
+    editor.close()
+    house.stop()
+    house.start()
+
+    editor = Editor(house, "--agent", "rehearsal")
+    editor.request(0, "initialize", protocolVersion=1)
+    editor.request(1, "session/load", sessionId=session, cwd="/tmp", mcpServers=[])
+
+    kinds = [update["sessionUpdate"] for update in editor.updates]
+    assert ["user_message_chunk", "agent_message_chunk"] == kinds
+    assert "remember thisremember this" == editor.text()
+    assert 0 == editor.close()
+
+
+def test_bad_lines_and_unknown_methods_are_answered_and_life_goes_on(house: RealHouse) -> None:
+    editor = Editor(house, "--agent", "rehearsal")
+    editor.request(0, "initialize", protocolVersion=1)
+    editor.send("this is no JSON")
+    garbage = editor.read()
+    unknown = editor.request(1, "nobody/knows")
+    relative = editor.request(2, "session/new", cwd="here", mcpServers=[])
+    missing = editor.request(3, "session/load", sessionId="s0", cwd="/tmp", mcpServers=[])
+
+    codes = [each["error"]["code"] for each in (garbage, unknown, relative, missing)]
+    assert [-32700, -32601, -32602, -32002] == codes
+    assert 0 == editor.close()
+
+
+def test_an_editor_starts_a_house_that_ends_when_it_is_idle(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    os.environ["UNDERSTUDY_IDLE_EXIT_S"] = "0.3"
+    try:
+        editor = Editor(house, "-c", str(house.config))
+        session = editor.new()
+        answer = editor.prompt(2, session, "hello")
+        keeper = int(Path(house.runtime_dir, "lock").read_text())
+        assert {"stopReason": "end_turn"} == answer["result"]
+        assert 0 == editor.close()
+    finally:
+        del os.environ["UNDERSTUDY_IDLE_EXIT_S"]
+
+    wait_until(lambda: stat(keeper) is None, "the idle house to end")
+    wait_until(lambda: not house.left(), "nothing to be left")
+
+
+def test_the_demo_plays_and_leaves_nothing() -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "understudy", "demo"], capture_output=True, text=True, timeout=60, env={"HOME": ""}
+    )
+
+    assert 0 == demo.returncode, demo.stdout + demo.stderr
+    assert "gaps or repeats: 0" in demo.stdout
+    assert "left behind: 0" in demo.stdout

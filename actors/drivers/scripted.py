@@ -18,6 +18,7 @@ from understudy.actors.actor import Actor, ActorError, Role, Turn, Voice
 from understudy.actors.limits import limit_memory
 
 DIRECTIVE = re.compile(r"\[\[(\w+)(?:\s+([^\]]*))?\]\]")
+LAST_WORDS_S = 0.02  # What was said before a crash or a hang has left by then.
 FILES_RESERVE = 32  # Descriptors that the host keeps for its own conversation.
 
 
@@ -74,6 +75,7 @@ class Scripted(Actor):
             case "history":
                 await turn.say(f"{self._prompts[turn.session]} prompt(s) of this session seen by this actor")
             case _:
+                await asyncio.sleep(LAST_WORDS_S)
                 self._misbehave(name, argument)
 
     def _misbehave(self, name: str, argument: str) -> None:

@@ -135,9 +135,9 @@ def test_limits_hold_and_strays_are_swept(tmp_path: Path) -> None:
     house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\nmemory = "200 MB"\nfiles = 64\n')
     house.start()
     try:
+        stray = house.run("prompt", "rehearsal", "--json", "[[stray]] [[crash SIGKILL]]")
         memory = house.run("prompt", "rehearsal", "[[memory 500]]")
         files = house.run("prompt", "rehearsal", "[[files 500]]")
-        stray = house.run("prompt", "rehearsal", "--json", "[[stray]] [[crash SIGKILL]]")
 
         assert (1, 1) == (memory.returncode, files.returncode)
         assert "MemoryError" in memory.stderr

@@ -112,9 +112,10 @@ def lost(house: House, peer: bytes) -> None:
         return
     for number in list(client.follows):
         follows.unfollow(house, client, number)
+    back = house.peer_of(client.id) is not None
     for session in house.sessions.values():
         turn = session.current
-        if turn is None or turn.peer != peer:
+        if back or turn is None or turn.client != client.id:
             continue
         for name in [name for name, ask in session.asks.items() if not ask.public]:
             turns.answer(house, session, Answer(session.id, name, error="the client that prompted is gone"))
@@ -206,7 +207,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.enter(entry)
     house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves))
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after)
-    turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.peer))
+    turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
     if role.child.state in (State.FATAL, State.STOPPED):
         house.effects.extend(role.child.start(house.now))
 

@@ -359,10 +359,8 @@ class Core:
         for role in house.roles.values():
             child = role.child
             if hurry:
-                child.wanted = False
+                self._apply(child.stop(house.now))
                 self._apply(child.kill("the house was told to hurry", house.now))
-                if child.state is State.BACKOFF:
-                    self._apply(child.stop(house.now))
                 continue
             if child.state is State.RUNNING:
                 house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)

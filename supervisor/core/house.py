@@ -125,6 +125,10 @@ class House:
         """Send `frame` to a client once `after` is committed."""
         self.effects.append(TellClient(peer, frame, after if after > self.committed else 0))
 
+    def peer_of(self, client: str) -> bytes | None:
+        """Return the newest connection of a client, None when it has none."""
+        return next((each.peer for each in reversed(self.clients.values()) if each.id == client), None)
+
     def fault(self, peer: bytes, code: str, text: str, request: str = "", body: bytes = b"") -> None:
         """Refuse something of a client's."""
         self.tell(peer, Fault(code, text, request, body))

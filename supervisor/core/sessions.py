@@ -26,7 +26,7 @@ class Turn:
     number: int
     body: bytes
     serves: list[str]
-    peer: bytes | None = None
+    client: str = ""  # Who prompted, by the id that outlives its connections.
     state: TurnState = TurnState.QUEUED
     start_ticket: int = 0
     handovers: int = 0

@@ -208,12 +208,12 @@ def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
     if frame.public:
         body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
         house.write(session, "asked", turn.number, body)
-    elif turn.peer is None or turn.peer not in house.clients:
+    elif (peer := house.peer_of(turn.client)) is None:
         text = f"nobody can answer {frame.method}: the client that prompted is gone [{CLIENT_GONE}]"
         house.tell_actor(child, Answer(session.id, frame.ask, error=text))
         return
     else:
-        house.tell(turn.peer, frame)
+        house.tell(peer, frame)
     session.asks[frame.ask] = OpenAsk(turn.number, frame.method, frame.public, house.now)
 
 

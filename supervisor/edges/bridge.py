@@ -1,46 +1,31 @@
-"""Between one editor (JSON-RPC on stdio) and one house (frames): the body of `understudy acp`."""
+"""Between one editor (JSON-RPC on stdio) and one house (frames): the body of `understudy acp`.
+
+It keeps no state that matters: when it dies, the sessions go on and can be loaded again.
+"""
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.protocol import acp
-from understudy.protocol.client import Client, Session, connect
-from understudy.protocol.errors import UNKNOWN_SESSION, LocalError, RemoteError
+from understudy.protocol.client import Client
+from understudy.protocol.errors import LocalError, RemoteError
 from understudy.protocol.frames import Ask, unpack
-from understudy.protocol.items import Item
 from understudy.protocol.jsonrpc import (
+    AUTH_REQUIRED,
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     NOT_FOUND,
     Connection,
     JsonRpcError,
 )
-from understudy.supervisor.cli.up import UpError, ready, start_in_background
 from understudy.supervisor.directories import directories
-
-IDLE_EXIT_S = 600.0
-HOUSE_AWAY_S_MAX = 3.0
-ENDINGS_KEPT_MAX = 100
-READ_BYTES = 1 << 16
-PERMISSION = "session/request_permission"
-
-
-@dataclass(slots=True)
-class _Open:
-    """A session that the editor has open: its one follower, its turns' endings, questions at the editor."""
-
-    session: Session
-    follower: "asyncio.Task[None] | None" = None
-    endings: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    asks: dict[str, "asyncio.Task[None]"] = field(default_factory=dict[str, "asyncio.Task[None]"])
-    waiting: int = 0
-    failure: RemoteError | None = None
+from understudy.supervisor.edges.reach import NoHouse, Reach
+from understudy.supervisor.edges.stdio import Input, Output
+from understudy.supervisor.edges.view import View
 
 
 class Bridge:
@@ -55,265 +40,191 @@ class Bridge:
         capabilities: dict[str, Any],
         client_capabilities: dict[str, Any],
     ) -> None:
-        self._agent = agent
-        self._config = config or None
-        self._runtime_dir, self._state_dir = directories(runtime_dir or None, state_dir or None, os.environ)
+        self._agent, self._chosen = agent, bool(agent)
         self._capabilities = capabilities
         self._serves = acp.serves(client_capabilities)
-        self._open: dict[str, _Open] = {}
-        self._connection = Connection(self._send, self._on_request, self._on_notification)
-        self._writer: asyncio.StreamWriter | None = None
-        self._client: asyncio.Future[Client] | None = None
+        self._views: dict[str, View] = {}
+        self._input, self._output = Input(), Output()
+        self._connection = Connection(self._output.write, self._on_request, self._on_notification)
+        runtime, state = directories(runtime_dir or None, state_dir or None, os.environ)
+        self._reach = Reach(config or None, runtime, state, self._on_ask, self._on_up, self._on_away)
 
     async def run(self, rest: bytes) -> int:
-        """Serve until the editor closes stdin."""
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=READ_BYTES)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
-        self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
-        self._client = loop.create_future()
-        async with AsyncExitStack() as stack:
-            connecting = loop.create_task(self._connect(stack))
-            await self._connection.feed(rest)
-            while piece := await reader.read(READ_BYTES):
-                await self._connection.feed(piece)
-            self._connection.close("the editor closed its end")
-            connecting.cancel()
-            for opened in self._open.values():
-                _stop(opened)
-            with suppress(asyncio.CancelledError, UpError, LocalError, RemoteError):
-                await connecting
+        """Serve until the editor closes stdin. `rest`: what was read already."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._input.end)
+        await self._input.start()
+        self._reach.begin()
+        await self._connection.feed(rest)
+        while piece := await self._input.read():
+            await self._connection.feed(piece)
+        self._connection.close("the editor closed its end")
+        for view in self._views.values():
+            view.stop()
+        await self._reach.close()
+        self._output.close()
         return 0
 
-    # --- the house ---
-
-    async def _connect(self, stack: AsyncExitStack) -> None:
-        assert self._client is not None
-        try:
-            await self._start_house()
-            client = await stack.enter_async_context(
-                connect(self._runtime_dir, name="acp", on_ask=self._on_ask, wait_s=10.0)
-            )
-        except (UpError, LocalError, RemoteError) as error:
-            text = getattr(error, "text", str(error))
-            print(f"understudy acp: {text}", file=sys.stderr)
-            self._client.set_exception(JsonRpcError(-32603, text, {"reason": "no_house", "text": text}))
-            return
-        self._client.set_result(client)
-        while True:
-            # The client finds a house that comes back; one that stays away is started again.
-            await client.down.wait()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(client.up.wait(), HOUSE_AWAY_S_MAX)
-                continue
-            with suppress(UpError):
-                await self._start_house()
-
-    async def _start_house(self) -> None:
-        """Start a house unless one answers. Two editors may try at once: the lock lets one through."""
-        if await asyncio.to_thread(ready, self._runtime_dir):
-            return
-        idle_s = float(os.environ.get("UNDERSTUDY_IDLE_EXIT_S", IDLE_EXIT_S))
-        try:
-            await asyncio.to_thread(start_in_background, self._config, self._runtime_dir, self._state_dir, idle_s)
-        except UpError:
-            if not await asyncio.to_thread(ready, self._runtime_dir):
-                raise
-
-    async def _house(self) -> Client:
-        assert self._client is not None
-        return await asyncio.shield(self._client)
-
     # --- from the editor ---
-
-    def _send(self, line: bytes) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(line)
 
     async def _on_request(self, method: str, params: Any) -> Any:
         if not isinstance(params, dict):
             raise JsonRpcError(INVALID_PARAMS, f"{method}: params must be an object")
         try:
-            return await self._request(method, params)
+            match method:
+                case "initialize":
+                    self._serves = acp.serves(params.get("clientCapabilities"))
+                    return self._capabilities
+                case "authenticate":
+                    return {}
+                case _:
+                    return await self._of_house(method, params)
         except RemoteError as error:
-            if error.code == UNKNOWN_SESSION:
-                raise JsonRpcError(NOT_FOUND, f"Session not found: {error.text}") from error
             raise acp.rpc_error(error) from error
+        except (NoHouse, LocalError) as error:
+            raise JsonRpcError(INTERNAL_ERROR, str(error), {"reason": "no_house", "text": str(error)}) from error
 
-    async def _request(self, method: str, params: dict[str, Any]) -> Any:
+    async def _of_house(self, method: str, params: dict[str, Any]) -> Any:
         match method:
-            case "initialize":
-                self._serves = acp.serves(params.get("clientCapabilities") or {})
-                return self._capabilities
-            case "authenticate":
-                return {}
             case "session/new":
-                return await self._new(params)
+                action = self._new(params)
             case "session/load" | "session/resume":
-                return await self._load(params, replay=method == "session/load")
+                action = self._load(params, replay=method == "session/load")
             case "session/list":
-                rows = await (await self._house()).verb("sessions")
-                return {"sessions": [{"sessionId": row["session"], "cwd": row["cwd"]} for row in rows]}
+                action = self._list(params)
             case "session/close":
-                opened = self._open.pop(_text(params, "sessionId"), None)
-                if opened is not None:
-                    _stop(opened)
-                return {}
+                action = self._close(params)
             case "session/prompt":
-                return await self._prompt(params)
-            case _ if method.startswith(("session/", "_")) and "sessionId" in params:
-                return await self._opened(params).session.call(method, params)
+                action = self._prompt(params)
+            case _ if acp.for_the_agent(method, params):
+                action = self._call(method, params)
             case _:
                 raise JsonRpcError(METHOD_NOT_FOUND, f"Method not found: {method}", {"method": method})
+        return await action
 
     async def _on_notification(self, method: str, params: Any) -> None:
-        if method == "session/cancel" and isinstance(params, dict):
-            opened = self._open.get(str(params.get("sessionId")))
-            if opened is not None:
-                task = asyncio.ensure_future(opened.session.cancel())
-                task.add_done_callback(lambda done: done.exception())
-                for ask in list(opened.asks.values()):
-                    ask.cancel()
+        view = self._views.get(str(params.get("sessionId"))) if isinstance(params, dict) else None
+        if method == "session/cancel" and view is not None:
+            view.withdraw()
+            # Not awaited: the next line may be of another session.
+            asyncio.ensure_future(view.session.cancel()).add_done_callback(_seen)
 
-    def _opened(self, params: dict[str, Any]) -> _Open:
+    def _view(self, params: dict[str, Any]) -> View:
         name = _text(params, "sessionId")
-        opened = self._open.get(name)
-        if opened is None:
+        view = self._views.get(name)
+        if view is None:
             raise JsonRpcError(NOT_FOUND, f"Session not found: {name} is not open here; load it first")
-        return opened
+        return view
 
     async def _new(self, params: dict[str, Any]) -> dict[str, Any]:
-        cwd = _text(params, "cwd")
-        if not os.path.isabs(cwd):  # noqa: PTH117
-            raise JsonRpcError(INVALID_PARAMS, f"cwd must be an absolute path, not {cwd!r}")
-        client = await self._house()
-        opening = {name: value for name, value in params.items() if name != "cwd"}
-        session = await client.open(await self._agent_name(client), cwd, opening)
-        result = _without_id((await session.call("ready")).get("opened"))
-        opened = self._open[session.id] = _Open(session)
-        # Started last: its first update must not overtake this answer.
-        opened.follower = asyncio.ensure_future(self._follow(opened, session.follow(0)))
-        return {**result, "sessionId": session.id}
+        cwd = _folder(params)
+        async with self._reach.client() as client:
+            opening = {name: value for name, value in params.items() if name != "cwd"}
+            session = await client.open(await self._agent_name(client), cwd, opening)
+            ready = await session.call("ready")
+            view = self._views[session.id] = View(session, self._connection, self._output.drained)
+            await view.take_in(1, 0, show=False)
+            view.go()  # Last: its first update must not overtake this answer.
+            return {**acp.opened(ready.get("opened")), "sessionId": session.id}
 
     async def _agent_name(self, client: Client) -> str:
         if not self._agent:
             cast = [str(row["name"]) for row in await client.verb("status")]
+            if not cast:
+                raise JsonRpcError(INTERNAL_ERROR, "this house has no agents; name one in its configuration")
             self._agent = cast[0]
             print(f"understudy acp: the agent is {self._agent}; --agent chooses another", file=sys.stderr)
         return self._agent
 
     async def _load(self, params: dict[str, Any], replay: bool) -> dict[str, Any]:
         name = _text(params, "sessionId")
-        client = await self._house()
-        rows = await client.verb("sessions", {"session": name})
-        if not rows:
-            raise JsonRpcError(NOT_FOUND, f"Session not found: there is no session {name!r} in this house")
-        before = self._open.pop(name, None)
-        if before is not None:
-            _stop(before)
-        session = client.session(name)
-        opened = _Open(session)
-        last = int(rows[0]["last"])
-        follow = session.follow(0 if replay else last + 1)
-        questions: dict[str, Item] = {}
-        if replay and last:
-            async for item in follow:
-                await self._show(opened, item, replay=True)
-                if item.kind == "asked":
-                    questions[item.body["ask"]] = item
-                elif item.kind == "answered":
-                    questions.pop(item.body["ask"], None)
-                if item.number >= last:
-                    break
-        result: dict[str, Any] = {}
+        _folder(params)
+        async with self._reach.client() as client:
+            rows = await client.verb("sessions", {"session": name})
+            if not rows:
+                raise JsonRpcError(NOT_FOUND, f"Session not found: there is no session {name!r} in this house")
+            view = self._views.setdefault(name, View(client.session(name), self._connection, self._output.drained))
+            async with view.loading:
+                last = int(rows[0]["last"])
+                # Without a replay the running turn is read all the same: it may have open questions.
+                await view.take_in(1 if replay else int(rows[0]["turn"] or last + 1), last, show=replay)
+                result = await self._ready(view)
+                view.go()
+                return result
+
+    async def _ready(self, view: View) -> dict[str, Any]:
+        """Return what the agent's opening gave. The history can be read though the agent is not ready."""
         try:
-            result = _without_id((await session.call("ready")).get("opened"))
+            return acp.opened((await view.session.call("ready")).get("opened"))
         except RemoteError as error:
-            print(f"understudy acp: the agent is not ready: {error.text}", file=sys.stderr)
-        self._open[name] = opened
-        for item in questions.values():
-            self._ask(opened, item)
-        opened.follower = asyncio.ensure_future(self._follow(opened, follow))
-        return result
+            told = acp.rpc_error(error)
+            if told.code == AUTH_REQUIRED:
+                view.stop()
+                self._views.pop(view.session.id, None)
+                raise told from error
+            view.tell(acp.told(f"the agent is not ready: {error.text}"))
+            return {}
+
+    async def _list(self, params: dict[str, Any]) -> dict[str, Any]:
+        async with self._reach.client() as client:
+            cwd = params.get("cwd")
+            return {
+                "sessions": [
+                    {"sessionId": row["session"], "cwd": row["cwd"]}
+                    for row in await client.verb("sessions")
+                    if cwd in (None, row["cwd"]) and (not self._chosen or row["agent"] == self._agent)
+                ]
+            }
+
+    async def _close(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Cancel what this editor prompted and show no more; the session stays in the house."""
+        view = self._views.get(_text(params, "sessionId"))
+        if view is not None:
+            async with self._reach.client():
+                await view.cancel_own()
+            view.stop()
+            self._views.pop(view.session.id, None)
+        return {}
 
     async def _prompt(self, params: dict[str, Any]) -> dict[str, Any]:
-        opened = self._opened(params)
+        view = self._view(params)
         content = params.get("prompt")
-        if not isinstance(content, list):
+        if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
             raise JsonRpcError(INVALID_PARAMS, "session/prompt: prompt must be a list of content blocks")
-        opened.waiting += 1
-        try:
-            turn = await opened.session.prompt(content, serves=self._serves)
-            while turn.number not in opened.endings:
-                if opened.failure is not None:
-                    raise opened.failure
-                opened.ended.clear()
-                await opened.ended.wait()
-        finally:
-            opened.waiting -= 1
-        body = opened.endings.pop(turn.number)
-        return acp.prompt_result(str(body.get("reason")), body)
+        async with self._reach.client():
+            return await view.prompt(content, self._serves)
 
-    # --- to the editor ---
+    async def _call(self, method: str, params: dict[str, Any]) -> Any:
+        view = self._view(params)
+        async with self._reach.client():
+            result = await view.session.call(method, params)
+            return {} if result is None else result
 
-    async def _follow(self, opened: _Open, items: AsyncIterator[Item]) -> None:
-        try:
-            async for item in items:
-                await self._show(opened, item, replay=False)
-                match item.kind:
-                    case "ended":
-                        opened.endings[item.turn] = item.body
-                        opened.ended.set()
-                        while len(opened.endings) > ENDINGS_KEPT_MAX:
-                            del opened.endings[next(iter(opened.endings))]
-                    case "asked":
-                        self._ask(opened, item)
-                    case "answered":
-                        task = opened.asks.pop(item.body["ask"], None)
-                        if task is not None:
-                            task.cancel()
-                    case _:
-                        pass
-        except RemoteError as error:
-            opened.failure = error
-            opened.ended.set()
-
-    async def _show(self, opened: _Open, item: Item, replay: bool) -> None:
-        for update in acp.updates(item.kind, item.body, replay):
-            self._connection.notify("session/update", {"sessionId": opened.session.id, "update": update})
-        if self._writer is not None:
-            await self._writer.drain()  # A slow editor stops the follow, not the house.
-
-    def _ask(self, opened: _Open, item: Item) -> None:
-        if item.body.get("method") == PERMISSION:
-            opened.asks[item.body["ask"]] = asyncio.ensure_future(self._permission(opened, item))
-
-    async def _permission(self, opened: _Open, item: Item) -> None:
-        name = item.body["ask"]
-        params = {**item.body["params"], "sessionId": opened.session.id}
-        try:
-            result = await self._connection.request(PERMISSION, params)
-        except JsonRpcError as error:
-            if not self._connection.closed_reason:
-                await opened.session.answer(name, error=error.message)
-            return
-        finally:
-            opened.asks.pop(name, None)
-        await opened.session.answer(name, result)
+    # --- from the house ---
 
     async def _on_ask(self, ask: Ask) -> Any:
+        view = self._views.get(ask.session)
+        if view is None:
+            raise RemoteError("session_closed", f"the editor has closed session {ask.session}")
         try:
-            return await self._connection.request(ask.method, unpack(ask.body))
+            return await view.serve(ask.turn, ask.method, unpack(ask.body))
         except JsonRpcError as error:
             detail = {"code": error.code, "message": error.message, "data": error.data}
             raise RemoteError("editor_error", error.message, detail) from error
 
+    async def _on_up(self) -> None:
+        for view in self._views.values():
+            await view.answer_again()
 
-def _stop(opened: _Open) -> None:
-    for task in [opened.follower, *opened.asks.values()]:
-        if task is not None:
-            task.cancel()
+    def _on_away(self, text: str) -> None:
+        for view in self._views.values():
+            if view.playing:
+                view.tell(acp.told(f"the house is away and cannot be started again, which is tried on: {text}"))
+
+
+def _seen(done: "asyncio.Future[None]") -> None:
+    """Look at what a cancel came to, so that a refusal is no noise: the turn's ending tells."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _text(params: dict[str, Any], name: str) -> str:
@@ -323,5 +234,8 @@ def _text(params: dict[str, Any], name: str) -> str:
     return value
 
 
-def _without_id(opened: Any) -> dict[str, Any]:
-    return {name: value for name, value in (opened or {}).items() if name != "sessionId"}
+def _folder(params: dict[str, Any]) -> str:
+    cwd = _text(params, "cwd")
+    if not os.path.isabs(cwd):  # noqa: PTH117
+        raise JsonRpcError(INVALID_PARAMS, f"cwd must be an absolute path, not {cwd!r}")
+    return cwd

@@ -1,0 +1,249 @@
+"""One session as one editor sees it: the follow of its log, the editor's own turns, questions at the editor.
+
+It keeps no history: what the editor has not read yet stays in the log.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from understudy.protocol import acp
+from understudy.protocol.client import Session, Turn
+from understudy.protocol.errors import RemoteError
+from understudy.protocol.items import Item
+from understudy.protocol.jsonrpc import INTERNAL_ERROR, Connection, JsonRpcError
+
+ENDINGS_KEPT_MAX = 100  # Of turns whose acceptance has not come yet; it comes at once.
+
+Accepted = tuple[Turn, "asyncio.Future[dict[str, Any]]"]  # A prompt that the house has, and its ending to come.
+
+
+class View:
+    """Shows one session to the editor behind `connection`; `drained` waits for a slow one."""
+
+    def __init__(self, session: Session, connection: Connection, drained: Callable[[], Awaitable[None]]) -> None:
+        self.session = session
+        self.loading = asyncio.Lock()
+        self.playing: set[asyncio.Task[dict[str, Any]]] = set()
+        self._connection = connection
+        self._drained = drained
+        self._items: AsyncIterator[Item] | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._failure: JsonRpcError | None = None
+        self._own: set[int] = set()
+        self._accepting = 0
+        self._accepted = asyncio.Event()
+        self._endings: dict[int, dict[str, Any]] = {}
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._questions: dict[str, Item] = {}
+        self._answers: dict[str, tuple[Any, str]] = {}
+        self._asks: dict[str, asyncio.Task[None]] = {}
+        self._direct: dict[int, set[asyncio.Task[Any]]] = {}
+
+    # --- the log ---
+
+    async def take_in(self, number: int, last: int, show: bool) -> None:
+        """Read the log from `number` to `last` and, with `show`, replay it; `go` follows on from there."""
+        self.stop()
+        self._questions.clear()
+        self._items = self.session.follow(number)
+        if number <= last:
+            async for item in self._items:
+                if show:
+                    await self._show(item, foreign=True)
+                self._note(item)
+                if item.number >= last:
+                    break
+
+    def go(self) -> None:
+        """Follow live. The answer to the editor must be sent before this task runs: start it last."""
+        assert self._items is not None, "go before take_in"
+        self._failure = None
+        self._follower = asyncio.ensure_future(self._follow(self._items))
+        for item in self._questions.values():
+            self._ask(item)
+
+    def stop(self) -> None:
+        """Follow no more, withdraw the questions from the editor; the session goes on in the house."""
+        tasks = [self._follower, *self._asks.values(), *(task for tasks in self._direct.values() for task in tasks)]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        self._asks.clear()
+        self._direct.clear()
+        self._follower, self._items = None, None
+
+    async def _follow(self, items: AsyncIterator[Item]) -> None:
+        try:
+            async for item in items:
+                await self._show(item, not await self._is_own(item))
+                self._note(item)
+                if item.kind == "asked":
+                    self._ask(item)
+        except RemoteError as error:
+            self._fail(acp.rpc_error(error))
+        except Exception as error:  # noqa: BLE001 (one session's trouble is told to its prompts)
+            self._fail(JsonRpcError(INTERNAL_ERROR, f"the session cannot be shown: {type(error).__name__}: {error}"))
+
+    async def _show(self, item: Item, foreign: bool) -> None:
+        for update in acp.updates(item.kind, item.body, foreign):
+            self.tell(update)
+        await self._drained()  # A slow editor stops the follow, not the house.
+
+    def _note(self, item: Item) -> None:
+        """Remember what an item means for questions and turns."""
+        match item.kind:
+            case "asked":
+                self._questions[item.body["ask"]] = item
+            case "answered":
+                self._answered(item.body["ask"])
+            case "lost":
+                self._unasked(item.turn)
+            case "ended":
+                self._unasked(item.turn)
+                self._ended(item)
+            case _:
+                pass
+
+    def _ended(self, item: Item) -> None:
+        self._own.discard(item.turn)
+        future = self._waiting.pop(item.turn, None)
+        if future is not None:
+            if not future.done():
+                future.set_result(item.body)
+        elif self._accepting:
+            self._endings[item.turn] = item.body
+            if len(self._endings) > ENDINGS_KEPT_MAX:
+                del self._endings[next(iter(self._endings))]
+
+    def _fail(self, error: JsonRpcError) -> None:
+        self._failure = error
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+        self._waiting.clear()
+
+    def tell(self, update: dict[str, Any]) -> None:
+        """Send one update to the editor."""
+        self._connection.notify("session/update", {"sessionId": self.session.id, "update": update})
+
+    # --- turns of this editor ---
+
+    async def prompt(self, content: list[Any], serves: tuple[str, ...]) -> dict[str, Any]:
+        """Play one prompt and return its result; all its updates are sent before. Cancelled, it cancels the turn."""
+        if self._failure is not None:
+            raise self._failure
+        accepted = asyncio.ensure_future(self._accept(content, serves))
+        playing = asyncio.ensure_future(self._play(accepted))
+        self.playing.add(playing)
+        playing.add_done_callback(self.playing.discard)
+        try:
+            return await asyncio.shield(playing)
+        except asyncio.CancelledError:
+            if self._connection.closed_reason:
+                raise
+            await (await accepted)[0].cancel()
+            return await playing
+
+    async def _accept(self, content: list[Any], serves: tuple[str, ...]) -> Accepted:
+        self._accepting += 1
+        try:
+            turn = await self.session.prompt(content, serves=serves)
+            self._own.add(turn.number)
+            future = self._waiting[turn.number] = asyncio.get_running_loop().create_future()
+            if turn.number in self._endings:
+                self._own.discard(turn.number)
+                del self._waiting[turn.number]
+                future.set_result(self._endings.pop(turn.number))
+            return turn, future
+        finally:
+            self._accepting -= 1
+            self._accepted.set()
+
+    async def _play(self, accepted: "asyncio.Future[Accepted]") -> dict[str, Any]:
+        _, ending = await accepted
+        if self._failure is not None and not ending.done():
+            raise self._failure
+        return acp.prompt_result(await ending)
+
+    async def _is_own(self, item: Item) -> bool:
+        """Return whether the editor prompted this item's turn: while an acceptance is on its way, wait for it."""
+        if item.kind == "prompt":
+            await self._all_accepted()
+        return item.turn in self._own
+
+    async def _all_accepted(self) -> None:
+        while self._accepting:
+            self._accepted.clear()
+            await self._accepted.wait()
+
+    async def cancel_own(self) -> None:
+        """Cancel the turns that this editor prompted and wait for their endings."""
+        await self._all_accepted()
+        playing = list(self.playing)
+        for number in list(self._own):
+            await self.session.cancel(number)
+        if playing:
+            await asyncio.wait(playing)
+
+    # --- questions ---
+
+    def withdraw(self) -> None:
+        """Take the questions back from the editor: it cancels."""
+        for task in list(self._asks.values()):
+            task.cancel()
+
+    async def answer_again(self) -> None:
+        """Send the answers again that may have been lost with a connection: only the first one counts."""
+        for name, (result, error) in list(self._answers.items()):
+            await self.session.answer(name, result, error)
+
+    async def serve(self, turn: int, method: str, params: Any) -> Any:
+        """Ask the editor what only it can do for a turn that it prompted; withdrawn when the turn ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._direct.setdefault(turn, set()).add(task)
+        try:
+            return await self._connection.request(method, params)
+        finally:
+            tasks = self._direct.get(turn)
+            if tasks is not None:
+                tasks.discard(task)
+                if not tasks:
+                    self._direct.pop(turn, None)
+
+    def _answered(self, name: str) -> None:
+        self._questions.pop(name, None)
+        self._answers.pop(name, None)
+        task = self._asks.pop(name, None)
+        if task is not None:
+            task.cancel()
+
+    def _unasked(self, turn: int) -> None:
+        """Withdraw what the editor was asked for a turn: who asked is gone."""
+        for name in [name for name, item in self._questions.items() if item.turn == turn]:
+            self._answered(name)
+        for task in self._direct.pop(turn, ()):
+            task.cancel()
+
+    def _ask(self, item: Item) -> None:
+        name = item.body["ask"]
+        if item.body.get("method") == acp.PERMISSION and name not in self._asks:
+            task = self._asks[name] = asyncio.ensure_future(self._permission(name, item.body["params"]))
+            task.add_done_callback(lambda done: self._asked(name, done))
+
+    def _asked(self, name: str, task: "asyncio.Task[None]") -> None:
+        if self._asks.get(name) is task:
+            del self._asks[name]
+
+    async def _permission(self, name: str, params: dict[str, Any]) -> None:
+        try:
+            result = await self._connection.request(acp.PERMISSION, {**params, "sessionId": self.session.id})
+        except JsonRpcError as error:
+            if self._connection.closed_reason:
+                return
+            self._answers[name] = (None, error.message or f"the editor answered with error {error.code}")
+        else:
+            self._answers[name] = (result, "")
+        result, text = self._answers[name]
+        await self.session.answer(name, result, text)

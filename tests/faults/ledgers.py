@@ -9,6 +9,10 @@ from understudy.protocol.client import connect
 from understudy.protocol.items import Item
 
 
+# On a busy machine an agent may lose the processor between reading its prompt and writing its own ledger.
+NOISE = 6
+
+
 @dataclass
 class Accepted:
     """The client's own list: (session, turn) -> the text of the prompt."""
@@ -56,6 +60,7 @@ def judge(accepted: Accepted, found: dict[str, list[Item]], ledger: Path) -> Cou
         elif reason == "end_turn":
             assert 1 == got[text], f"turn {turn} of {name} ended well, but its agent got it {got[text]} times"
     handed_over = sum(reasons.values())
-    assert unseen * 100 <= max(handed_over, 100), f"{unseen} of {handed_over} interrupted that no agent had got"
+    allowed = handed_over // 100 + NOISE
+    assert unseen <= allowed, f"{unseen} of {handed_over} interrupted that no agent had got"
     reasons["unseen"] = unseen
     return reasons

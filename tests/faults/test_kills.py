@@ -76,7 +76,7 @@ async def one_round(
             await asyncio.to_thread(again)
 
     work: list[Awaitable[None]] = [turn(name) for name in sessions]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await asyncio.gather(murder(), *work)
 
 

@@ -1,4 +1,4 @@
-.PHONY: run test check format lint types agents peers bench soak clean
+.PHONY: run test check format lint types agents bench soak clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -24,14 +24,11 @@ types: .venv/ready
 agents: .venv/ready       ## real agents, end to end, against an imitation of the model's API
 	$(BIN)/python -m tests.agents.run
 
-peers: .venv/ready        ## install what the benchmarks compare with
-	$(BIN)/python -m bench.peers
-
 bench: .venv/ready        ## speed, each figure beside its floor or peer
 	$(BIN)/python -m bench.run
 
 soak: .venv/ready         ## long property tests
-	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q tests/test_sim.py tests/test_child.py --timeout 3600
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q tests/test_sim.py --timeout 3600
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info .coverage* .*_cache .hypothesis .agents .peers

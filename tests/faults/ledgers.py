@@ -8,7 +8,6 @@ from pathlib import Path
 from understudy.protocol.client import connect
 from understudy.protocol.items import Item
 
-
 # On a busy machine an agent may lose the processor between reading its prompt and writing its own ledger.
 NOISE = 6
 

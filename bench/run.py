@@ -178,7 +178,8 @@ async def main() -> int:
             rows += await asks(client, folder)
             rows += await updates(client, folder)
             rows += await kills(client, floor_ms)
-            await client.verb("shutdown")
+        place = ["--runtime-dir", runtime_dir, "--state-dir", state_dir]
+        await asyncio.to_thread(seconds, [sys.executable, "-m", "understudy", "shutdown", *place])
     print(f"{'what':<26}{'ours':>12} {'unit':<5}{'floor':>12}  {'ratio':>6}  target")
     for each in rows:
         print(

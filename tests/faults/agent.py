@@ -37,22 +37,34 @@ def play(number: object, params: dict[str, Any]) -> None:
     send({"id": number, "result": {"stopReason": "end_turn"}})
 
 
+def serve(message: dict[str, Any]) -> None:
+    """Answer one message."""
+    method, number, params = message.get("method"), message.get("id"), message.get("params")
+    if method == "initialize":
+        send({"id": number, "result": {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}})
+    elif method == "session/new":
+        send({"id": number, "result": {"sessionId": f"theirs-{os.getpid()}-{number}"}})
+    elif method == "session/load":
+        send({"id": number, "result": {}})
+    elif method == "session/prompt":
+        assert params is not None
+        threading.Thread(target=play, args=(number, params), daemon=True).start()
+    elif method == "session/cancel":
+        assert params is not None
+        CANCELLED.add(params["sessionId"])
+
+
 def main() -> None:
-    """Serve until stdin closes."""
-    for line in sys.stdin:
-        message = json.loads(line)
-        method, number, params = message.get("method"), message.get("id"), message.get("params")
-        if method == "initialize":
-            send({"id": number, "result": {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}})
-        elif method == "session/new":
-            send({"id": number, "result": {"sessionId": f"theirs-{os.getpid()}-{number}"}})
-        elif method == "session/load":
-            send({"id": number, "result": {}})
-        elif method == "session/prompt":
-            os.write(LEDGER, json.dumps({"text": params["prompt"][0]["text"]}).encode() + b"\n")
-            threading.Thread(target=play, args=(number, params), daemon=True).start()
-        elif method == "session/cancel":
-            CANCELLED.add(params["sessionId"])
+    """Serve until stdin closes. What has been read is written down before anything else is done with it."""
+    rest = b""
+    while piece := os.read(0, 1 << 16):
+        *lines, rest = (rest + piece).split(b"\n")
+        messages = [json.loads(line) for line in lines]
+        for message in messages:
+            if message.get("method") == "session/prompt":
+                os.write(LEDGER, json.dumps({"text": message["params"]["prompt"][0]["text"]}).encode() + b"\n")
+        for message in messages:
+            serve(message)
 
 
 if __name__ == "__main__":

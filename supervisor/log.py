@@ -4,8 +4,11 @@ It never decides and never repairs silently: what cannot be read or written is a
 that names the file, the reason and the remedy.
 """
 
+import os
 import sqlite3
 import threading
+import uuid
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -22,7 +25,11 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 
-WAL_PAGES_MAX = 1024  # 4 MiB: past that a checkpoint is due.
+WAL_BYTES_MIN = 4 << 20  # From this size of the write-ahead log on, a checkpoint is due each time it has doubled.
+WAL_BYTES_MAX = 32 << 20  # From this on the writer ends what the checkpoint's thread left over: see `Log.tend`.
+PASSES_MAX = 3  # A pass copies what was written during the one before: they get shorter.
+NUMBER_BITS = 40  # An entry's key: the session's key, then its first number in so many bits.
+NUMBER_MASK = (1 << NUMBER_BITS) - 1
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs")
 
 MIGRATIONS = (
@@ -48,8 +55,29 @@ MIGRATIONS = (
         status INTEGER, PRIMARY KEY (actor, epoch)
     ) WITHOUT ROWID;
     """,
+    # A table without rowid keeps whole rows in its inner pages, and long bodies outside of them: half the speed.
+    """
+    CREATE TABLE entries_by_id (
+        id INTEGER PRIMARY KEY, last INTEGER NOT NULL, turn INTEGER NOT NULL, kind TEXT NOT NULL,
+        body BLOB NOT NULL, time REAL NOT NULL
+    );
+    INSERT INTO entries_by_id SELECT (session << 40) | first, last, turn, kind, body, time FROM entries;
+    DROP TABLE entries;
+    ALTER TABLE entries_by_id RENAME TO entries;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
+
+
+REMEDIES = (
+    ("SQLITE_NOTADB", "; move it away to start with an empty one"),
+    ("SQLITE_CORRUPT", "; move it away to start with an empty one, and check the disk"),
+    ("SQLITE_FULL", "; free some space on its disk"),
+    ("SQLITE_READONLY", "; make the file and its folder writable, or use another --state-dir"),
+    ("SQLITE_CANTOPEN", "; make the file and its folder writable, or use another --state-dir"),
+    ("SQLITE_BUSY", "; another process writes to it: end that one"),
+    ("SQLITE_IOERR", "; check the disk"),
+)
 
 
 class LogError(Exception):
@@ -62,24 +90,33 @@ class Log:
     def __init__(self, path: str, boot_id: str = "") -> None:
         """Open or make the log at `path`. Raises `LogError`. `boot_id`: of this boot, for tests."""
         self._path = path
-        self.warnings = _network_warning(path)
-        self._keys: dict[str, int] = {}
+        self.warnings = network_warning(path, _mounts())
         self._tending: threading.Thread | None = None
-        self._commits = 0
+        self._wal_bytes_tended = 0
         try:
             self._writer = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+        try:
             self._writer.execute("PRAGMA page_size = 2048")  # Small commits dirty few bytes of several pages.
+            version = self._known_version()
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA synchronous = NORMAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")
-            self._migrate()
-            self._start(boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-            self._keys = dict(self._writer.execute("SELECT session, id FROM sessions"))
+            self._writer.execute("PRAGMA journal_size_limit = 0")  # So that the file's size tells what is in it.
+            for number, script in enumerate(MIGRATIONS[version:], version + 1):
+                self._writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+            self._start(boot_id or _boot_id())
+            self._keys: dict[str, int] = dict(self._writer.execute("SELECT session, id FROM sessions"))
             self._next_key = 1 + max(self._keys.values(), default=0)
+            # From here on a lock of another process is an error to try again, not a wait of the whole house.
+            self._writer.execute("PRAGMA busy_timeout = 50")
         except sqlite3.Error as error:
-            raise LogError(
-                f"the log {path} cannot be opened: {error}; move it away to start with an empty one"
-            ) from error
+            self._writer.close()
+            raise self._error(error) from error
+        except LogError:
+            self._writer.close()
+            raise
 
     def commit(self, records: list[Record]) -> None:
         """Write all rows of `records` in one transaction; raise `LogError` and write nothing if that fails."""
@@ -90,38 +127,40 @@ class Log:
             for rows in _runs(records):
                 self._write(rows, added)
             writer.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
             for name in added:
                 del self._keys[name]
-            raise LogError(f"{self._path}: {error}") from error
-        self._commits += 1
+            if isinstance(error, sqlite3.Error):
+                raise self._error(error) from error
+            raise
 
     def read(self, session: str, number: int, bytes_max: int) -> list[Entry]:
         """Return the entries of `session` from `number` on, in order, up to `bytes_max` of bodies but at least one."""
         key = self._keys.get(session)
         if key is None:
             return []
+        base = key << NUMBER_BITS
         entries: list[Entry] = []
         size = 0
         try:
             # `number` may lie inside a range: begin with the entry that holds it.
             rows = self._writer.execute(
-                "SELECT first, last, turn, kind, body, time FROM entries WHERE session = ?1 AND first >= coalesce("
-                "(SELECT max(first) FROM entries WHERE session = ?1 AND first <= ?2), 0) ORDER BY first",
-                (key, number),
+                "SELECT id, last, turn, kind, body, time FROM entries WHERE id BETWEEN coalesce("
+                "(SELECT max(id) FROM entries WHERE id BETWEEN ?1 AND ?2), ?1) AND ?3 ORDER BY id",
+                (base, base | min(max(number, 0), NUMBER_MASK), base | NUMBER_MASK),
             )
-            for first, last, turn, kind, body, time in rows:
+            for row, last, turn, kind, body, time in rows:
                 if last < number:
                     continue
-                entries.append(Entry(session, first, last, turn, kind, body, time))
+                entries.append(Entry(session, row & NUMBER_MASK, last, turn, kind, body, time))
                 size += len(body)
                 if size >= bytes_max:
                     break
             rows.close()
         except sqlite3.Error as error:
-            raise LogError(f"{self._path}: {error}") from error
+            raise self._error(error) from error
         return entries
 
     def restore(self) -> Restored:
@@ -129,44 +168,74 @@ class Log:
         try:
             return self._restore()
         except sqlite3.Error as error:
-            raise LogError(f"{self._path}: {error}") from error
+            raise self._error(error) from error
+
+    @property
+    def wal_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        try:
+            return os.stat(self._path + "-wal").st_size  # noqa: PTH116 (after every commit: pathlib takes five times as long)
+        except OSError:
+            return 0
 
     def tend(self) -> None:
-        """Checkpoint in a thread of its own when that is due; never waits."""
-        if self._commits < WAL_PAGES_MAX or (self._tending is not None and self._tending.is_alive()):
+        """Checkpoint when that is due, in a thread of its own. To be called after commits.
+
+        While commits go on without a pause the thread never reaches the end of the write-ahead log, which then
+        cannot begin anew and grows for ever. Past `WAL_BYTES_MAX` the writer itself does the little that is left.
+        """
+        if self._tending is not None:
+            if self._tending.is_alive():
+                return
+            self._tending = None
+            if self.wal_bytes >= WAL_BYTES_MAX:
+                with suppress(sqlite3.Error):  # A full disk, say: commits tell, and a later one tries again.
+                    _checkpoint(self._writer)
             return
-        self._commits = 0
-        self._tending = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
+        wal_bytes = self.wal_bytes
+        if wal_bytes < self._wal_bytes_tended:
+            self._wal_bytes_tended = 0  # It began anew.
+        if wal_bytes < max(WAL_BYTES_MIN, 2 * self._wal_bytes_tended):
+            return
+        self._wal_bytes_tended = wal_bytes
+        self._tending = threading.Thread(target=self._tend, name="checkpoint", daemon=True)
         self._tending.start()
 
     def close(self) -> None:
         """Put everything into the main file, synced, and mark the log as closed in order."""
         if self._tending is not None:
             self._tending.join()
-        try:
+        with suppress(sqlite3.Error):  # What was not marked as closed in order is seen at the next start.
             self._writer.execute("PRAGMA synchronous = FULL")
             self._put("clean", "1")
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:
-            pass  # It stays marked as not closed in order: the next start sees to that.
         self._writer.close()
 
-    def _migrate(self) -> None:
+    def _known_version(self) -> int:
+        """Return the schema version of the file, 0 for an empty one, before anything is written to it."""
         version = int(self._writer.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise LogError(
                 f"the log {self._path} has schema version {version}, this program knows up to {SCHEMA_VERSION}: "
                 "a newer understudy wrote it; use that one, or another --state-dir"
             )
-        for number, script in enumerate(MIGRATIONS[version:], version + 1):
-            self._writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+        if version == 0 and self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise LogError(f"{self._path} is a database of another program: move it away, or use another --state-dir")
+        return version
 
     def _start(self, boot_id: str) -> None:
         meta = dict(self._writer.execute("SELECT key, value FROM meta"))
         self.generation = int(meta.get("generation", 1))
-        if meta.get("clean") == "0" and meta.get("boot_id") != boot_id:
+        same_boot = meta.get("boot_id") == boot_id
+        was_open = meta.get("clean") == "0"
+        if was_open and not same_boot:
             self.generation += 1  # The machine stopped under us: the last commits may not have reached the disk.
         self.epoch = int(meta.get("epoch", 0)) + 1
+        # That the log is open must be on the disk before anything else is: a power loss would take both, and the
+        # next start find a log that was closed in order. After a kill it is there already, and a start is quick.
+        synced = not (was_open and same_boot)
+        if synced:
+            self._writer.execute("PRAGMA synchronous = FULL")
         self._writer.execute("BEGIN IMMEDIATE")
         for key, value in (
             ("generation", self.generation),
@@ -176,6 +245,14 @@ class Log:
         ):
             self._put(key, str(value))
         self._writer.execute("COMMIT")
+        if synced:
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+            _checkpoint(self._writer)
+
+    def _error(self, error: sqlite3.Error) -> LogError:
+        name = getattr(error, "sqlite_errorname", "")
+        remedy = next((text for prefix, text in REMEDIES if name.startswith(prefix)), "")
+        return LogError(f"the log {self._path}: {error}{remedy}")
 
     def _put(self, key: str, value: str) -> None:
         self._writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -185,8 +262,8 @@ class Log:
         match rows[0]:
             case Entry():
                 many(
-                    "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(keys[r.session], r.first, r.last, r.turn, r.kind, r.body, r.time) for r in rows],  # type: ignore[attr-defined]
+                    "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)",
+                    [(keys[r.session] << 40 | r.first, r.last, r.turn, r.kind, r.body, r.time) for r in rows],  # type: ignore[attr-defined]
                 )
             case TurnRow():
                 self._write_turns(rows)  # type: ignore[arg-type]
@@ -237,7 +314,8 @@ class Log:
             RestoredSession(*row)
             for row in query(
                 "SELECT session, agent, cwd, opening, memory, request, coalesce("
-                "(SELECT last FROM entries WHERE session = s.id ORDER BY first DESC LIMIT 1), 0), opened_at "
+                "(SELECT last FROM entries WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 "
+                "ORDER BY id DESC LIMIT 1), 0), opened_at "
                 "FROM sessions s ORDER BY id"
             )
         ]
@@ -245,27 +323,36 @@ class Log:
             RestoredTurn(session, turn, state, request, msgspec.msgpack.decode(serves), _content(body))
             for session, turn, state, request, serves, body in query(
                 "SELECT s.session, t.turn, t.state, t.request, t.serves, e.body FROM turns t "
-                "JOIN sessions s ON s.id = t.session JOIN entries e ON e.session = t.session AND e.first = t.turn "
+                "JOIN sessions s ON s.id = t.session JOIN entries e ON e.id = (t.session << 40 | t.turn) "
                 "WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
             )
         ]
         requests = {row.request: (row.session, 0) for row in sessions[-REQUESTS_MAX:]}
+        names = {key: name for name, key in self._keys.items()}
         newest = query(
-            "SELECT t.request, s.session, t.turn FROM turns t JOIN sessions s ON s.id = t.session "
-            "ORDER BY t.id DESC LIMIT ?",
+            "SELECT request, session, turn FROM turns ORDER BY id DESC LIMIT ?",
             (max(0, REQUESTS_MAX - len(requests)),),
         ).fetchall()
-        requests.update((request, (session, turn)) for request, session, turn in reversed(newest))
+        requests.update((request, (names[key], turn)) for request, key, turn in reversed(newest))
         epochs = dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor"))
         return Restored(sessions, turns, requests, epochs)
 
-    def _checkpoint(self) -> None:
-        try:
-            connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            connection.close()
-        except sqlite3.Error:
-            pass  # The next one will do.
+    def _tend(self) -> None:
+        with (
+            suppress(sqlite3.Error),  # A full disk, say: commits tell, and a later one tries again.
+            closing(sqlite3.connect(self._path, isolation_level=None, timeout=0.0)) as connection,
+        ):
+            before = -1
+            for _ in range(PASSES_MAX):
+                frames = _checkpoint(connection)
+                if frames == before:
+                    break
+                before = frames
+
+
+def _checkpoint(connection: sqlite3.Connection) -> int:
+    """Copy to the main file what no reader holds up; return how many pages the write-ahead log had."""
+    return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
 
 
 def _runs(records: list[Record]) -> list[list[object]]:
@@ -281,16 +368,31 @@ def _content(body: bytes) -> bytes:
     return msgspec.msgpack.encode(msgspec.msgpack.decode(body)["content"])
 
 
-def _network_warning(path: str) -> list[str]:
-    """Return a warning when `path` lies on a network file system, where SQLite's locks and WAL do not hold."""
+def _boot_id() -> str:
+    """Return what names this boot of the machine; where nothing does, no two are the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(uuid.uuid4())
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/self/mounts").read_text()
+    except OSError:
+        return ""
+
+
+def network_warning(path: str, mounts: str) -> list[str]:
+    """Return a warning when `path` lies on a network file system, where SQLite's locks and WAL do not hold.
+
+    `mounts`: as in /proc/self/mounts. Of two mounts on one folder the later hides the earlier.
+    """
     folder = Path(path).resolve()
     best = ("", "")
-    try:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-    except OSError:
-        return []
-    for line in mounts:
+    for line in mounts.splitlines():
         _, mount, kind, *_ = line.split(" ")
+        mount = mount.replace("\\040", " ")
         if folder.is_relative_to(mount) and len(mount) >= len(best[0]):
             best = (mount, kind)
     if best[1] not in NETWORK_FILE_SYSTEMS:

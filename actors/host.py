@@ -31,8 +31,8 @@ from understudy.protocol.backstage import (
     TurnHanded,
 )
 from understudy.protocol.dealer import Dealer
-from understudy.protocol.errors import AGENT_ERROR, UnderstudyError
-from understudy.protocol.frames import ActorCall, Frame, Handover, ToActor, unpack
+from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, UnderstudyError
+from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Handover, ToActor, unpack
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
 
@@ -86,8 +86,9 @@ class Host:
         loop.add_signal_handler(signal.SIGTERM, self._ask_stop, STOP_GRACE_S)
         try:
             self._actor = actor = make(self._role, self)
-            await actor.start()
-        except ActorError as error:
+            if not await self._start_or_stop(actor):
+                return await self._stop_in_order(actor, self._stop.result())
+        except UnderstudyError as error:
             return await self._fail(error.text)
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises is the reason)
             traceback.print_exc()
@@ -102,7 +103,20 @@ class Host:
         ended.cancel()
         return await self._stop_in_order(actor, self._stop.result())
 
+    async def _start_or_stop(self, actor: Actor) -> bool:
+        """Start the actor; return False when it was told to stop first."""
+        starting = asyncio.ensure_future(actor.start())
+        waiting: set[asyncio.Future[Any]] = {starting, self._stop}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        starting.cancel()
+        await asyncio.wait({starting})
+        return False
+
     async def _stop_in_order(self, actor: Actor, grace_s: float) -> int:
+        self._ready = False
         for turn, task in list(self._turns.values()):
             await self._cancel(turn, task)
         tasks = [task for _, task in self._turns.values()]
@@ -110,8 +124,10 @@ class Host:
             await asyncio.wait(tasks, timeout=grace_s / 2)
         try:
             await asyncio.wait_for(actor.stop(grace_s / 2), grace_s)
-        except (TimeoutError, UnderstudyError, OSError) as error:
-            print(f"{self._role.name}: stopping: {error}", file=sys.stderr)  # noqa: T201
+        except TimeoutError:
+            print(f"{self._role.name}: did not stop within {grace_s:g} s", file=sys.stderr)  # noqa: T201
+        except Exception:  # noqa: BLE001 (a user's class that cannot stop is ended all the same)
+            traceback.print_exc()
         if self._orphaned:
             self._end_tree()
         return await self._leave("stopped", status=0)
@@ -123,6 +139,7 @@ class Host:
 
     async def _leave(self, reason: str, status: int) -> int:
         """Say goodbye once everything said is recorded, within a bound."""
+        self._ready = False
         with contextlib.suppress(TimeoutError):  # The supervisor is away: the turn ends as interrupted.
             await asyncio.wait_for(self._all_recorded(), FLUSH_S_MAX)
         self._machine.leave(reason)
@@ -195,7 +212,8 @@ class Host:
                 case Freed():
                     self._freed.set()
                 case TurnHanded(handover=handover):
-                    self._hand(handover)
+                    if self._ready:  # Else it was never seen here, and goes to the next incarnation.
+                        self._hand(handover)
                 case GoGiven(session=session, turn=turn):
                     go = self._goes.pop((session, turn), None)
                     if go is not None:
@@ -205,12 +223,10 @@ class Host:
                 case Answered(answer=answer):
                     future = self._asks.pop(answer.ask, None)
                     if future is not None and not future.done():
-                        if answer.error:
-                            future.set_exception(ActorError(answer.error, detail=unpack(answer.body)))
-                        else:
-                            future.set_result(unpack(answer.body))
+                        _settle(future, answer)
                 case Called(call=call):
-                    self._start(self._answer_call(call))
+                    if self._ready:
+                        self._start(self._answer_call(call))
                 case StopAsked(grace_s=grace_s):
                     self._ask_stop(grace_s)
                 case LinkRefused(text=text):
@@ -242,7 +258,7 @@ class Host:
             reason = await self._actor.play(turn)
         except asyncio.CancelledError:
             reason = "cancelled"
-        except ActorError as error:
+        except UnderstudyError as error:
             reason, body = "failed", {"code": error.code, "text": error.text, "detail": error.detail}
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises ends the turn, visibly)
             traceback.print_exc()
@@ -266,7 +282,8 @@ class Host:
         turn.cancelled.set()
         try:
             understood = await self._actor.cancel(turn)
-        except ActorError:
+        except Exception:  # noqa: BLE001 (whatever a user's class raises: the coroutine is cancelled instead)
+            traceback.print_exc()
             understood = False
         if not understood or (turn.session, turn.number) in self._goes:
             task.cancel()
@@ -276,7 +293,7 @@ class Host:
         plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
         try:
             self._machine.answer_call(call.request, await self._actor.call(plan, call.method, unpack(call.body)))
-        except ActorError as error:
+        except UnderstudyError as error:
             self._machine.refuse_call(call.request, error.code, error.text, error.detail)
         except Exception as error:  # noqa: BLE001
             traceback.print_exc()
@@ -339,6 +356,19 @@ class Host:
     def _send_now(self) -> None:
         self._send_scheduled = False
         self._flush()
+
+
+def _settle(future: "asyncio.Future[Any]", answer: Answer) -> None:
+    """Give a question its answer."""
+    try:
+        body = unpack(answer.body)
+    except FrameError as error:
+        future.set_exception(ActorError(f"the answer to {answer.ask} is no msgpack: {error}", code=BAD_FRAME))
+        return
+    if answer.error:
+        future.set_exception(ActorError(answer.error, detail=body))
+    else:
+        future.set_result(body)
 
 
 def make(role: Role, voice: Any) -> Actor:

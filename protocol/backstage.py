@@ -7,9 +7,11 @@ acknowledged; a new connection learns the last committed number and gets the res
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, assert_never
 
+from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, LocalError
 from understudy.protocol.frames import (
+    BODY_BYTES_MAX,
     PROTOCOL_VERSION,
     UPDATES_PER_FRAME_MAX,
     ActorCall,
@@ -40,6 +42,9 @@ from understudy.protocol.frames import (
 UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
 UPDATES_BYTES_MAX = 256 << 10
 NUMBERED_OVERHEAD_BYTES = 128
+SAID_BYTES_MAX = BODY_BYTES_MAX - (64 << 10)  # One thing said; what wraps it on its way to a follower fits as well.
+TEXT_CHARACTERS_MAX = 10_000  # Of an ending whose body could not be sent whole.
+INTEGERS = range(-(2**63), 2**64)  # What msgpack holds.
 
 
 class Link(Enum):
@@ -169,10 +174,10 @@ class Backstage:
         return False
 
     def say(self, session: str, turn: int, update: dict[str, Any]) -> None:
-        """Say one update. After the turn's ending it belongs to no turn."""
+        """Say one update. After the turn's ending it belongs to no turn. Raises `LocalError`, as `ask` and `remember` do."""
         if (session, turn) not in self._playing:
             turn = 0
-        packed = pack(update)
+        packed = _packed(update)
         gathering = self._gathering
         if (
             gathering is None
@@ -189,43 +194,44 @@ class Backstage:
     def end(self, session: str, turn: int, reason: str, body: dict[str, Any] | None = None) -> None:
         """Say the one ending of a turn that was handed over."""
         assert (session, turn) in self._playing, f"turn {turn} of {session} is not being played"
+        packed = _packed_anyhow(body or {})
         self._gather()
         del self._playing[session, turn]
         self._beginning.pop((session, turn), None)
         self._number += 1
-        packed = pack(body or {})
         self._keep(Ended(self._number, session, turn, reason, packed), len(packed))
 
     def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> str:
         """Ask a question; return the id that its answer will bear."""
+        packed = _packed(body)  # First: a number that is taken and not said would be a gap.
         self._gather()
         self._number += 1
         name = f"{self.actor}#{self.epoch}.{self._number}"
-        packed = pack(body)
         self._keep(Ask(self._number, session, turn, name, method, packed, public), len(packed))
         return name
 
     def remember(self, session: str, body: Any) -> None:
         """Keep `body` for the session across actors."""
+        packed = _packed(body)
         self._gather()
         self._number += 1
-        packed = pack(body)
         self._keep(Remember(self._number, session, packed), len(packed))
 
     def answer_call(self, request: str, body: Any) -> None:
-        """Answer a call."""
+        """Answer a call. Raises `LocalError` when `body` cannot be sent."""
+        packed = _packed(body)
         self._gather()
-        self._tell(Result(request, pack(body)))
+        self._tell(Result(request, packed))
 
     def refuse_call(self, request: str, code: str, text: str, detail: Any = None) -> None:
         """Answer a call with a fault."""
         self._gather()
-        self._tell(Fault(code, text, request, pack(detail)))
+        self._tell(Fault(code, _clean(text[:TEXT_CHARACTERS_MAX]), request, _packed_anyhow(detail)))
 
     def leave(self, reason: str) -> None:
         """Say goodbye, with the reason that people will read."""
         self._gather()
-        self._tell(Goodbye(reason))
+        self._tell(Goodbye(_clean(reason[:TEXT_CHARACTERS_MAX])))
 
     def frames_to_send(self) -> list[FromActor]:
         """Return what is to be sent now, once."""
@@ -260,6 +266,8 @@ class Backstage:
                 return []
             case Pong() | Goodbye() | Part():
                 return []
+            case _:
+                assert_never(frame)
 
     def _welcome(self, frame: Welcome) -> list[Happening]:
         self.link = Link.UP
@@ -279,9 +287,11 @@ class Backstage:
         return [Freed()]
 
     def _handed(self, frame: Handover) -> list[Happening]:
-        if (frame.session, frame.turn) in self._playing:
+        key = (frame.session, frame.turn)
+        over = any(isinstance(kept, Ended) and (kept.session, kept.turn) == key for kept, _ in self._kept)
+        if over or key in self._playing:
             return []  # Sent again after a reconnect.
-        self._playing[frame.session, frame.turn] = frame.go
+        self._playing[key] = frame.go
         return [TurnHanded(frame)]
 
     def _go(self, frame: Go) -> list[Happening]:
@@ -319,3 +329,44 @@ def _array(packed: list[bytes]) -> bytes:
     count = len(packed)
     head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
     return head + b"".join(packed)
+
+
+def _packed(body: Any) -> bytes:
+    """Return `body` packed; raise `LocalError` naming why it cannot be sent.
+
+    What JSON holds and msgpack does not (lone surrogates, huge integers) is made fit: an agent may send it.
+    """
+    try:
+        packed = pack(body)
+    except (UnicodeEncodeError, OverflowError):
+        return _packed(_clean(body))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LocalError(BAD_FRAME, f"this cannot be sent: {error}; say what JSON can hold") from error
+    if len(packed) > SAID_BYTES_MAX:
+        raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {SAID_BYTES_MAX}")
+    return packed
+
+
+def _packed_anyhow(body: Any) -> bytes:
+    """Return `body` packed, or what of its code and text can be sent: an ending is never left unsaid."""
+    try:
+        return _packed(body)
+    except LocalError as error:
+        known = body if isinstance(body, dict) else {}
+        text = f"{str(known.get('text', ''))[:TEXT_CHARACTERS_MAX]} (the rest of it was dropped: {error.text})"
+        return _packed({"code": str(known.get("code", error.code)), "text": text.strip()})
+
+
+def _clean(body: Any) -> Any:
+    """Return `body` with lone surrogates replaced and integers that msgpack does not hold as text."""
+    match body:
+        case str():
+            return body.encode(errors="replace").decode()
+        case int() if body not in INTEGERS:
+            return str(body)
+        case dict():
+            return {_clean(key): _clean(value) for key, value in body.items()}
+        case list() | tuple():
+            return [_clean(each) for each in body]
+        case _:
+            return body

@@ -1,6 +1,5 @@
 """A stage for one actor: a bound backstage socket that the test speaks for, and the actor's real process."""
 
-import contextlib
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import zmq
 
+from understudy.actors import processes
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
     ActorHello,
@@ -136,7 +136,9 @@ class Stage:
             try:
                 self._peer, message = self._socket.recv_multipart()
             except zmq.Again:
-                raise AssertionError(f"the actor said nothing for {WAIT_S_MAX} s; stderr: {self.stderr()}") from None
+                status = None if self.actor is None else self.actor.poll()
+                text = f"the actor (status {status}) said nothing for {WAIT_S_MAX} s; stderr: {self.stderr()}"
+                raise AssertionError(text) from None
             for frame in decode(message, decoder(FromActor)):
                 whole = self._joiner.add(frame) if isinstance(frame, Part) else frame
                 if whole is not None:
@@ -174,11 +176,13 @@ class Stage:
         return self.actor.wait(WAIT_S_MAX)
 
     def close(self) -> None:
-        """End the actor, if it lives, and the socket."""
+        """End the actor, what it left, and the socket."""
         if self.actor is not None:
-            with contextlib.suppress(ProcessLookupError):
+            if self.actor.poll() is None:  # Once reaped, its pid may be another's.
                 os.killpg(self.actor.pid, signal.SIGKILL)
-            self.actor.wait()
+                self.actor.wait()
+            for pid in processes.marked(self.mark):
+                processes.kill(pid, signal.SIGKILL)
         self.unbind()
         self.context.destroy(0)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.agents.schema import mistakes
 from tests.editor import Editor, allow, asks, says
 from tests.faults.house import RealHouse, children, wait_until
 from understudy.protocol.client import Client, connect
@@ -437,9 +438,6 @@ def test_stdin_and_stdout_can_be_files(house: RealHouse, tmp_path: Path) -> None
 
 
 def test_every_line_holds_to_the_schema(start: Start) -> None:
-    pytest.importorskip("jsonschema", reason="`make agents` installs it")
-    from tests.agents.schema import mistakes
-
     editor, puppet = start(serve=allow), start("puppet", serve=lambda _: {"result": {"content": ""}})
     session, other = editor.new(), puppet.new()
     editor.play(session, "[[tool look]] [[ask May I?]] [[say x]]")

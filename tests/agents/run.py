@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 AGENTS = ROOT / ".agents"
 PACKAGES = {"@zed-industries/codex-acp": "0.16.0", "opencode-ai": "1.18.33"}
-PYTHON_PACKAGES = ("agent-client-protocol==0.12.1", "jsonschema>=4")
+SDK = "agent-client-protocol==0.12.1"
 STEP_S_MAX = 60.0
 
 
@@ -35,12 +35,11 @@ def install() -> None:
         subprocess.run(command, check=True)
     try:
         import acp
-        import jsonschema
 
-        del acp, jsonschema
+        del acp
     except ImportError:
         print("installing the ACP SDK for Python into the venv ...", flush=True)
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", *PYTHON_PACKAGES], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", SDK], check=True)
 
 
 def configure(folder: Path, port: int) -> None:

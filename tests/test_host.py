@@ -1,0 +1,474 @@
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.house import wait_until
+from tests.stage import Stage, handover
+from understudy.actors import processes
+from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, LIMIT_REACHED
+from understudy.protocol.frames import (
+    PROTOCOL_VERSION,
+    ActorCall,
+    ActorHello,
+    Answer,
+    Ask,
+    Begin,
+    CancelTurn,
+    Ended,
+    Fault,
+    Goodbye,
+    Recorded,
+    Remember,
+    Result,
+    Stop,
+    Updates,
+    Welcome,
+    pack,
+    unpack,
+)
+from understudy.protocol.shown import read_shown, shown_path
+
+pytestmark = pytest.mark.faults
+
+CAST = '''
+"""Actors of these tests."""
+import asyncio
+import os
+from understudy.actors.actor import Actor, ActorError
+
+
+class Broken(Actor):
+    async def start(self):
+        raise RuntimeError("no strength today")
+
+
+class Refusing(Actor):
+    async def start(self):
+        raise ActorError("the program is not installed")
+
+
+class Slow(Actor):
+    async def start(self):
+        open("starting", "w").close()
+        await asyncio.Event().wait()
+
+
+class Odd(Actor):
+    """Does what the prompt says."""
+
+    async def play(self, turn):
+        match turn.text:
+            case "raise":
+                raise ValueError("this is odd")
+            case "unsayable":
+                await turn.update({"thing": object()})
+            case "huge":
+                await turn.say("x" * (33 << 20))
+            case "surrogate":
+                await turn.update({"text": "a\\ud800b"})
+            case "remember":
+                self.voice.remember(turn.session, {"a": 1})
+            case "much":
+                for _ in range(6):
+                    await turn.say("x" * (1 << 20))
+            case "gone":
+                await turn.say("my last words")
+                self.end_reason = "the program fell"
+                self.ended.set()
+                raise ActorError("gone")
+            case "detail":
+                raise ActorError("refused", code="quota", detail={"retry_s": 3})
+            case "wait":
+                await turn.say("waiting")
+                await asyncio.Event().wait()
+        return "end_turn"
+
+    async def cancel(self, turn):
+        raise RuntimeError("cannot cancel")
+
+    async def stop(self, grace_s):
+        raise RuntimeError("cannot stop")
+
+    async def call(self, plan, method, body):
+        match method:
+            case "odd":
+                raise ValueError("an odd call")
+            case "unsayable":
+                return object()
+            case "echo":
+                return {"cwd": plan.cwd, "opening": plan.opening, "memory": plan.memory, "body": body}
+        return await super().call(plan, method, body)
+
+
+nothing = 7
+'''
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path)
+    stage.bind()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def scripted(stage: Stage) -> Stage:
+    """A scripted actor that is ready."""
+    stage.start()
+    stage.greet()
+    return stage
+
+
+@pytest.fixture
+def odd(stage: Stage) -> Stage:
+    """An actor of class `Odd` that is ready."""
+    cast(stage, "Odd")
+    stage.greet()
+    return stage
+
+
+def cast(stage: Stage, name: str) -> None:
+    """Start an actor of a class of `CAST`."""
+    (stage.folder / "cast.py").write_text(CAST)
+    stage.start({"driver": "python", "play": f"cast:{name}"})
+
+
+# --- ready ------------------------------------------------------------------------
+
+
+def test_an_actor_that_is_ready_says_hello(scripted: Stage) -> None:
+    assert scripted.actor is not None
+
+    assert ActorHello(PROTOCOL_VERSION, "rehearsal", 1, scripted.actor.pid) == scripted.hello
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"driver": "mime"}, "agent rehearsal: there is no driver 'mime'; it is acp, python or scripted"),
+        ({"play": "nowhere:X"}, "play = 'nowhere:X': No module named 'nowhere'; it is the import path `module:Class`"),
+        ({"play": "cast:nothing"}, "play = 'cast:nothing' is no class derived from understudy.actors.actor.Actor"),
+        ({"play": "cast:Broken"}, "could not start: RuntimeError: no strength today"),
+        ({"play": "cast:Refusing"}, "the program is not installed"),
+    ],
+    ids=["driver", "module", "class", "any error", "actor error"],
+)
+def test_a_failing_start_is_told_and_ends_with_status_1(stage: Stage, options: dict[str, str], reason: str) -> None:
+    (stage.folder / "cast.py").write_text(CAST)
+    stage.start({"driver": "python", **options})
+
+    stage.greet()
+
+    assert reason == stage.receive(Goodbye).reason
+    assert 1 == stage.status()
+
+
+def test_a_turn_handed_to_an_actor_that_failed_to_start_is_not_played(stage: Stage) -> None:
+    cast(stage, "Broken")
+    stage.receive(ActorHello)
+
+    stage.send(Welcome(PROTOCOL_VERSION, epoch=1), handover("hello"), handover("hello", "t", go=True))
+
+    stage.receive(Goodbye)
+
+
+def test_an_actor_that_is_told_to_stop_while_it_starts_stops(stage: Stage) -> None:
+    cast(stage, "Slow")
+    wait_until((stage.folder / "starting").exists, "the start to begin")
+    assert stage.actor is not None
+
+    stage.actor.terminate()
+
+    assert 0 == stage.status()
+
+
+# --- turns ------------------------------------------------------------------------
+
+
+def test_the_agent_sees_the_prompt_after_go_and_not_before(scripted: Stage) -> None:
+    scripted.send(handover("hello"))
+    begin = scripted.receive(Begin)
+    before = (scripted.prompts(), scripted.is_silent(), read_shown(shown_path(str(scripted.folder), "rehearsal", 1)))
+    scripted.begin()
+    said, ended = scripted.text(Ended)
+
+    assert Begin("s", 1) == begin
+    assert ([], True, set()) == before
+    assert ["hello"] == [prompt["text"] for prompt in scripted.prompts()]
+    assert ("hello", "end_turn", 2) == (said, ended.reason, ended.n)
+
+
+def test_what_the_agent_is_shown_outlives_the_actor(scripted: Stage) -> None:
+    scripted.send(handover("[[sleep 5]] [[crash SIGKILL]]"))
+    scripted.receive(Begin)
+    scripted.begin()
+
+    assert -signal.SIGKILL == scripted.status()
+    assert {("s", 1)} == read_shown(shown_path(str(scripted.folder), "rehearsal", 1))
+
+
+def test_a_turn_handed_over_with_go_needs_no_begin(scripted: Stage) -> None:
+    scripted.play("hello")
+
+    scripted.receive(Updates)
+    assert "end_turn" == scripted.receive(Ended).reason
+
+
+def test_sessions_are_played_at_once(scripted: Stage) -> None:
+    scripted.play("[[ask first]]", "a")
+    first = scripted.receive(Ask)
+    scripted.play("hello", "b")
+
+    assert "b" == scripted.until(Ended).session
+    scripted.send(Answer("a", first.ask, pack({"outcome": {"outcome": "selected", "optionId": "allow"}})))
+    assert "a" == scripted.until(Ended).session
+
+
+def test_a_running_turn_is_cancelled(scripted: Stage) -> None:
+    scripted.play("[[say on it]] [[sleep 60000]]")
+    scripted.receive(Updates)
+    scripted.send(CancelTurn("s", 1))
+
+    assert "cancelled" == scripted.receive(Ended).reason
+
+
+def test_a_turn_cancelled_before_go_is_never_shown(scripted: Stage) -> None:
+    scripted.send(handover("hello"))
+    scripted.receive(Begin)
+    scripted.send(CancelTurn("s", 1))
+
+    assert "cancelled" == scripted.receive(Ended).reason
+    assert [] == scripted.prompts()
+
+
+def test_a_hand_over_and_its_cancel_at_once_end_once(scripted: Stage) -> None:
+    scripted.send(handover("hello"), CancelTurn("s", 1))
+
+    assert "cancelled" == scripted.until(Ended).reason
+    assert [] == scripted.prompts()
+
+
+def test_a_class_that_cannot_cancel_is_cancelled(odd: Stage) -> None:
+    odd.play("wait")
+    odd.receive(Updates)
+    odd.send(CancelTurn("s", 1))
+
+    assert "cancelled" == odd.receive(Ended).reason
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("raise", AGENT_ERROR, "ValueError: this is odd"),
+        ("unsayable", BAD_FRAME, "this cannot be sent"),
+        ("huge", LIMIT_REACHED, "the limit is"),
+    ],
+)
+def test_a_turn_that_raises_ends_as_failed_and_the_actor_goes_on(odd: Stage, text: str, code: str, words: str) -> None:
+    odd.play(text)
+    ended = odd.receive(Ended)
+    odd.play("remember", turn=2)
+
+    body = unpack(ended.body)
+    assert ("failed", code) == (ended.reason, body["code"])
+    assert words in body["text"]
+    assert Remember(2, "s", pack({"a": 1})) == odd.receive(Remember)
+
+
+def test_an_actor_error_keeps_its_code_and_detail(odd: Stage) -> None:
+    odd.play("detail")
+
+    body = unpack(odd.receive(Ended).body)
+
+    assert {"code": "quota", "text": "refused", "detail": {"retry_s": 3}} == body
+
+
+def test_half_a_character_pair_passes_as_a_question_mark(odd: Stage) -> None:
+    odd.play("surrogate")
+
+    assert [{"text": "a?b"}] == unpack(odd.receive(Updates).body)
+
+
+def test_speaking_waits_while_too_much_is_unrecorded(odd: Stage) -> None:
+    odd.play("much")
+    numbers = [odd.receive(Updates).n for _ in range(4)]
+    quiet = odd.is_silent()
+    odd.send(Recorded(4))
+    numbers += [odd.receive(Updates).n for _ in range(2)]
+
+    assert [1, 2, 3, 4, 5, 6] == numbers
+    assert quiet
+    assert 7 == odd.receive(Ended).n
+
+
+# --- questions and calls ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "text"),
+    [
+        (pack({"outcome": {"outcome": "selected", "optionId": "reject"}}), "end_turn", "answered: reject "),
+        (b"\xc1", "failed", ""),
+    ],
+    ids=["an answer", "no msgpack"],
+)
+def test_a_question_gets_its_answer(scripted: Stage, answer: bytes, reason: str, text: str) -> None:
+    scripted.play("[[ask May I?]]")
+    ask = scripted.receive(Ask)
+    scripted.send(Answer("s", ask.ask, answer))
+    said, ended = scripted.text(Ended)
+
+    assert ("rehearsal#1.1", "session/request_permission") == (ask.ask, ask.method)
+    assert (text, reason) == (said, ended.reason)
+
+
+def test_a_question_that_nobody_can_answer_fails_the_turn(scripted: Stage) -> None:
+    scripted.play("[[ask May I?]]")
+    ask = scripted.receive(Ask)
+    scripted.send(Answer("s", ask.ask, error="nobody is there"))
+
+    ended = scripted.until(Ended)
+
+    assert ("failed", "nobody is there") == (ended.reason, unpack(ended.body)["text"])
+
+
+def test_a_call_gets_its_result(odd: Stage) -> None:
+    odd.send(ActorCall("c1", "s", "echo", "/tmp", pack(1), pack({"o": 2}), pack({"m": 3})))
+
+    result = odd.receive(Result)
+
+    assert {"cwd": "/tmp", "opening": {"o": 2}, "memory": {"m": 3}, "body": 1} == unpack(result.body)
+
+
+@pytest.mark.parametrize(
+    ("method", "code"), [("dance", "unknown_method"), ("odd", AGENT_ERROR), ("unsayable", BAD_FRAME)]
+)
+def test_a_call_that_fails_gets_a_fault(odd: Stage, method: str, code: str) -> None:
+    odd.send(ActorCall("c1", "s", method, "/"))
+
+    fault = odd.receive(Fault)
+
+    assert ("c1", code) == (fault.request, fault.code)
+
+
+# --- the end ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_an_actor_stops_in_order(scripted: Stage, how: str) -> None:
+    scripted.play("[[say on it]] [[sleep 60000]]")
+    scripted.receive(Updates)
+    if how == "stop":
+        scripted.send(Stop(2.0))
+    else:
+        assert scripted.actor is not None
+        scripted.actor.terminate()
+
+    ended = scripted.receive(Ended)
+    scripted.send(Recorded(ended.n))
+
+    assert "cancelled" == ended.reason
+    assert "stopped" == scripted.receive(Goodbye).reason
+    assert 0 == scripted.status()
+
+
+def test_a_class_that_cannot_stop_is_ended_all_the_same(odd: Stage) -> None:
+    odd.send(Stop(1.0))
+
+    assert "stopped" == odd.receive(Goodbye).reason
+    assert 0 == odd.status()
+
+
+def test_when_the_program_is_gone_its_last_words_come_before_the_goodbye(odd: Stage) -> None:
+    odd.play("gone")
+
+    assert 1 == odd.receive(Updates).n
+    assert odd.is_silent()
+    odd.send(Recorded(1))
+    assert "the program fell" == odd.receive(Goodbye).reason
+    assert 1 == odd.status()
+
+
+# --- the connection ---------------------------------------------------------------
+
+
+def test_a_new_connection_gets_what_was_not_recorded_and_nothing_else(scripted: Stage) -> None:
+    scripted.play("[[say one]] [[ask May I?]]")
+    scripted.receive(Updates)
+    ask = scripted.receive(Ask)
+    scripted.unbind()
+    scripted.bind()
+
+    scripted.greet(committed=1)
+
+    assert ask == scripted.receive(Ask)
+    scripted.send(Answer("s", ask.ask, pack({"outcome": {"outcome": "cancelled"}})))
+    assert 3 == scripted.receive(Updates).n
+    assert 4 == scripted.receive(Ended).n
+
+
+def test_what_is_said_while_nobody_listens_is_said_when_somebody_does(scripted: Stage) -> None:
+    scripted.play("[[stream 50 2]]")
+    scripted.receive(Updates)
+    scripted.unbind()
+    wait_until(lambda: bool(scripted.prompts()), "the prompt to be seen")
+    scripted.bind()
+    scripted.greet(committed=0)
+
+    said, ended = scripted.text(Ended)
+
+    assert [str(at) for at in range(1, 51)] == said.split()
+    assert (51, "end_turn") == (ended.n, ended.reason)
+
+
+def test_a_begin_whose_go_was_lost_is_said_again(scripted: Stage) -> None:
+    scripted.send(handover("hello"))
+    scripted.receive(Begin)
+    scripted.unbind()
+    scripted.bind()
+    scripted.greet()
+    scripted.send(handover("hello"))
+
+    scripted.receive(Begin)
+    scripted.begin()
+
+    assert "end_turn" == scripted.until(Ended).reason
+    assert 1 == len(scripted.prompts())
+
+
+def test_an_actor_without_a_supervisor_ends_with_all_that_it_started(stage: Stage) -> None:
+    stage.start(orphan_grace_s=0.2)
+    stage.greet()
+    stage.play("[[stray]] [[sleep 60000]]")
+    wait_until(lambda: len(strays(stage)) == 1, "a stray")
+
+    stage.unbind()
+
+    assert -signal.SIGKILL == stage.status()
+    wait_until(lambda: strays(stage) == [], "the stray to end")
+
+
+def test_an_incarnation_that_is_refused_ends_and_says_why(stage: Stage) -> None:
+    stage.start()
+    stage.receive(ActorHello)
+    stage.send(Fault("version_mismatch", "version 1 here, 7 there"))
+
+    assert -signal.SIGKILL == stage.status()
+    assert "rehearsal#1: refused: version 1 here, 7 there" in stage.stderr()
+
+
+def strays(stage: Stage) -> list[int]:
+    """Return what bears the stage's mark and left its actor's group."""
+    assert stage.actor is not None
+    found = []
+    for pid in processes.marked(stage.mark):
+        try:
+            if os.getpgid(pid) != stage.actor.pid and processes.start_ticks(pid):
+                found.append(pid)
+        except ProcessLookupError:
+            continue
+    return found

@@ -1,9 +1,11 @@
-"""The numbered log: SQLite, one writer, one transaction for everything that happened together.
+"""The numbered log: SQLite behind a journal, one writer, one commit for everything that happened together.
 
+A commit is an append to the journal; `tend` moves what was committed into SQLite, many commits in one transaction.
 It never decides and never repairs silently: what cannot be read or written is a `LogError`
 that names the file, the reason and the remedy.
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -24,7 +26,11 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.journal import Journal, JournalError
 
+PENDING_ROWS_DUE = 512  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
+PENDING_BYTES_DUE = 1 << 20
+PENDING_BYTES_MAX = 16 << 20  # SQLite takes nothing: from here on commits fail.
 WAL_BYTES_MIN = 4 << 20  # From this size of the write-ahead log on, a checkpoint is due each time it has doubled.
 WAL_BYTES_MAX = 32 << 20  # From this on the writer ends what the checkpoint's thread left over: see `Log.tend`.
 PASSES_MAX = 3  # A pass copies what was written during the one before: they get shorter.
@@ -78,10 +84,29 @@ REMEDIES = (
     ("SQLITE_BUSY", "; another process writes to it: end that one"),
     ("SQLITE_IOERR", "; check the disk"),
 )
+OS_REMEDIES = {
+    errno.ENOSPC: "; free some space on its disk",
+    errno.EDQUOT: "; free some space: the quota is used up",
+    errno.EACCES: "; make the file and its folder writable, or use another --state-dir",
+    errno.EROFS: "; make the file and its folder writable, or use another --state-dir",
+    errno.EIO: "; check the disk",
+}
+OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class LogError(Exception):
     """The log cannot be opened, read or written; the text names the file, the reason and the remedy."""
+
+
+class _Page(msgspec.Struct, array_like=True, gc=False):
+    """What one commit wrote."""
+
+    entries: list[Entry]
+    rows: list[OtherRow]
+
+
+_decoder = msgspec.msgpack.Decoder(_Page)
 
 
 class Log:
@@ -93,6 +118,9 @@ class Log:
         self.warnings = network_warning(path, _mounts())
         self._tending: threading.Thread | None = None
         self._wal_bytes_tended = 0
+        self._closed = False
+        self._entries: list[Entry] = []
+        self._rows: list[OtherRow] = []
         try:
             self._writer = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         except sqlite3.Error as error:
@@ -106,12 +134,18 @@ class Log:
             self._writer.execute("PRAGMA journal_size_limit = 0")  # So that the file's size tells what is in it.
             for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 self._writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
-            self._start(boot_id or _boot_id())
             self._keys: dict[str, int] = dict(self._writer.execute("SELECT session, id FROM sessions"))
             self._next_key = 1 + max(self._keys.values(), default=0)
+            self._journal = Journal(os.path.splitext(path)[0] + ".journal")  # noqa: PTH122
+            self._replay()
+            self._start(boot_id or _boot_id())
+            self._apply()
             # From here on a lock of another process is an error to try again, not a wait of the whole house.
             self._writer.execute("PRAGMA busy_timeout = 50")
-        except sqlite3.Error as error:
+        except JournalError as error:
+            self._writer.close()
+            raise LogError(f"{error}: move it away with {path}, or use another --state-dir") from error
+        except (sqlite3.Error, OSError) as error:
             self._writer.close()
             raise self._error(error) from error
         except LogError:
@@ -119,22 +153,33 @@ class Log:
             raise
 
     def commit(self, records: list[Record]) -> None:
-        """Write all rows of `records` in one transaction; raise `LogError` and write nothing if that fails."""
-        writer = self._writer
-        added: list[str] = []
+        """Write all rows of `records`, all or none; raise `LogError` and write nothing if that fails."""
+        if self._journal.size > PENDING_BYTES_MAX:
+            self.tend()
+        entries: list[Entry] = []
+        rows: list[OtherRow] = []
+        made: dict[str, None] = {}
+        for record in records:
+            for row in record.rows:
+                if type(row) is Entry:
+                    if row.session not in self._keys and row.session not in made:
+                        raise KeyError(row.session)
+                    entries.append(row)
+                else:
+                    if type(row) is SessionRow:
+                        made[row.session] = None
+                    rows.append(row)  # type: ignore[arg-type]
         try:
-            writer.execute("BEGIN IMMEDIATE")
-            for rows in _runs(records):
-                self._write(rows, added)
-            writer.execute("COMMIT")
-        except BaseException as error:
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
-            for name in added:
-                del self._keys[name]
-            if isinstance(error, sqlite3.Error):
-                raise self._error(error) from error
-            raise
+            self._journal.append(self._sequence + 1, _encode(_Page(entries, rows)))
+        except OSError as error:
+            raise self._error(error) from error
+        self._sequence += 1
+        self._take(entries, rows)
+
+    @property
+    def due(self) -> bool:
+        """Whether `tend` should be called now rather than when there is time."""
+        return len(self._entries) + len(self._rows) >= PENDING_ROWS_DUE or self._journal.size >= PENDING_BYTES_DUE
 
     def read(self, session: str, number: int, bytes_max: int) -> list[Entry]:
         """Return the entries of `session` from `number` on, in order, up to `bytes_max` of bodies but at least one."""
@@ -161,13 +206,18 @@ class Log:
             rows.close()
         except sqlite3.Error as error:
             raise self._error(error) from error
+        for entry in self._entries:  # These are newer than all that SQLite has.
+            if entry.session == session and entry.last >= number and size < bytes_max:
+                entries.append(entry)
+                size += len(entry.body)
         return entries
 
     def restore(self) -> Restored:
         """Return everything the core needs to go on."""
         try:
+            self._apply()
             return self._restore()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
 
     @property
@@ -179,11 +229,15 @@ class Log:
             return 0
 
     def tend(self) -> None:
-        """Checkpoint when that is due, in a thread of its own. To be called after commits.
+        """Move what is committed into SQLite; raise `LogError` when that fails, and keep it.
 
-        While commits go on without a pause the thread never reaches the end of the write-ahead log, which then
+        Checkpoint when that is due, in a thread of its own. While commits go on without a pause the thread never reaches the end of the write-ahead log, which then
         cannot begin anew and grows for ever. Past `WAL_BYTES_MAX` the writer itself does the little that is left.
         """
+        try:
+            self._apply()
+        except (sqlite3.Error, OSError) as error:
+            raise self._error(error) from error
         if self._tending is not None:
             if self._tending.is_alive():
                 return
@@ -203,13 +257,18 @@ class Log:
 
     def close(self) -> None:
         """Put everything into the main file, synced, and mark the log as closed in order."""
+        if self._closed:
+            return
+        self._closed = True
         if self._tending is not None:
             self._tending.join()
-        with suppress(sqlite3.Error):  # What was not marked as closed in order is seen at the next start.
+        with suppress(sqlite3.Error, OSError):  # What was not marked as closed in order is seen at the next start.
+            self._apply()
             self._writer.execute("PRAGMA synchronous = FULL")
             self._put("clean", "1")
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writer.close()
+        self._journal.close()
 
     def _known_version(self) -> int:
         """Return the schema version of the file, 0 for an empty one, before anything is written to it."""
@@ -228,7 +287,7 @@ class Log:
         self.generation = int(meta.get("generation", 1))
         same_boot = meta.get("boot_id") == boot_id
         was_open = meta.get("clean") == "0"
-        if was_open and not same_boot:
+        if (was_open and not same_boot) or self._journal.damage:
             self.generation += 1  # The machine stopped under us: the last commits may not have reached the disk.
         self.epoch = int(meta.get("epoch", 0)) + 1
         # That the log is open must be on the disk before anything else is: a power loss would take both, and the
@@ -249,7 +308,50 @@ class Log:
             self._writer.execute("PRAGMA synchronous = NORMAL")
             _checkpoint(self._writer)
 
-    def _error(self, error: sqlite3.Error) -> LogError:
+    def _replay(self) -> None:
+        """Take what the journal has and SQLite has not."""
+        found = self._writer.execute("SELECT value FROM meta WHERE key = 'applied'").fetchone()
+        self._applied = self._sequence = int(found[0]) if found else 0
+        for sequence, payload in self._journal.replay(self._applied):
+            try:
+                page = _decoder.decode(payload)
+            except msgspec.MsgspecError as error:
+                raise JournalError(f"{self._journal.path}: another version of understudy wrote it ({error})") from error
+            self._take(page.entries, page.rows)
+            self._sequence = sequence
+        if self._journal.damage:
+            self.warnings.append(self._journal.damage)
+
+    def _take(self, entries: list[Entry], rows: list[OtherRow]) -> None:
+        """Count as committed what the journal has."""
+        for row in rows:
+            if type(row) is SessionRow:
+                self._keys[row.session] = self._next_key
+                self._next_key += 1
+        self._entries.extend(entries)
+        self._rows.extend(rows)
+
+    def _apply(self) -> None:
+        """Move what is committed from the journal into SQLite, in one transaction."""
+        writer = self._writer
+        if self._sequence != self._applied:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                self._write()
+                self._put("applied", str(self._sequence))
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise
+            self._applied = self._sequence
+            self._entries, self._rows = [], []
+        self._journal.clear()
+
+    def _error(self, error: sqlite3.Error | OSError) -> LogError:
+        if isinstance(error, OSError):
+            remedy = OS_REMEDIES.get(error.errno or 0, "")
+            return LogError(f"the log {error.filename or self._path}: {error.strerror}{remedy}")
         name = getattr(error, "sqlite_errorname", "")
         remedy = next((text for prefix, text in REMEDIES if name.startswith(prefix)), "")
         return LogError(f"the log {self._path}: {error}{remedy}")
@@ -257,56 +359,43 @@ class Log:
     def _put(self, key: str, value: str) -> None:
         self._writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def _write(self, rows: list[object], added: list[str]) -> None:
+    def _write(self) -> None:
         keys, many = self._keys, self._writer.executemany
-        match rows[0]:
-            case Entry():
-                many(
-                    "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)",
-                    [(keys[r.session] << 40 | r.first, r.last, r.turn, r.kind, r.body, r.time) for r in rows],  # type: ignore[attr-defined]
-                )
-            case TurnRow():
-                self._write_turns(rows)  # type: ignore[arg-type]
-            case MarkRow():
-                newest = {(r.actor, r.epoch): r.n for r in rows}  # type: ignore[attr-defined]
-                many("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", [(*key, n) for key, n in newest.items()])
-            case SessionRow():
-                for row in rows:
-                    assert isinstance(row, SessionRow)
-                    keys[row.session] = self._next_key
-                    added.append(row.session)
-                    self._next_key += 1
-                many(
-                    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, x'', ?, (julianday('now') - 2440587.5) * 86400.0)",
-                    [(keys[r.session], r.session, r.agent, r.cwd, r.opening, r.request) for r in rows],  # type: ignore[attr-defined]
-                )
-            case MemoryRow():
-                many(
-                    "UPDATE sessions SET memory = ? WHERE id = ?",
-                    [(r.memory, keys[r.session]) for r in rows],  # type: ignore[attr-defined]
-                )
-            case EpochRow():
-                many(
-                    "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)",
-                    [(r.actor, r.epoch, r.pid, r.started, r.status) for r in rows],  # type: ignore[attr-defined]
-                )
-            case other:
-                raise AssertionError(f"the log has no table for {type(other).__name__}")
-
-    def _write_turns(self, rows: list[TurnRow]) -> None:
-        keys, many = self._keys, self._writer.executemany
-        made = [r for r in rows if r.request]
-        moved = [r for r in rows if not r.request]
-        if made:
-            many(
-                "INSERT INTO turns (session, turn, state, request, serves) VALUES (?, ?, ?, ?, ?)",
-                [(keys[r.session], r.turn, r.state, r.request, msgspec.msgpack.encode(r.serves)) for r in made],
-            )
-        if moved:
-            many(
-                "UPDATE turns SET state = ? WHERE session = ? AND turn = ?",
-                [(r.state, keys[r.session], r.turn) for r in moved],
-            )
+        many(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)",
+            [(keys[r.session] << 40 | r.first, r.last, r.turn, r.kind, r.body, r.time) for r in self._entries],
+        )
+        made: dict[tuple[str, int], TurnRow] = {}
+        turns: dict[tuple[str, int], str] = {}
+        for row in self._rows:
+            match row:
+                case TurnRow(session=session, turn=turn, state=state):
+                    turns[session, turn] = state  # Of several in one transaction the last counts.
+                    if row.request:
+                        made[session, turn] = row
+                case MarkRow():
+                    many("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", [(row.actor, row.epoch, row.n)])
+                case SessionRow():
+                    many(
+                        "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, x'', ?, ?)",
+                        [(keys[row.session], row.session, row.agent, row.cwd, row.opening, row.request, row.opened_at)],
+                    )
+                case MemoryRow():
+                    many("UPDATE sessions SET memory = ? WHERE id = ?", [(row.memory, keys[row.session])])
+                case EpochRow():
+                    values = (row.actor, row.epoch, row.pid, row.started, row.status)
+                    many("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", [values])
+        many(
+            "INSERT INTO turns (session, turn, state, request, serves) VALUES (?, ?, ?, ?, ?)",
+            [
+                (keys[r.session], r.turn, turns.pop((r.session, r.turn)), r.request, msgspec.msgpack.encode(r.serves))
+                for r in made.values()
+            ],
+        )
+        many(
+            "UPDATE turns SET state = ? WHERE session = ? AND turn = ?",
+            [(state, keys[session], turn) for (session, turn), state in turns.items()],
+        )
 
     def _restore(self) -> Restored:
         query = self._writer.execute
@@ -353,15 +442,6 @@ class Log:
 def _checkpoint(connection: sqlite3.Connection) -> int:
     """Copy to the main file what no reader holds up; return how many pages the write-ahead log had."""
     return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
-
-
-def _runs(records: list[Record]) -> list[list[object]]:
-    """Return all rows gathered by type. Rows of one type keep their order; sessions come first, entries refer to them."""
-    gathered: dict[type, list[object]] = {SessionRow: []}
-    for record in records:
-        for row in record.rows:
-            gathered.setdefault(type(row), []).append(row)
-    return [rows for rows in gathered.values() if rows]
 
 
 def _content(body: bytes) -> bytes:

@@ -53,6 +53,7 @@ from understudy.supervisor.memory import sample_trees
 from understudy.supervisor.sockets import Router
 
 LOG_RETRY_S = 0.25
+TEND_S = 0.1
 SAMPLE_EVERY_S = 2.0
 WARNINGS_PER_S_MAX = 20
 READ_BYTES_MAX = 1 << 20
@@ -84,7 +85,9 @@ class Shell:
         self._events: list[Event] = []
         self._scheduled = False
         self._records: list[Record] = []
-        self._committed = 0
+        self._committed = self._tended = 0
+        self._tending: asyncio.TimerHandle | None = None
+        self._tend_failed = False
         self._held: deque[TellClient | TellActor] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -202,6 +205,10 @@ class Shell:
         self._backstage.flush()
         self._gateway.flush()
         self._set_timer()
+        if self._tending is None and self._committed != self._tended:
+            self._tending = self._loop.call_later(TEND_S, self._tend)
+        if self._log.due and not self._tend_failed:
+            self._tend()
 
     def _act(self, effect: Effect) -> None:
         match effect:
@@ -241,8 +248,20 @@ class Shell:
         self._committed = ticket
         while self._held and self._held[0].after <= ticket:
             self._tell(self._held.popleft())
-        self._log.tend()
         return self._core.handle([Committed(ticket)], time.monotonic(), _wall())
+
+    def _tend(self) -> None:
+        """Move what is committed into the log's tables, when nobody waits for it."""
+        if self._tending is not None:
+            self._tending.cancel()
+        try:
+            self._log.tend()
+        except LogError as error:
+            self.warn(f"the log's tables cannot be written, trying again: {error}")
+            self._tend_failed = True
+            self._tending = self._loop.call_later(LOG_RETRY_S, self._tend)
+        else:
+            self._tended, self._tend_failed, self._tending = self._committed, False, None
 
     def _try_again(self) -> None:
         self._run(self._commit())
@@ -251,7 +270,8 @@ class Shell:
         try:
             entries: list[Entry] = self._log.read(effect.session, effect.number, min(effect.bytes_max, READ_BYTES_MAX))
         except LogError as error:
-            self.warn(f"the log cannot be read: {error}")
+            self.warn(f"the log cannot be read, trying again: {error}")
+            self._loop.call_later(LOG_RETRY_S, self._read, effect)
             return
         self.push(EntriesRead(effect.peer, effect.follow, entries))
 
@@ -291,6 +311,8 @@ class Shell:
         if not self.status.done():
             self._gateway.close(200)
             self._backstage.close()
+            if self._tending is not None:
+                self._tending.cancel()
             self._log.close()
             self.status.set_result(status)
 

@@ -12,6 +12,7 @@ import pytest
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor import log as log_module
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, TurnRow
+from understudy.supervisor.journal import HEAD, HEADER
 from understudy.supervisor.log import SCHEMA_VERSION, Log, LogError
 
 SESSION = SessionRow("s1", "rehearsal", "/tmp", b"", "open-1")
@@ -182,21 +183,26 @@ for number in range(1, 10**9):
 def test_a_full_disk_loses_nothing_and_the_same_records_commit_later(tmp_path: Path, open_log: Opener) -> None:
     mount = tmp_path / "small"
     mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(mount)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)], capture_output=True).returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     try:
         log = open_log(str(mount / "log"))
         log.commit([Record(1, [SESSION, entry(1)])])
-        (mount / "ballast").write_bytes(b"x" * (1 << 20))
+        (mount / "ballast").write_bytes(b"x" * (7 << 19))
         records = [Record(2, [Entry("s1", 2, 2, 0, "update", b"y" * (1 << 20), 0.0)])]
-        with pytest.raises(LogError, match="full"):
+        with pytest.raises(LogError, match=r"No space left.*; free some space"):
             log.commit(records)
         (mount / "ballast").unlink()
 
         log.commit(records)
+        (mount / "ballast").write_bytes(b"x" * (5 << 19))
+        with pytest.raises(LogError, match="is full; free some space"):
+            log.tend()
 
         assert [1, 2] == [each.first for each in log.read("s1", 0, 10**9)]
+        (mount / "ballast").unlink()
         log.close()
+        assert [1, 2] == [each.first for each in open_log(str(mount / "log")).read("s1", 0, 10**9)]
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
 
@@ -226,6 +232,99 @@ def test_a_session_is_read_apart_from_its_neighbours(tmp_path: Path, open_log: O
     assert entries == {name: log.read(name, 1, 10_000) for name in names}
     assert [] == log.read("s2", 3, 10_000)
     assert [2, 2, 2] == [each.last for each in log.restore().sessions]
+
+
+def killed_with(path: Path, log: Log, to: Path) -> str:
+    """Return the path of a copy of the log as a kill would leave it now."""
+    for each in path.parent.glob(path.stem + "*"):
+        shutil.copy(each, to / each.name)
+    log.close()
+    return str(to / path.name)
+
+
+def journal_of(path: str) -> Path:
+    return Path(path + ".journal")
+
+
+def test_commits_that_only_the_journal_has_are_found_again_once(tmp_path: Path, open_log: Opener) -> None:
+    path, to = tmp_path / "log", tmp_path / "left"
+    to.mkdir()
+    log = open_log(str(path))
+    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, "queued", "r1")])])
+    log.tend()
+    log.commit([Record(2, [TurnRow("s1", 1, "started"), entry(2, 5), EpochRow("a", 3, 7, 9)])])
+    log.commit([Record(3, [entry(6)])])
+    left = killed_with(path, log, to)
+
+    for _ in range(2):
+        again = open_log(left)
+        restored = again.restore()
+        assert [1, 2, 6] == [each.first for each in again.read("s1", 0, 10_000)]
+        assert [(1, "started")] == [(turn.turn, turn.state) for turn in restored.turns]
+        assert {"a": 3} == restored.epochs
+        assert 1 == again.generation
+
+
+def test_a_journal_that_sqlite_has_already_is_not_taken_twice(tmp_path: Path, open_log: Opener) -> None:
+    path, to = tmp_path / "log", tmp_path / "left"
+    to.mkdir()
+    log = open_log(str(path))
+    log.commit([Record(1, [SESSION, entry(1)])])
+    journal = journal_of(str(path)).read_bytes()
+    log.tend()
+    log.commit([Record(2, [entry(2)])])
+    journal += journal_of(str(path)).read_bytes()[len(HEADER) :]
+    left = killed_with(path, log, to)
+    journal_of(left).write_bytes(journal)  # As when the kill came between SQLite's commit and the journal's end.
+
+    assert [1, 2] == [each.first for each in open_log(left).read("s1", 0, 10_000)]
+
+
+@pytest.mark.parametrize("cut", [1, HEAD.size - 1, HEAD.size, HEAD.size + 1, 0])
+def test_a_record_cut_short_was_never_told_and_is_dropped(tmp_path: Path, open_log: Opener, cut: int) -> None:
+    path, to = tmp_path / "log", tmp_path / "left"
+    to.mkdir()
+    log = open_log(str(path))
+    log.commit([Record(1, [SESSION, entry(1)])])
+    whole = journal_of(str(path)).stat().st_size
+    log.commit([Record(2, [entry(2)])])
+    left = killed_with(path, log, to)
+    os.truncate(journal_of(left), whole + cut)
+
+    again = open_log(left)
+    again.commit([Record(1, [entry(2)])])
+
+    assert [1, 2] == [each.first for each in again.read("s1", 0, 10_000)]
+    assert (1, []) == (again.generation, again.warnings)
+
+
+def test_a_damaged_journal_is_told_and_changes_the_generation(tmp_path: Path, open_log: Opener) -> None:
+    path, to = tmp_path / "log", tmp_path / "left"
+    to.mkdir()
+    log = open_log(str(path))
+    log.commit([Record(1, [SESSION, entry(1)])])
+    whole = journal_of(str(path)).stat().st_size
+    log.commit([Record(2, [entry(2)])])
+    log.commit([Record(3, [entry(3)])])
+    left = killed_with(path, log, to)
+    with journal_of(left).open("r+b") as file:
+        file.seek(whole + HEAD.size + 2)
+        file.write(b"!!")
+
+    again = open_log(left)
+
+    assert [1] == [each.first for each in again.read("s1", 0, 10_000)]
+    assert 2 == again.generation
+    assert [f"{journal_of(left)} is damaged at byte {whole}"] == [each.split(":")[0] for each in again.warnings]
+
+
+def test_a_journal_of_something_else_is_refused_and_left_alone(tmp_path: Path, open_log: Opener) -> None:
+    path = tmp_path / "log"
+    journal_of(str(path)).write_bytes(b"dear diary")
+
+    with pytest.raises(LogError, match="move it away"):
+        open_log(str(path))
+    assert b"dear diary" == journal_of(str(path)).read_bytes()
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing_and_the_log_goes_on(tmp_path: Path, open_log: Opener) -> None:
@@ -258,12 +357,11 @@ def test_a_lock_of_another_process_is_an_error_that_passes(tmp_path: Path, open_
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     records = [Record(1, [SESSION, entry(1)])]
+    log.commit(records)
     with pytest.raises(LogError, match="another process"):
-        log.commit(records)
+        log.tend()
     other.execute("ROLLBACK")
     other.close()
-
-    log.commit(records)
 
     assert 1 == len(log.read("s1", 0, 10_000))
 
@@ -308,6 +406,7 @@ def test_a_reader_sees_one_state_and_holds_up_neither_commits_nor_the_end(tmp_pa
     path = str(tmp_path / "log")
     log = open_log(path, boot_id="a")
     log.commit([Record(1, [SESSION, entry(1)])])
+    log.tend()
     reader = sqlite3.connect(path, isolation_level=None)
     count = "SELECT count(*) FROM entries"
     reader.execute("BEGIN")

@@ -150,7 +150,7 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     session = Session(name, frame.agent, frame.cwd, frame.body, opened_at=house.wall)
     house.sessions[name] = session
     house.remember(frame.request, name, 0)
-    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request))
+    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall))
     house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
     house.tell(client.peer, Opened(frame.request, name), house.after)
 

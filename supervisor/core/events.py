@@ -162,24 +162,29 @@ Event = (
 # --- rows of the log --------------------------------------------------------------
 
 
-class SessionRow(_Struct, frozen=True):
-    """A new session. `opening`: the body of its Open frame."""
+class _Row(_Struct, frozen=True, array_like=True):
+    """Base of rows: the journal holds them as arrays, so a new field goes to the end and has a default."""
+
+
+class SessionRow(_Row, frozen=True):
+    """A new session. `opening`: the body of its Open frame; `opened_at`: seconds since 1970."""
 
     session: str
     agent: str
     cwd: str
     opening: bytes
     request: str
+    opened_at: float = 0.0
 
 
-class MemoryRow(_Struct, frozen=True):
+class MemoryRow(_Row, frozen=True):
     """What a driver wants remembered for a session."""
 
     session: str
     memory: bytes
 
 
-class TurnRow(_Struct, frozen=True):
+class TurnRow(_Row, frozen=True):
     """Where a turn is. `state`: queued, started or ended. `request` and `serves` only with queued."""
 
     session: str
@@ -189,7 +194,7 @@ class TurnRow(_Struct, frozen=True):
     serves: list[str] = []
 
 
-class MarkRow(_Struct, frozen=True):
+class MarkRow(_Row, frozen=True):
     """The last number of actor#epoch that this transaction holds."""
 
     actor: str
@@ -197,7 +202,7 @@ class MarkRow(_Struct, frozen=True):
     n: int
 
 
-class EpochRow(_Struct, frozen=True):
+class EpochRow(_Row, frozen=True):
     """The life of actor#epoch: written at spawn (status None) and at its end. pid and started as in `Spawned`."""
 
     actor: str

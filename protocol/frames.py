@@ -8,7 +8,7 @@ A frame larger than `PART_BYTES` travels as `Part`s and is joined by `Joiner`.
 `body` fields are msgpack of their own and travel unopened: see `pack` and `unpack`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -369,8 +369,13 @@ def decode(message: bytes, by: "msgspec.msgpack.Decoder[list[Frame]]") -> list[F
         raise FrameError(str(error)) from error
 
 
-def encode(frames: Iterable[Frame]) -> list[bytes]:
+def encode(frames: Sequence[Frame]) -> list[bytes]:
     """Return the messages that carry `frames` in order; raise `FrameError` over `BODY_BYTES_MAX`."""
+    whole = _encoder.encode(frames)
+    return [whole] if len(whole) <= PART_BYTES else _split(frames)
+
+
+def _split(frames: Sequence[Frame]) -> list[bytes]:
     messages: list[bytes] = []
     batch: list[Frame] = []
     size = 0

@@ -28,7 +28,7 @@ from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.journal import Journal, JournalError
 
-PENDING_ROWS_DUE = 512  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
+PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
 PENDING_BYTES_DUE = 1 << 20
 PENDING_BYTES_MAX = 16 << 20  # SQLite takes nothing: from here on commits fail.
 WAL_BYTES_MIN = 4 << 20  # From this size of the write-ahead log on, a checkpoint is due each time it has doubled.
@@ -70,6 +70,17 @@ MIGRATIONS = (
     INSERT INTO entries_by_id SELECT (session << 40) | first, last, turn, kind, body, time FROM entries;
     DROP TABLE entries;
     ALTER TABLE entries_by_id RENAME TO entries;
+    """,
+    # A turn is found by its session while it is open only: what has ended is appended and never looked at again.
+    """
+    CREATE TABLE turns_in_order (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER NOT NULL, state TEXT NOT NULL,
+        request TEXT NOT NULL, serves BLOB NOT NULL
+    );
+    INSERT INTO turns_in_order SELECT id, session, turn, state, request, serves FROM turns ORDER BY id;
+    DROP TABLE turns;
+    ALTER TABLE turns_in_order RENAME TO turns;
+    CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';
     """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -363,7 +374,7 @@ class Log:
         keys, many = self._keys, self._writer.executemany
         many(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)",
-            [(keys[r.session] << 40 | r.first, r.last, r.turn, r.kind, r.body, r.time) for r in self._entries],
+            sorted((keys[r.session] << 40 | r.first, r.last, r.turn, r.kind, r.body, r.time) for r in self._entries),
         )
         made: dict[tuple[str, int], TurnRow] = {}
         turns: dict[tuple[str, int], str] = {}
@@ -393,7 +404,7 @@ class Log:
             ],
         )
         many(
-            "UPDATE turns SET state = ? WHERE session = ? AND turn = ?",
+            "UPDATE turns SET state = ? WHERE session = ? AND turn = ? AND state <> 'ended'",
             [(state, keys[session], turn) for (session, turn), state in turns.items()],
         )
 

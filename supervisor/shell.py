@@ -30,7 +30,6 @@ from understudy.supervisor.core.events import (
     Committed,
     Effect,
     EntriesRead,
-    EpochRow,
     Event,
     Exited,
     Finish,
@@ -67,6 +66,7 @@ class Shell:
         self._link = link
         self._house_id = house_id
         self._runtime_dir = house.runtime_dir
+        self._settling: list[str] = []
         self._settled: list[str] = []
         self._log = Log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         self._living = {(each.actor, each.epoch): each for each in living}
@@ -160,7 +160,9 @@ class Shell:
 
     def _with_shown(self, event: Exited) -> Exited:
         """Add which turns the dead actor's agent may have seen."""
-        shown = read_shown(shown_path(self._runtime_dir, event.actor, event.epoch))
+        path = shown_path(self._runtime_dir, event.actor, event.epoch)
+        shown = read_shown(path)
+        self._settling.append(path)
         return msgspec.structs.replace(event, shown=None if shown is None else sorted(shown))
 
     def _left_shown(self, living: list[Spawned]) -> set[tuple[str, int]] | None:
@@ -174,10 +176,6 @@ class Shell:
 
     def _forget_shown(self) -> None:
         """Remove the files of actors whose turns are settled in the log by now; not before, or a crash forgets."""
-        for record in self._records:
-            for row in record.rows:
-                if isinstance(row, EpochRow) and row.status is not None:
-                    self._settled.append(shown_path(self._runtime_dir, row.actor, row.epoch))
         while self._settled:
             Path(self._settled.pop()).unlink(missing_ok=True)
 
@@ -195,6 +193,9 @@ class Shell:
         events, self._events = self._events, []
         if not events:
             return
+        if self._settling:
+            self._settled.extend(self._settling)
+            self._settling.clear()
         self._run(self._core.handle(events, time.monotonic(), _wall()))
 
     def _run(self, effects: list[Effect]) -> None:
@@ -243,7 +244,8 @@ class Shell:
             self._loop.call_later(LOG_RETRY_S, self._try_again)
             return self._core.handle([LogFailed(str(error))], time.monotonic(), _wall())
         ticket = self._records[-1].ticket
-        self._forget_shown()
+        if self._settled:
+            self._forget_shown()
         self._records = []
         self._committed = ticket
         while self._held and self._held[0].after <= ticket:

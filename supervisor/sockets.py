@@ -116,8 +116,10 @@ class Router:
             if message is None:
                 raise FrameError("a message of several parts; a message has one")
             frames = decode(message, self._decoder)
-            if any(type(frame) is Part for frame in frames):
-                frames = self._joined(peer, frames)
+            for frame in frames:
+                if type(frame) is Part:
+                    frames = self._joined(peer, frames)
+                    break
         except FrameError as error:
             self._warn(f"{self._name}: garbage from connection {peer.hex()}: {error}")
             self.send(peer, Fault(BAD_FRAME, str(error)))

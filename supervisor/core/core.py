@@ -47,6 +47,7 @@ from understudy.supervisor.core.events import (
     Finish,
     Kill,
     LogFailed,
+    MarkRow,
     Sampled,
     ShutdownAsked,
     Spawn,
@@ -122,6 +123,7 @@ class Core:
             self._shut_down(hurry)
         for name in house.acks:
             child = house.roles[name].child
+            house.record(MarkRow(name, child.epoch, child.number))
             house.tell_actor(child, Recorded(child.number), house.after)
         house.acks.clear()
         self._finish_if_over()

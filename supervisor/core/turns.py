@@ -24,7 +24,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.supervisor.core.child import Child, State
-from understudy.supervisor.core.events import MarkRow, MemoryRow, TurnRow
+from understudy.supervisor.core.events import MemoryRow, TurnRow
 from understudy.supervisor.core.house import House, OpenCall, Role
 from understudy.supervisor.core.sessions import (
     HANDOVERS_MAX,
@@ -354,4 +354,3 @@ def give_up(house: House, role: Role, why: str) -> None:
 def _count(house: House, child: Child, number: int) -> None:
     child.number = number
     house.acks[child.name] = None
-    house.record(MarkRow(child.name, child.epoch, number))

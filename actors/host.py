@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from understudy.protocol.backstage import (
     Freed,
     GoGiven,
     Happening,
+    Link,
     LinkRefused,
     StopAsked,
     TurnCancelled,
@@ -57,13 +59,13 @@ class HousePlace(Protocol):
 class Host:
     """Hosts one actor. It is the actor's `Voice`."""
 
-    def __init__(self, role: Role, house: HousePlace, mark: str) -> None:
+    def __init__(self, role: Role, house: HousePlace, mark: str, context: "zmq.Context[Any]") -> None:
         self._role = role
         self._house = house
         self._mark = mark
         self._keeper = os.getppid()
         self._machine = Backstage(role.name, role.epoch, os.getpid())
-        self._context: zmq.Context[Any] = zmq.Context()
+        self._context = context
         self._dealer: Dealer | None = None
         self._shown = ShownFile(house.runtime_dir, role.name, role.epoch)
         self._retry_s = RETRY_S
@@ -150,7 +152,7 @@ class Host:
         return status
 
     async def _all_recorded(self) -> None:
-        while not self._machine.all_recorded or self._machine.link.value == "greeting":
+        while not self._machine.all_recorded or self._machine.link is Link.GREETING:
             self._freed.clear()
             self._flush()
             await self._freed.wait()
@@ -202,7 +204,7 @@ class Host:
     def _take(self, frames: list[Frame]) -> None:
         for frame in frames:
             self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
-        if self._machine.link.value == "up":
+        if self._machine.link is Link.UP:
             self._lost_at, self._retry_s = None, RETRY_S
         self._flush()
 
@@ -401,10 +403,15 @@ def _load(path: str) -> type[Actor]:
     return checked
 
 
-def main(role: Role, house: HousePlace, mark: str) -> int:
-    """Be the actor `role`; return the exit status. Called in the keeper's fork."""
+def main(receive: Callable[[], tuple[Role, str]], house: HousePlace) -> int:
+    """Warm up, receive a role and its mark, and be that actor; return the exit status. Called in the keeper's fork."""
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        context: zmq.Context[Any] = zmq.Context()
+        context.socket(zmq.DEALER).close()  # Starts the context's threads.
+        role, mark = receive()
 
-    async def run() -> int:
-        return await Host(role, house, mark).run()
+        async def run() -> int:
+            return await Host(role, house, mark, context).run()
 
-    return asyncio.run(run())
+        return runner.run(run())

@@ -20,12 +20,18 @@ def start_ticks(pid: int) -> int:
     return 0 if fields is None or fields[0] == b"Z" else int(fields[19])
 
 
-def children(parent: int) -> list[int]:
-    """Return the living children of `parent`, zombies left out."""
+def own_children(known: set[int]) -> list[int]:
+    """Return our living children but the `known` ones, zombies left out. For a process of one thread."""
+    try:
+        with open("/proc/thread-self/children", "rb") as file:
+            pids = [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # A kernel without CONFIG_PROC_CHILDREN.
+        pids = _pids()
+    me = os.getpid()
     found: list[int] = []
-    for pid in _pids():
-        fields = _stat(pid)
-        if fields is not None and int(fields[1]) == parent and fields[0] != b"Z":
+    for pid in pids:
+        fields = None if pid in known else _stat(pid)
+        if fields is not None and int(fields[1]) == me and fields[0] != b"Z":
             found.append(pid)
     return found
 

@@ -124,7 +124,7 @@ class Session:
     async def ask(self, prompt: str) -> str:
         """Prompt, wait for the ending and return the text of the answer; raise `RemoteError` on an abnormal end."""
         texts: list[str] = []
-        frame = Prompt(self.client.request_id(), self.id, pack([{"type": "text", "text": prompt}]))
+        frame = Prompt(self.client.request_id(), self.id, pack([{"type": "text", "text": prompt}]), waits=True)
         self.client.collect(frame.request, self.id, texts)
         answer = await self.client.request(frame)
         assert isinstance(answer, Accepted)

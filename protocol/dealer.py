@@ -11,9 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 import zmq
+from zmq.backend import zmq_poll
 from zmq.utils.monitor import recv_monitor_message
 
-from understudy.protocol.frames import MESSAGE_BYTES_MAX, Frame, FrameError, Joiner, Part, decode, decoder, encode
+from understudy.protocol.frames import (
+    MESSAGE_BYTES_MAX,
+    Frame,
+    FrameError,
+    Joiner,
+    Part,
+    decode,
+    decoder,
+    encode,
+    merged,
+)
 
 MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
@@ -44,6 +55,7 @@ class Dealer:
         self.closed = False
         self._socket = context.socket(zmq.DEALER)
         self._socket.linger = 0
+        self._poll = [(self._socket, POLLIN)]
         self._socket.maxmsgsize = MESSAGE_BYTES_MAX
         self._socket.sndhwm = 0
         # Never by itself: what it held would reach the next supervisor before our hello.
@@ -59,10 +71,17 @@ class Dealer:
             self._loop.call_soon(self._break, "nobody listens")
 
     def send(self, frames: list[Frame]) -> None:
-        """Send `frames` in order at the end of this turn of the loop."""
+        """Send `frames` in order: the first of a turn of the loop at once, more at its end, together."""
         if frames and not self.closed:
-            self._messages.extend(encode(frames))
-            self._schedule()
+            for message in encode(frames):
+                joined = merged(self._messages[-1], message) if self._messages else None
+                if joined is None:
+                    self._messages.append(message)
+                else:
+                    self._messages[-1] = joined
+            if not self._scheduled:
+                self._write()
+                self._schedule()
 
     def close(self, flush_ms: int = 0) -> None:
         """Close the connection; give what was sent `flush_ms` to leave."""
@@ -88,15 +107,14 @@ class Dealer:
         self._write()
         self._scheduled = True  # What is sent from here on goes out below.
         for _ in range(MESSAGES_PER_DRAIN):
-            if not self._socket.get(EVENTS) & POLLIN:
+            if not zmq_poll(self._poll, 0):
                 break
             self._take(self._socket.recv(NOBLOCK))
             if self._is_closed():
                 return
         self._scheduled = False
-        if self._messages:
-            self._write()
-        if self._socket.get(EVENTS) & POLLIN:
+        self._write()
+        if zmq_poll(self._poll, 0):
             self._schedule()
 
     def _is_closed(self) -> bool:
@@ -105,9 +123,11 @@ class Dealer:
     def _take(self, message: bytes) -> None:
         try:
             frames = decode(message, self._decoder)
-            if any(isinstance(frame, Part) for frame in frames):
-                joined = [self._joiner.add(frame) if isinstance(frame, Part) else frame for frame in frames]
-                frames = [frame for frame in joined if frame is not None]
+            for frame in frames:
+                if type(frame) is Part:
+                    joined = [self._joiner.add(each) if isinstance(each, Part) else each for each in frames]
+                    frames = [each for each in joined if each is not None]
+                    break
         except FrameError as error:
             self._break(f"the house sent what is no frame: {error}")
             return
@@ -115,6 +135,8 @@ class Dealer:
             self._on_frames(frames)
 
     def _write(self) -> None:
+        if not self._messages:
+            return
         messages, self._messages = self._messages, []
         for at, message in enumerate(messages):
             try:

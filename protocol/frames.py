@@ -115,12 +115,14 @@ class Prompt(_Frame, frozen=True, tag="prompt"):
     """Ask for a turn. `body`: a list of ACP content blocks. Sent again with the same `request`: same `Accepted`.
 
     `serves`: the agent's requests (`fs/read_text_file` …) that this client answers itself.
+    `waits`: the client waits for the ending; `Accepted` may come with what is sent next, some milliseconds later.
     """
 
     request: str
     session: str
     body: bytes
     serves: list[str] = []
+    waits: bool = False
 
 
 class Cancel(_Frame, frozen=True, tag="cancel"):
@@ -373,6 +375,14 @@ def encode(frames: Sequence[Frame]) -> list[bytes]:
     """Return the messages that carry `frames` in order; raise `FrameError` over `BODY_BYTES_MAX`."""
     whole = _encoder.encode(frames)
     return [whole] if len(whole) <= PART_BYTES else _split(frames)
+
+
+def merged(one: bytes, other: bytes) -> bytes | None:
+    """Return two messages of `encode` as one; None when that would have more than 15 frames or `PART_BYTES`."""
+    count = one[0] + other[0] - 2 * 0x90  # The first byte of a msgpack array of up to 15 items.
+    if count > 15 or one[0] > 0x9F or other[0] > 0x9F or len(one) + len(other) > PART_BYTES:
+        return None
+    return bytes((0x90 + count,)) + one[1:] + other[1:]
 
 
 def _split(frames: Sequence[Frame]) -> list[bytes]:

@@ -6,12 +6,9 @@ the actor's group is killed and its strays are swept.
 """
 
 import contextlib
-import fcntl
 import gc
 import importlib
-import multiprocessing
 import os
-import secrets
 import select
 import signal
 import socket
@@ -30,7 +27,7 @@ from setproctitle import setproctitle
 from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
-from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
+from understudy.supervisor.blanks import Blank, fork, fork_blank
 from understudy.supervisor.core.events import (
     Exited,
     FromKeeper,
@@ -43,25 +40,24 @@ from understudy.supervisor.core.events import (
     ToKeeper,
 )
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+from understudy.supervisor.premises import Premises
 
 MESSAGE_BYTES_MAX = 1 << 16
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
 FAILED_STARTS_MAX = 10
+BLANK_AFTER_S = 0.02  # First the actor that somebody waits for, then the next blank.
 BACKOFF_S = 0.25
 BACKOFF_S_MAX = 10.0
 STATUS_HOPELESS = 78  # The supervisor cannot start (EX_CONFIG): starting it again is of no use.
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
-Act = Callable[[Role, HouseSpec, str], int]
+Receive = Callable[[], tuple[Role, str]]
+Act = Callable[[Receive, HouseSpec], int]
 
 _encoder = msgspec.msgpack.Encoder()
 _from_keeper: msgspec.msgpack.Decoder[FromKeeper] = msgspec.msgpack.Decoder(FromKeeper)
 _to_keeper: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
-
-
-class HouseError(Exception):
-    """The house cannot open; the text says why and what to do."""
 
 
 def read_messages(link: socket.socket) -> list[FromKeeper] | None:
@@ -112,24 +108,31 @@ class Keeper:
     act: Act
     _link: socket.socket = field(init=False)
     _supervisor: BaseProcess | None = None
+    _blank: Blank | None = None
+    _blank_due: float | None = None
+    _noted: bool = True
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
     _queue: deque[bytes] = field(default_factory=deque[bytes])
-    _inherited: list[int] = field(default_factory=list[int])
     _signals: int = 0
     _is_ready: bool = False
+    _hung_up: bool = False
     _failed_starts: int = 0
     _house_id: str = ""
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
+    _premises: Premises = field(init=False)
     _wake: socket.socket = field(init=False)
     _waker: socket.socket = field(init=False)
 
     def run(self) -> int:
         """Open the house and keep it until it is shut down; return the exit status. Raises `HouseError`."""
         self._specs = {agent.name: agent for agent in self.house.agents}
-        self._open_folders()
+        self._premises = Premises(self.house.runtime_dir, self.house.state_dir)
+        self._house_id = self._premises.house_id
         become_subreaper()
-        self._house_id = _house_id(self.house.state_dir)
-        self._end_leftovers()
+        left = processes.end_all(f"{self._house_id}/", self._premises.leaders, SWEEP_S_MAX)
+        if left:
+            _say(f"{left} process(es) of an earlier run could not be ended")
+        self._note_actors()
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -146,79 +149,22 @@ class Keeper:
                 self._end_rest()
                 return status
 
-    # --- opening ---
-
-    def _open_folders(self) -> None:
-        for folder, mode in ((self.house.runtime_dir, 0o700), (self.house.state_dir, 0o700)):
-            try:
-                Path(folder).mkdir(mode=mode, parents=True, exist_ok=True)
-                Path(folder).chmod(mode)
-            except OSError as error:
-                raise HouseError(f"the folder {folder} cannot be used: {error.strerror}; choose another") from error
-        Path(self.house.state_dir, "agents").mkdir(exist_ok=True)
-        for path in (gateway_path(self.house.runtime_dir), backstage_path(self.house.runtime_dir)):
-            if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-                raise HouseError(
-                    f"the socket path {path} has {len(os.fsencode(path))} bytes, the system takes "
-                    f"{SOCKET_PATH_BYTES_MAX}: choose a shorter --runtime-dir"
-                )
-        self._inherited = [
-            self._lock(folder) for folder in dict.fromkeys((self.house.runtime_dir, self.house.state_dir))
-        ]
-
-    def _lock(self, folder: str) -> int:
-        """Hold the folder's lock for as long as keeper or supervisor lives."""
-        lock = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
-            raise HouseError(
-                f"a house already runs on {folder} (pid {pid}): use it, end it with `understudy shutdown`, "
-                "or choose other folders with --runtime-dir and --state-dir"
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return lock
-
-    def _end_leftovers(self) -> None:
-        """End what an earlier run of this house left behind when keeper and supervisor were both killed."""
-        leaders: list[tuple[int, int]] = []
-        record = self._actors_file()
-        if record.exists():
-            for line in record.read_text().splitlines():
-                pid, started, *_ = line.split()
-                leaders.append((int(pid), int(started)))
-        left = processes.end_all(f"{self._house_id}/", leaders, SWEEP_S_MAX)
-        if left:
-            _say(f"{left} process(es) of an earlier run could not be ended")
-        record.write_text("")
-
-    def _actors_file(self) -> Path:
-        return Path(self.house.state_dir, "actors")
-
-    def _note_actors(self) -> None:
-        lines = [f"{a.spawned.pid} {a.spawned.started} {a.mark}\n" for a in self._actors.values()]
-        try:
-            self._actors_file().write_text("".join(lines))
-        except OSError as error:
-            _say(f"{self._actors_file()} cannot be written: {error.strerror}")  # A full disk must not stop a restart.
-
     # --- the loop ---
 
     def _turn(self) -> int | None:
         """Wait for something and deal with it; return the exit status once the house is over."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        if self._supervisor is not None:
+        if self._supervisor is not None and not self._hung_up:
             poll.register(self._link, select.POLLIN | (select.POLLOUT if self._queue else 0))
         sweeping = any(actor.status is not None for actor in self._actors.values())
-        for descriptor, events in poll.poll(SWEEP_POLL_MS if sweeping else None):
+        for descriptor, events in poll.poll(SWEEP_POLL_MS if sweeping else self._blank_due_ms()):
             if descriptor == self._wake.fileno():
                 _empty(self._wake)
             elif events & select.POLLIN:
                 self._requests()
+            elif events & select.POLLHUP:
+                self._hung_up = True  # It is ending: its exit is what we wait for now.
         if self._signals > 2:
             _say("told three times: killing everything")
             return 1
@@ -226,7 +172,18 @@ class Keeper:
         for pid in list(self._actors):
             self._sweep(pid)
         self._write()
+        if not self._noted:
+            self._note_actors()
+        if self._blank_due_ms() == 0.0:
+            self._blank_due = None
+            self._blank = fork_blank(self._be_actor)
         return self._see_supervisor()
+
+    def _blank_due_ms(self) -> float | None:
+        """Return how long until a blank is to be forked; None when that is not due."""
+        if self._blank_due is None or self._signals:
+            return None
+        return max(0.0, 1000 * (self._blank_due - time.monotonic()))
 
     def _on_signal(self, number: int, frame: object) -> None:
         del frame
@@ -251,6 +208,8 @@ class Keeper:
                 case Ready():
                     self._failed_starts = 0
                     self._is_ready = True
+                    if self._blank is None:
+                        self._blank_due = time.monotonic() + BLANK_AFTER_S
                 case _:
                     assert_never(message)
 
@@ -269,7 +228,7 @@ class Keeper:
             options={**spec.options, "driver": spec.driver, "play": spec.play},
             log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),
         )
-        process = _fork(self._be_actor, role, mark)
+        process = self._fill_blank(role, mark) or fork(self._be_actor, lambda: (role, mark))
         if isinstance(process, str):
             self._report(SpawnFailed(request.actor, request.epoch, process))
             return
@@ -277,17 +236,38 @@ class Keeper:
         spawned = Spawned(request.actor, request.epoch, process.pid, processes.start_ticks(process.pid))
         self._actors[process.pid] = _Living(spawned, process, mark)
         self._report(spawned)
-        self._note_actors()
+        self._noted = False
 
-    def _be_actor(self, role: Role, mark: str) -> NoReturn:
+    def _fill_blank(self, role: Role, mark: str) -> BaseProcess | None:
+        """Let the blank be the actor; return None when there is none to be had."""
+        blank, self._blank = self._blank, None
+        self._blank_due = time.monotonic() + BLANK_AFTER_S
+        if blank is None:
+            return None
+        if blank.give((role, mark)):
+            return blank.process
+        blank.dismiss()
+        return None
+
+    def _be_actor(self, receive: Receive) -> NoReturn:
         os.setsid()
         self._leave_keeper()
         self._link.close()
-        for descriptor in self._inherited:
+        for descriptor in self._premises.descriptors:
             os.close(descriptor)
-        os.environ[processes.MARK_VARIABLE] = mark
-        setproctitle(f"understudy: actor {role.name}#{role.epoch}")
-        sys.exit(self.act(role, self.house, mark))
+        setproctitle("understudy: blank")
+
+        def marked() -> tuple[Role, str]:
+            role, mark = receive()
+            os.environ[processes.MARK_VARIABLE] = mark
+            setproctitle(f"understudy: actor {role.name}#{role.epoch}")
+            return role, mark
+
+        try:
+            status = self.act(marked, self.house)
+        except EOFError:  # The keeper is gone, or needs no blank any more.
+            status = 0
+        sys.exit(status)
 
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
@@ -304,6 +284,8 @@ class Keeper:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._wake.close()
         self._waker.close()
+        if self._blank is not None:
+            self._blank.dismiss()  # In this process only: the blank sees the end once the keeper lets go.
 
     def _kill(self, request: Kill) -> None:
         for pid, actor in self._actors.items():
@@ -311,6 +293,14 @@ class Keeper:
                 if request.signal == signal.SIGKILL:
                     processes.kill_group(pid)
                 processes.kill(pid, request.signal)
+
+    def _note_actors(self) -> None:
+        """Write down who lives, for the keeper that finds us killed."""
+        self._noted = True
+        try:
+            self._premises.note((a.spawned.pid, a.spawned.started, a.mark) for a in self._actors.values())
+        except OSError as error:  # A full disk must not stop a restart.
+            _say(f"the record of actors cannot be written: {error.strerror}")
 
     # --- reaping ---
 
@@ -330,6 +320,10 @@ class Keeper:
                 actor.sweep_until = time.monotonic() + SWEEP_S_MAX
             elif self._supervisor is not None and seen.si_pid == self._supervisor.pid:
                 self._supervisor.join()
+            elif self._blank is not None and seen.si_pid == self._blank.process.pid:
+                self._blank.process.join()
+                self._blank.dismiss()
+                self._blank, self._blank_due = None, time.monotonic() + BACKOFF_S
             else:
                 os.waitpid(seen.si_pid, 0)  # A stray that came home.
 
@@ -353,13 +347,15 @@ class Keeper:
         spawned = actor.spawned
         self._report(Exited(spawned.actor, spawned.epoch, pid, actor.status, actor.swept, len(strays) if late else 0))
         actor.process.close()
-        self._note_actors()
+        self._noted = False
 
     def _unknown_children(self) -> list[int]:
         known = {pid for pid, actor in self._actors.items() if actor.status is None}
         if self._supervisor is not None and self._supervisor.pid is not None:
             known.add(self._supervisor.pid)
-        return [pid for pid in processes.children(os.getpid()) if pid not in known]
+        if self._blank is not None and self._blank.process.pid is not None:
+            known.add(self._blank.process.pid)
+        return processes.own_children(known)
 
     # --- the supervisor ---
 
@@ -368,8 +364,8 @@ class Keeper:
         self._link.setblocking(False)
         self._queue.clear()
         living = [actor.spawned for actor in self._actors.values()]
-        self._is_ready = False
-        process = _fork(self._be_supervisor, theirs, living)
+        self._is_ready = self._hung_up = False
+        process = fork(self._be_supervisor, theirs, living)
         theirs.close()
         if isinstance(process, str):
             _say(f"the supervisor could not be forked: {process}")
@@ -411,6 +407,8 @@ class Keeper:
 
     def _end_rest(self) -> None:
         """End whatever still lives, at the end of the house."""
+        if self._blank is not None:
+            self._blank.dismiss()
         if self._supervisor is not None and self._supervisor.pid is not None:
             processes.kill(self._supervisor.pid, signal.SIGKILL)
         living = [actor.spawned for actor in self._actors.values()]
@@ -419,14 +417,12 @@ class Keeper:
         while time.monotonic() < until:
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    if not processes.children(os.getpid()):
+                    if not processes.own_children(set()):
                         break
                     time.sleep(processes.POLL_S)
             except ChildProcessError:
                 break
-        for path in (gateway_path(self.house.runtime_dir), backstage_path(self.house.runtime_dir)):
-            Path(path).unlink(missing_ok=True)
-        self._actors_file().unlink(missing_ok=True)
+        self._premises.clear()
 
     def _report(self, message: FromKeeper) -> None:
         self._queue.append(_encoder.encode(message))
@@ -441,23 +437,6 @@ class Keeper:
                 self._queue.clear()  # It is gone: the next one is told who lives.
                 return
             self._queue.popleft()
-
-
-def _fork(target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | str:
-    """Fork a child that runs `target`; return the reason when that fails."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
-    try:
-        process.start()
-    except OSError as error:
-        return str(error)
-    return process
-
-
-def _house_id(state_dir: str) -> str:
-    path = Path(state_dir, "house")
-    if not path.exists():
-        path.write_text(secrets.token_hex(8))
-    return path.read_text().strip()
 
 
 def _empty(wake: socket.socket) -> None:

@@ -231,7 +231,7 @@ class Shell:
 
     def _tell(self, effect: TellClient | TellActor) -> None:
         router = self._gateway if isinstance(effect, TellClient) else self._backstage
-        router.send(effect.peer, effect.frame)
+        router.send(effect.peer, effect.frame, effect.lazily)
 
     def _commit(self) -> list[Effect]:
         """Write what is to be recorded, release what waited for it, and tell the core."""

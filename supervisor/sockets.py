@@ -1,7 +1,7 @@
 """The gateway and the backstage: the one way to touch a ROUTER. Decides nothing.
 
 One `send`, which coalesces until `flush`; one greedy, bounded drain. The file descriptor is edge-triggered:
-EVENTS is looked at again after every send and every receive, or a message sleeps.
+EVENTS is looked at again (by `zmq_poll`) after every send and every receive, or a message sleeps.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import zmq
+from zmq.backend import zmq_poll
 
 from understudy.protocol.errors import BAD_FRAME
 from understudy.protocol.frames import (
@@ -24,9 +25,9 @@ from understudy.protocol.frames import (
     encode,
 )
 
-MESSAGES_PER_DRAIN = 256
+FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
+LAZY_S = 0.005
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
-EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 STUCK_BYTES_MAX = 16 << 20  # A peer that takes nothing while this much waits for it is given up.
 JOINING_BYTES_MAX = 128 << 20  # All peers' unfinished parts together.
@@ -59,6 +60,8 @@ class Router:
         self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
         self._outgoing: dict[bytes, list[Frame]] = {}
+        self._urgent: dict[bytes, None] = {}
+        self._lazy = False
         self._stuck: dict[bytes, deque[bytes]] = {}
         self._joiners: dict[bytes, Joiner] = {}
         self._scheduled = False
@@ -69,13 +72,22 @@ class Router:
         self._socket.rcvhwm = 64
         self._socket.sndhwm = 1000
         self._socket.backlog = 1024
+        self._poll = [(self._socket, int(zmq.POLLIN))]
         self._socket.bind(address)
         self._loop.add_reader(self._socket.fileno(), self._drain)
         self._schedule()
 
-    def send(self, peer: bytes, frame: Frame) -> None:
-        """Send `frame` to `peer` with the next `flush`, together with all else for that peer."""
+    def send(self, peer: bytes, frame: Frame, lazily: bool = False) -> None:
+        """Send `frame` to `peer` with the next `flush`, together with all else for that peer.
+
+        `lazily`: with the next frame that is not, or in `LAZY_S`.
+        """
         self._outgoing.setdefault(peer, []).append(frame)
+        if not lazily:
+            self._urgent[peer] = None
+        elif not self._lazy:
+            self._lazy = True
+            self._loop.call_later(LAZY_S, self._flush_lazy)
 
     def forget(self, peer: bytes) -> None:
         """The peer is gone: drop what was being put together for it."""
@@ -99,19 +111,22 @@ class Router:
         if self._socket.closed:
             return
         socket = self._socket
-        for _ in range(MESSAGES_PER_DRAIN):
-            if not socket.get(EVENTS) & POLLIN:
+        room = FRAMES_PER_DRAIN
+        while room > 0:
+            if not zmq_poll(self._poll, 0):
                 break
             peer = socket.recv(NOBLOCK)
             first = socket.recv(NOBLOCK, copy=False)
             more = first.more
             while more:  # Only garbage has more than one part: take it whole, or the next message is misread.
                 more = socket.recv(NOBLOCK, copy=False).more
-            self._take(peer, None if first.more else first.bytes)
+            room -= self._take(peer, None if first.more else first.bytes)
+        else:
+            self._schedule()
         self._on_drained()
         self.flush()
 
-    def _take(self, peer: bytes, message: bytes | None) -> None:
+    def _take(self, peer: bytes, message: bytes | None) -> int:
         try:
             if message is None:
                 raise FrameError("a message of several parts; a message has one")
@@ -123,9 +138,10 @@ class Router:
         except FrameError as error:
             self._warn(f"{self._name}: garbage from connection {peer.hex()}: {error}")
             self.send(peer, Fault(BAD_FRAME, str(error)))
-            return
+            return 1
         if frames:
             self._on_frames(peer, frames)
+        return 1 + len(frames)
 
     def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
         if not self._known(peer):
@@ -151,9 +167,14 @@ class Router:
 
     def flush(self) -> None:
         """Send everything that is due. Whoever calls `send` outside a drain calls this before it returns to the loop."""
-        while self._outgoing:
-            outgoing, self._outgoing = self._outgoing, {}
-            for peer, frames in outgoing.items():
+        if not self._urgent:
+            return
+        while self._urgent:
+            urgent, self._urgent = self._urgent, {}
+            for peer in urgent:
+                frames = self._outgoing.pop(peer, None)
+                if frames is None:
+                    continue  # Lost meanwhile.
                 stuck = self._stuck.get(peer)
                 messages = deque(encode(frames))
                 if stuck is not None:
@@ -162,8 +183,14 @@ class Router:
                         self._lose(peer, "took nothing while the bound was reached")
                 else:
                     self._send(peer, messages)
-        if self._socket.get(EVENTS) & POLLIN:
+        if zmq_poll(self._poll, 0):
             self._schedule()
+
+    def _flush_lazy(self) -> None:
+        self._lazy = False
+        if self._outgoing and not self._socket.closed:
+            self._urgent = dict.fromkeys(self._outgoing)
+            self.flush()
 
     def _send(self, peer: bytes, messages: deque[bytes]) -> None:
         while messages:

@@ -42,7 +42,7 @@ from types import SimpleNamespace
 from understudy.actors.actor import Role
 from understudy.actors.host import main
 role, house, mark = json.loads(sys.argv[1])
-sys.exit(main(Role(**role), SimpleNamespace(**house), mark))
+sys.exit(main(lambda: (Role(**role), mark), SimpleNamespace(**house)))
 """
 F = TypeVar("F")
 

@@ -29,6 +29,7 @@ def run(options: Any) -> int:
 
     from understudy.supervisor import keeper
     from understudy.supervisor.config import ConfigError, load
+    from understudy.supervisor.premises import HouseError
 
     try:
         house = load(options.config, options.runtime_dir, options.state_dir, os.environ)
@@ -44,7 +45,7 @@ def run(options: Any) -> int:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)
         return 2
-    except keeper.HouseError as error:
+    except HouseError as error:
         print(f"understudy: {error}", file=sys.stderr)
         return 1
 

@@ -101,6 +101,7 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
     if peer not in house.clients and len(house.clients) >= CLIENTS_MAX:
         house.fault(peer, LIMIT_REACHED, f"{CLIENTS_MAX} clients are connected; close one")
         return
+    house.replan = True
     house.clients[peer] = Client(peer, frame.client, frame.name, heard=house.now)
     house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
 
@@ -119,6 +120,7 @@ def lost(house: House, peer: bytes) -> None:
             continue
         for name in [name for name, ask in session.asks.items() if not ask.public]:
             turns.answer(house, session, Answer(session.id, name, error="the client that prompted is gone"))
+    house.replan = True
     if not house.clients:
         house.idle_since = house.now
 
@@ -201,14 +203,14 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         house.fault(client.peer, BAD_FRAME, "the body of prompt must be a list of content blocks", frame.request)
         return
-    entry = session.entry("prompt", 0, b"\x81\xa7content" + frame.body, house.wall)
-    entry = type(entry)(entry.session, entry.first, entry.last, entry.first, "prompt", entry.body, entry.time)
+    entry = session.entry("prompt", session.last + 1, b"\x81\xa7content" + frame.body, house.wall)
     house.remember(frame.request, session.id, entry.first)
     house.enter(entry)
     house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves))
-    house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after)
+    house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
     if role.child.state in (State.FATAL, State.STOPPED):
+        house.replan = True
         house.effects.extend(role.child.start(house.now))
 
 
@@ -234,6 +236,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
                 house.fault(client.peer, LIMIT_REACHED, f"{CALLS_MAX} calls wait for their answers", request)
                 return
             turns.call(house, session, frame, client.peer)
+            house.replan = True
             house.effects.extend(house.roles[session.agent].child.start(house.now))
         case _:
             assert_never(frame)

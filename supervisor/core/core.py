@@ -102,11 +102,15 @@ class Core:
     def deadline(self) -> float:
         """Return the monotonic time at which `Ticked` is due at the latest."""
         house = self.house
+        if not house.replan:
+            return house.due
+        house.replan = False
         dues = [role.child.due for role in house.roles.values() if role.child.due is not None]
         dues.extend(turn.cancel_due for turn in house.cancels.values() if turn.cancel_due is not None)
         if house.spec.idle_exit_s and not house.clients and not house.stopping:
             dues.append(house.idle_since + house.spec.idle_exit_s)
-        return min([*dues, house.next_ping])
+        house.due = min([*dues, house.next_ping])
+        return house.due
 
     def handle(self, events: list[Event], now: float, wall: float) -> list[Effect]:
         """Apply `events`, which happened together; return what the shell must do, in order.
@@ -124,7 +128,7 @@ class Core:
         for name in house.acks:
             child = house.roles[name].child
             house.record(MarkRow(name, child.epoch, child.number))
-            house.tell_actor(child, Recorded(child.number), house.after)
+            house.tell_actor(child, Recorded(child.number), house.after, lazily=True)
         house.acks.clear()
         self._finish_if_over()
         return house.close_step()
@@ -213,6 +217,7 @@ class Core:
 
     def _apply(self, effects: Sequence[Spawn | Kill]) -> None:
         """Take a child's effects; a spawn is recorded, so that its epoch is never given out again."""
+        self.house.replan = True
         for effect in effects:
             if isinstance(effect, Spawn):
                 self.house.record(EpochRow(effect.actor, effect.epoch, 0, 0))
@@ -321,6 +326,7 @@ class Core:
                 peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}"
             )
             return
+        house.replan = True
         if before is not None:
             house.peers.pop(before, None)
         house.peers[peer] = child.name
@@ -380,6 +386,7 @@ class Core:
 
     def _ticked(self) -> None:
         house = self.house
+        house.replan = True
         for role in house.roles.values():
             self._apply(role.child.ticked(house.now))
         for (name, number), turn in list(house.cancels.items()):

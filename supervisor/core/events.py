@@ -226,19 +226,24 @@ class Record(_Struct, frozen=True):
 
 
 class TellClient(_Struct, frozen=True):
-    """Send `frame` to the gateway's connection `peer`, once `after` (a ticket; 0: now) is committed."""
+    """Send `frame` to the gateway's connection `peer`, once `after` (a ticket; 0: now) is committed.
+
+    `lazily`: nobody waits for it; it may go with what is sent to `peer` next, some milliseconds later at most.
+    """
 
     peer: bytes
     frame: ToClient
     after: int = 0
+    lazily: bool = False
 
 
 class TellActor(_Struct, frozen=True):
-    """Send `frame` to the backstage connection `peer`, once `after` is committed."""
+    """Send `frame` to the backstage connection `peer`, once `after` is committed; `lazily` as above."""
 
     peer: bytes
     frame: ToActor
     after: int = 0
+    lazily: bool = False
 
 
 class ReadEntries(_Struct, frozen=True):

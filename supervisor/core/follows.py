@@ -11,6 +11,7 @@ from understudy.supervisor.core.house import FOLLOWS_PER_CLIENT_MAX, Client, Hou
 from understudy.supervisor.core.sessions import Follower, Session
 
 CREDIT_BYTES_MAX = 16 * CREDIT_BYTES
+ECHOES = ("prompt", "started")  # Who prompted knows; an answer follows.
 
 
 def follow(house: House, client: Client, frame: Follow) -> None:
@@ -74,9 +75,10 @@ def read(house: House, event: EntriesRead) -> None:
 def feed(house: House) -> None:
     """Give everything that is committed by now to the followers that are caught up."""
     batches: dict[tuple[bytes, int], list[Entry]] = {}
-    while house.unfed and house.unfed[0][0] <= house.committed:
-        _, entry = house.unfed.popleft()
-        session = house.sessions[entry.session]
+    unfed, sessions, committed = house.unfed, house.sessions, house.committed
+    while unfed and unfed[0][0] <= committed:
+        entry = unfed.popleft()[1]
+        session = sessions[entry.session]
         session.recorded = entry.last
         for key, follower in session.followers.items():
             if not follower.caught_up:
@@ -87,7 +89,7 @@ def feed(house: House) -> None:
             follower.take(entry)
             batches.setdefault(key, []).append(entry)
     for (peer, number), entries in batches.items():
-        house.tell(peer, Entries(number, entries))
+        house.tell(peer, Entries(number, entries), lazily=entries[-1].kind in ECHOES)
 
 
 def _advance(house: House, session: Session, follower: Follower) -> None:

@@ -86,6 +86,8 @@ class House:
     finished: bool = False
     idle_since: float = 0.0
     next_ping: float = 0.0
+    due: float = 0.0
+    replan: bool = True  # Something changed what `due` depends on.
     now: float = 0.0
     wall: float = 0.0
     rows: list[Row] = field(default_factory=list[Row])
@@ -121,9 +123,9 @@ class House:
         self.effects = []
         return effects
 
-    def tell(self, peer: bytes, frame: ToClient, after: int = 0) -> None:
+    def tell(self, peer: bytes, frame: ToClient, after: int = 0, lazily: bool = False) -> None:
         """Send `frame` to a client once `after` is committed."""
-        self.effects.append(TellClient(peer, frame, after if after > self.committed else 0))
+        self.effects.append(TellClient(peer, frame, after if after > self.committed else 0, lazily))
 
     def peer_of(self, client: str) -> bytes | None:
         """Return the newest connection of a client, None when it has none."""
@@ -133,10 +135,10 @@ class House:
         """Refuse something of a client's."""
         self.tell(peer, Fault(code, text, request, body))
 
-    def tell_actor(self, child: Child, frame: ToActor, after: int = 0) -> None:
+    def tell_actor(self, child: Child, frame: ToActor, after: int = 0, lazily: bool = False) -> None:
         """Send `frame` to the actor's connection, if it has one."""
         if child.peer is not None:
-            self.effects.append(TellActor(child.peer, frame, after if after > self.committed else 0))
+            self.effects.append(TellActor(child.peer, frame, after if after > self.committed else 0, lazily))
 
     def warn(self, text: str) -> None:
         """Write a line to the house's own log."""

@@ -190,6 +190,7 @@ def cancel(house: House, session: Session, number: int) -> int:
             child = house.roles[session.agent].child
             current.cancelled = True
             current.cancel_due = house.now + child.spec.cancel_grace_s
+            house.replan = True
             house.cancels[session.id, current.number] = current
             house.tell_actor(child, CancelTurn(session.id, current.number), house.after)
     return told

@@ -1,0 +1,83 @@
+"""The folders of a house: made, locked by one keeper at a time, with the record of who lives in them."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
+
+
+class HouseError(Exception):
+    """The house cannot open; the text says why and what to do."""
+
+
+class Premises:
+    """The folders of one house, held as long as this process or one that inherited `descriptors` lives.
+
+    `house_id`: names the house for ever. `leaders`: (pid, start ticks) of the actors that an earlier keeper left.
+    """
+
+    def __init__(self, runtime_dir: str, state_dir: str) -> None:
+        """Make and lock the folders. Raises `HouseError`."""
+        for folder in (runtime_dir, state_dir):
+            try:
+                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+                Path(folder).chmod(0o700)
+            except OSError as error:
+                raise HouseError(f"the folder {folder} cannot be used: {error.strerror}; choose another") from error
+        Path(state_dir, "agents").mkdir(exist_ok=True)
+        self._sockets = (gateway_path(runtime_dir), backstage_path(runtime_dir))
+        for path in self._sockets:
+            if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+                raise HouseError(
+                    f"the socket path {path} has {len(os.fsencode(path))} bytes, the system takes "
+                    f"{SOCKET_PATH_BYTES_MAX}: choose a shorter --runtime-dir"
+                )
+        self.descriptors = [_lock(folder) for folder in dict.fromkeys((runtime_dir, state_dir))]
+        self.house_id = _house_id(state_dir)
+        self._path = Path(state_dir, "actors")
+        self._record = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.descriptors.append(self._record)
+        lines = os.pread(self._record, 1 << 20, 0).decode(errors="replace").splitlines()
+        self.leaders = [(int(pid), int(started)) for pid, started, *_ in (line.split() for line in lines)]
+
+    def note(self, actors: Iterable[tuple[int, int, str]]) -> None:
+        """Write down who lives (pid, start ticks, mark). Raises `OSError`.
+
+        In place: to truncate a file and write it anew makes some file systems wait for the disk.
+        """
+        text = "".join(f"{pid} {started} {mark}\n" for pid, started, mark in actors).encode()
+        os.pwrite(self._record, text, 0)
+        os.ftruncate(self._record, len(text))
+
+    def clear(self) -> None:
+        """Nobody lives any more: remove the sockets and the record."""
+        for path in self._sockets:
+            Path(path).unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+
+def _lock(folder: str) -> int:
+    """Hold the folder's lock for as long as keeper or supervisor lives."""
+    lock = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise HouseError(
+            f"a house already runs on {folder} (pid {pid}): use it, end it with `understudy shutdown`, "
+            "or choose other folders with --runtime-dir and --state-dir"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _house_id(state_dir: str) -> str:
+    path = Path(state_dir, "house")
+    if not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text().strip()

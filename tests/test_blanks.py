@@ -1,0 +1,79 @@
+"""Blank actors, seen from outside: who becomes the next actor, and what becomes of a blank that nobody needs."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.house import RealHouse, children, stat, wait_until
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[RealHouse]:
+    house = RealHouse(tmp_path)
+    house.start()
+    yield house
+    house.stop()
+
+
+def blanks(house: RealHouse) -> list[int]:
+    assert house.keeper is not None
+    titles = {pid: Path(f"/proc/{pid}/cmdline") for pid in children(house.keeper.pid)}
+    return [pid for pid, path in titles.items() if path.exists() and path.read_bytes().startswith(b"understudy: blank")]
+
+
+def blank(house: RealHouse) -> int:
+    wait_until(lambda: len(blanks(house)) == 1, "a blank")
+    return blanks(house)[0]
+
+
+def test_a_blank_becomes_the_next_actor_and_another_is_forked(house: RealHouse) -> None:
+    for _ in range(3):
+        actor, waiting = house.pid(), blank(house)
+        os.kill(actor, signal.SIGKILL)
+        wait_until(lambda actor=actor: house.pid() != actor, "the next actor")  # type: ignore[misc]
+
+        assert waiting == house.pid()
+        assert waiting != blank(house)
+        assert "here\n" == house.run("prompt", "rehearsal", "here").stdout
+
+
+def test_a_blank_that_died_is_replaced_and_a_start_does_without(house: RealHouse) -> None:
+    for _ in range(3):
+        actor, waiting = house.pid(), blank(house)
+        os.kill(waiting, signal.SIGKILL)
+        os.kill(actor, signal.SIGKILL)
+        wait_until(lambda actor=actor: house.pid() != actor, "the next actor")  # type: ignore[misc]
+
+        assert waiting not in (house.pid(), blank(house))
+        assert "here\n" == house.run("prompt", "rehearsal", "here").stdout
+
+
+def test_a_blank_outlives_the_supervisor_and_goes_with_the_keeper(house: RealHouse) -> None:
+    waiting, supervisor = blank(house), house.supervisor()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: house.supervisor() != supervisor, "the next supervisor")
+    house.wait_answering()
+    assert house.keeper is not None
+    remaining = [waiting, blank(house)]
+
+    house.keeper.kill()
+    house.keeper.wait()
+
+    wait_until(lambda: all(stat(pid) is None for pid in remaining), "the blanks to end")
+
+
+def test_a_role_too_large_for_the_pipe_is_played_all_the_same(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, f'[agent.big]\ndriver = "scripted"\nenv = {{ LONG = "{"x" * 100_000}" }}\n')
+    house.start()
+    try:
+        actor, waiting = house.pid("big"), blank(house)
+        os.kill(actor, signal.SIGKILL)
+        wait_until(lambda: house.pid("big") != actor, "the next actor")
+
+        assert "here\n" == house.run("prompt", "big", "here").stdout
+        wait_until(lambda: stat(waiting) is None, "the blank that did not fit to end")
+    finally:
+        house.stop()

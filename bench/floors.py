@@ -1,6 +1,7 @@
 """The floors: what the machine does without us, in processes of their own.
 
-`two_hops`: client DEALER -> ROUTER hub ROUTER -> DEALER echo and back, asyncio-free, GIL-bound hub.
+`TwoHops`: client DEALER -> ROUTER, ROUTER -> DEALER echo and back, without asyncio; the hub is Python, or (`device`)
+libzmq's own proxy, which never holds the GIL.
 """
 
 import multiprocessing
@@ -34,10 +35,19 @@ def _hub(front: str, back: str) -> None:
             clients.send_multipart([client, body])
 
 
-def _echo(back: str) -> None:
+def _device(front: str, back: str) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    clients, echoes = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    clients.bind(front)
+    echoes.bind(back)
+    zmq.proxy(clients, echoes)
+
+
+def _echo(back: str, greet: bool) -> None:
     socket = zmq.Context().socket(zmq.DEALER)
     socket.connect(back)
-    socket.send(b"hello")
+    if greet:
+        socket.send(b"hello")
     while True:
         socket.send_multipart(socket.recv_multipart())
 
@@ -45,13 +55,15 @@ def _echo(back: str) -> None:
 class TwoHops:
     """A raw hub and an echo, started by entering; `ask` is one round trip."""
 
-    def __init__(self, folder: str) -> None:
-        self._front, self._back = f"ipc://{folder}/floor-front", f"ipc://{folder}/floor-back"
+    def __init__(self, folder: str, device: bool = False) -> None:
+        self._device = device
+        name = f"ipc://{folder}/floor-{'device' if device else 'hub'}"
+        self._front, self._back = f"{name}-front", f"{name}-back"
 
     def __enter__(self) -> "TwoHops":
         self._processes = [
-            CONTEXT.Process(target=_hub, args=(self._front, self._back), daemon=True),
-            CONTEXT.Process(target=_echo, args=(self._back,), daemon=True),
+            CONTEXT.Process(target=_device if self._device else _hub, args=(self._front, self._back), daemon=True),
+            CONTEXT.Process(target=_echo, args=(self._back, not self._device), daemon=True),
         ]
         for process in self._processes:
             process.start()
@@ -93,35 +105,45 @@ def _warm(address: str) -> None:
     signal.pause()
 
 
-def fork_hellos_ms(folder: str, count: int) -> list[float]:
-    """Return how long SIGKILL -> reaped -> fork of this warm Python -> its ZeroMQ hello takes, in ms.
+class ForkHellos:
+    """SIGKILL -> reaped -> fork of a warm Python -> its ZeroMQ hello; `once_ms` is how long one round takes.
 
-    Must be called in a process without threads or a ZeroMQ context of its own: it makes one child for that.
+    To be entered in a process that has no ZeroMQ context yet: its children fork.
     """
-    parent, child = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_fork_hellos, args=(child, f"ipc://{folder}/floor-fork", count))
-    process.start()
-    result: list[float] = parent.recv()
-    process.join()
-    return result
+
+    def __init__(self, folder: str) -> None:
+        self._address = f"ipc://{folder}/floor-fork"
+
+    def __enter__(self) -> "ForkHellos":
+        self._pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_fork_hellos, args=(theirs, self._address))
+        self._process.start()
+        self.once_ms()  # The first has nothing to kill.
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send("end")
+        self._process.join()
+
+    def once_ms(self) -> float:
+        """Do it once."""
+        self._pipe.send("again")
+        return float(self._pipe.recv())
 
 
-def _fork_hellos(pipe: Any, address: str, count: int) -> None:
+def _fork_hellos(pipe: Any, address: str) -> None:
     listener_end, forker_end = CONTEXT.Pipe()
     forker = CONTEXT.Process(target=_forker, args=(forker_end, address))
     forker.start()
     router = zmq.Context().socket(zmq.ROUTER)
     router.bind(address)
-    taken: list[float] = []
-    for at in range(count + 1):
+    while pipe.recv() == "again":
         began = time.perf_counter()
         listener_end.send("again")
         router.recv_multipart()
-        if at:  # The first has nothing to kill.
-            taken.append(1000 * (time.perf_counter() - began))
+        pipe.send(1000 * (time.perf_counter() - began))
     listener_end.send("end")
     forker.join()
-    pipe.send(taken)
     os._exit(0)
 
 

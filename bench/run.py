@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.floors import TwoHops, fork_hellos_ms, median
+from bench.floors import ForkHellos, TwoHops, median
 from understudy.protocol.client import Client, Session, connect
 from understudy.supervisor.cli.up import start_in_background
 
@@ -24,6 +24,9 @@ ROUNDS = 5
 ASKS = 200
 SESSIONS = 128
 KILLS = 40
+KILL_EVERY_S = 0.1  # An agent that falls more often is in a crash loop; of those the budget takes care.
+PEERS = {"xoscar": 3.0, "ray": 8.0}  # How many times their rate is the target.
+ROOT = Path(__file__).parent.parent
 CONFIG = """
 [agent.careful]
 driver = "scripted"
@@ -32,6 +35,49 @@ restart = { intensity = 100000, backoff_min_s = 0.0001, backoff_max_s = 0.0001 }
 driver = "scripted"
 on_crash = "retry"
 """
+
+
+class Peers:
+    """The peers that `make peers` has set up, each in a process of its own; none of them without it."""
+
+    def __enter__(self) -> "Peers":
+        python = ROOT / ".peers" / "bin" / "python"
+        self._rates: dict[str, list[float]] = {}
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        if not python.exists():
+            print("peers are left out: `make peers` installs them", file=sys.stderr)
+            return self
+        for name in PEERS:
+            print(f"starting {name} ...", file=sys.stderr)
+            command = [str(python), str(ROOT / "bench" / "peers" / f"{name}_asks.py")]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            assert process.stdout is not None
+            if not any(line == "ready\n" for line in process.stdout):
+                print(f"{name} does not run: left out", file=sys.stderr)
+                continue
+            self._processes[name], self._rates[name] = process, []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+    def once(self) -> None:
+        """Run one round of each."""
+        for name, process in self._processes.items():
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("again\n")
+            process.stdin.flush()
+            self._rates[name].append(float(process.stdout.readline()))
+
+    def figures(self) -> list[tuple[str, float, list[float]]]:
+        """Return (name, times its rate that is the target, calls a second of each round)."""
+        return [(name, PEERS[name], rates) for name, rates in self._rates.items()]
 
 
 def seconds(command: list[str], stdin: str = "") -> float:
@@ -77,30 +123,51 @@ def row(name: str, unit: str, ours: float, floor_name: str, floor: float, target
 
 
 async def asks(client: Client, folder: str) -> list[dict[str, Any]]:
-    """One ask after the other, and many at once, against raw two hops."""
+    """One ask after the other, against raw two hops."""
     sessions = {name: await client.open(name, "/tmp") for name in ("careful", "retrying")}
     ours: dict[str, list[float]] = {name: [] for name in sessions}
     floor: list[float] = []
-    floor_many, ours_many = [], []
-    many = [await client.open("retrying", "/tmp") for _ in range(SESSIONS)]
-    with TwoHops(folder) as hops:
+    device_floor: list[float] = []
+    with TwoHops(folder) as hops, TwoHops(folder, device=True) as device:
         for _ in range(ROUNDS):
             for _ in range(ASKS):
                 began = time.perf_counter()
                 hops.ask(BODY.encode())
                 floor.append(time.perf_counter() - began)
+            for _ in range(ASKS):
+                began = time.perf_counter()
+                device.ask(BODY.encode())
+                device_floor.append(time.perf_counter() - began)
             for name, session in sessions.items():
                 for _ in range(ASKS):
                     began = time.perf_counter()
                     await session.ask(BODY)
                     ours[name].append(time.perf_counter() - began)
-            floor_many.append(hops.pipelined(BODY.encode(), 10_000, 128))
-            ours_many.append(await pipelined(many))
     two = 1e6 * median(floor)
     return [
         row("ask, no handshake", "us", 1e6 * median(ours["retrying"]), "raw two hops", two, "at most 2"),
         row("ask, with handshake", "us", 1e6 * median(ours["careful"]), "raw two hops", two, "at most 3"),
-        row("asks pipelined", "1/s", median(ours_many), "raw two hops", median(floor_many), ""),
+        row(
+            "ask, no handshake", "us", 1e6 * median(ours["retrying"]), "GIL-free device", 1e6 * median(device_floor), ""
+        ),
+    ]
+
+
+async def asks_at_once(client: Client, folder: str) -> list[dict[str, Any]]:
+    """Many asks under way, against raw two hops and the peers."""
+    sessions = [await client.open("retrying", "/tmp") for _ in range(SESSIONS)]
+    ours, floor = [], []
+    with TwoHops(folder) as hops, Peers() as peers:
+        for _ in range(ROUNDS):
+            floor.append(hops.pipelined(BODY.encode(), 10_000, SESSIONS))
+            ours.append(await pipelined(sessions))
+            peers.once()
+    return [
+        row("asks pipelined", "1/s", median(ours), "raw two hops", median(floor), ""),
+        *(
+            row("asks pipelined", "1/s", median(ours), name, median(rates), f"at least {target:g}")
+            for name, target, rates in peers.figures()
+        ),
     ]
 
 
@@ -143,13 +210,15 @@ async def running(client: Client) -> int:
                 return int(each["pid"])
 
 
-async def kills(client: Client, floor_ms: list[float]) -> list[dict[str, Any]]:
+async def kills(client: Client, floor: ForkHellos) -> list[dict[str, Any]]:
     """SIGKILL of an actor -> a new prompt answered, against fork of a warm Python with a ZeroMQ hello."""
     session = await client.open("careful", "/tmp")
-    taken = []
+    taken, floor_ms = [], []
     for _ in range(KILLS):
         await session.ask("ready?")
         pid = await running(client)
+        floor_ms.append(floor.once_ms())
+        await asyncio.sleep(KILL_EVERY_S)
         began = time.perf_counter()
         os.kill(pid, signal.SIGKILL)
         while True:
@@ -168,16 +237,17 @@ def commit() -> str:
 async def main() -> int:
     """Run everything."""
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as folder:
-        floor_ms = fork_hellos_ms(folder, KILLS)
         runtime_dir, state_dir = f"{folder}/run", f"{folder}/state"
         Path(folder, "understudy.toml").write_text(CONFIG)
         start_in_background(f"{folder}/understudy.toml", runtime_dir, state_dir)
-        async with connect(runtime_dir) as client:
-            print("measuring ...", file=sys.stderr, flush=True)
-            rows = commands(["--runtime-dir", runtime_dir, "--state-dir", state_dir])
-            rows += await asks(client, folder)
-            rows += await updates(client, folder)
-            rows += await kills(client, floor_ms)
+        with ForkHellos(folder) as forks:
+            async with connect(runtime_dir) as client:
+                print("measuring ...", file=sys.stderr, flush=True)
+                rows = commands(["--runtime-dir", runtime_dir, "--state-dir", state_dir])
+                rows += await asks(client, folder)
+                rows += await updates(client, folder)
+                rows += await kills(client, forks)
+                rows += await asks_at_once(client, folder)  # Last: Ray is never quite idle.
         place = ["--runtime-dir", runtime_dir, "--state-dir", state_dir]
         await asyncio.to_thread(seconds, [sys.executable, "-m", "understudy", "shutdown", *place])
     print(f"{'what':<26}{'ours':>12} {'unit':<5}{'floor':>12}  {'ratio':>6}  target")

@@ -11,7 +11,6 @@ All decisions are `follower`'s; this file moves bytes and wakes coroutines.
 
 import asyncio
 import os
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -161,9 +160,9 @@ class Client:
         self.welcome: Welcome | None = None
         self.up = asyncio.Event()
         self.down = asyncio.Event()
-        self._machine = Follower(uuid.uuid4().hex, name, os.getpid())
+        self._machine = Follower(os.urandom(16).hex(), name, os.getpid())
         self._on_ask = on_ask
-        self._prefix = uuid.uuid4().hex[:16]
+        self._prefix = os.urandom(8).hex()
         self._made = 0
         self._answers: dict[str, asyncio.Future[Opened | Accepted | Result | Fault]] = {}
         self._collecting: dict[str, tuple[str, list[str]]] = {}

@@ -2,7 +2,6 @@
 
 import os
 import time
-import uuid
 from typing import Any
 
 import zmq
@@ -43,7 +42,7 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
     socket.maxmsgsize = MESSAGE_BYTES_MAX
     try:
         socket.connect(gateway_address(runtime_dir))
-        client = uuid.uuid4().hex
+        client = os.urandom(16).hex()
         hello = Hello(PROTOCOL_VERSION, client, os.getpid(), name)
         for message in encode([hello, Verb(client, name, pack(body))]):
             socket.send(message)

@@ -9,7 +9,6 @@ import errno
 import os
 import sqlite3
 import threading
-import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -464,7 +463,7 @@ def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return str(uuid.uuid4())
+        return os.urandom(16).hex()
 
 
 def _mounts() -> str:

@@ -8,6 +8,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 7
 EXIT_INTERRUPTED = 130
+QUICK_VERBS = (["status"], ["sessions"], ["shutdown"])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
+    if argv is None and arguments[:1] in QUICK_VERBS:
+        os._exit(status)  # All that is left is to free memory, which takes an eighth of `status`.
     return status
 
 

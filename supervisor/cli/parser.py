@@ -20,7 +20,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options; exits with status 2 and a usage line on bad ones."""
     parser = Parser(prog="understudy", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"understudy {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    # With `prog` given, argparse need not format a usage line to find it out: that imports archive formats.
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, prog="understudy")
 
     def verb(name: str, text: str, example: str) -> Parser:
         made = verbs.add_parser(

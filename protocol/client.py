@@ -10,6 +10,7 @@ All decisions are `follower`'s; this file moves bytes and wakes coroutines.
 """
 
 import asyncio
+import itertools
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -82,7 +83,7 @@ class _Watch:
     follow: int
     since: int
     endings: dict[int, Ending] = field(default_factory=dict[int, Ending])
-    waiting: dict[int, asyncio.Future[Ending]] = field(default_factory=dict[int, "asyncio.Future[Ending]"])
+    waiting: dict[int, list[asyncio.Future[Ending]]] = field(default_factory=dict[int, "list[asyncio.Future[Ending]]"])
     texts: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
 
 
@@ -217,7 +218,7 @@ class Client:
             self._answers.pop(frame.request, None)
             self._collecting.pop(frame.request, None)
             if not future.done() or future.cancelled():
-                self._machine.pending.pop(frame.request, None)
+                self._machine.abandon(frame.request)
         if isinstance(answer, Fault):
             raise _remote(answer)
         return answer
@@ -257,12 +258,11 @@ class Client:
     async def _ending(self, session: str, turn: int) -> Ending:
         watch = self._watch(session, turn)
         ending = watch.endings.get(turn)
-        if ending is None:
-            future = watch.waiting.get(turn)
-            if future is None:
-                future = watch.waiting[turn] = asyncio.get_running_loop().create_future()
-            ending = await asyncio.shield(future)
-        return ending
+        if ending is not None:
+            return ending
+        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        watch.waiting.setdefault(turn, []).append(future)
+        return await future
 
     def _watch(self, session: str, turn: int) -> _Watch:
         watch = self._watches.get(session)
@@ -396,7 +396,7 @@ class Client:
             watch = self._watches[session]
             for entry in happening.entries:
                 _see(watch, entry)
-                self._machine.consumed(happening.follow, cost(entry))
+            self._machine.consumed(happening.follow, sum(map(cost, happening.entries)))
 
     def _follow_ended(self, follow: int, fault: Fault) -> None:
         feed = self._feeds.get(follow)
@@ -405,7 +405,7 @@ class Client:
             feed.changed.set()
         watch = self._watches.pop(self._watched.pop(follow, ""), None)
         if watch is not None:
-            for future in watch.waiting.values():
+            for future in itertools.chain.from_iterable(watch.waiting.values()):
                 if not future.done():
                     future.set_exception(_remote(fault))
 
@@ -427,9 +427,9 @@ def _see(watch: _Watch, entry: Entry) -> None:
         ending = Ending(str(body.pop("reason", "")), body)
         watch.endings[entry.turn] = ending
         watch.texts.pop(entry.turn, None)
-        future = watch.waiting.pop(entry.turn, None)
-        if future is not None and not future.done():
-            future.set_result(ending)
+        for future in watch.waiting.pop(entry.turn, ()):
+            if not future.done():
+                future.set_result(ending)
         if len(watch.endings) > ENDINGS_MAX:
             del watch.endings[next(iter(watch.endings))]
             watch.since = next(iter(watch.endings))

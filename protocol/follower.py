@@ -162,6 +162,11 @@ class Follower:
         if self.link is Link.UP:
             self._send(frame)
 
+    def abandon(self, request: str) -> None:
+        """Nobody waits for this answer any more; the house may carry the request out all the same."""
+        self.pending.pop(request, None)
+        self._sent.discard(request)
+
     def answer(self, frame: Answer) -> None:
         """Answer a question; lost with the connection (the question is then asked again or withdrawn)."""
         if self.link is Link.UP:
@@ -209,6 +214,7 @@ class Follower:
             case Opened() | Accepted() | Result():
                 if self.pending.pop(frame.request, None) is None:
                     return []  # The repeat of an answer that had come.
+                self._sent.discard(frame.request)
                 return [Replied(frame.request, frame)]
             case Fault():
                 return self._fault(frame)
@@ -270,6 +276,7 @@ class Follower:
             return [FollowEnded(int(number), frame)]
         if self.pending.pop(frame.request, None) is None:
             return []
+        self._sent.discard(frame.request)
         return [Replied(frame.request, frame)]
 
 

@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.journal import Journal, JournalError
+from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
 PENDING_BYTES_DUE = 1 << 20
@@ -33,57 +35,10 @@ PENDING_BYTES_MAX = 16 << 20  # SQLite takes nothing: from here on commits fail.
 WAL_BYTES_MIN = 4 << 20  # From this size of the write-ahead log on, a checkpoint is due each time it has doubled.
 WAL_BYTES_MAX = 32 << 20  # From this on the writer ends what the checkpoint's thread left over: see `Log.tend`.
 PASSES_MAX = 3  # A pass copies what was written during the one before: they get shorter.
-NUMBER_BITS = 40  # An entry's key: the session's key, then its first number in so many bits.
+NUMBER_BITS = 40  # A segment's key: the session's key, then its first number in so many bits.
+SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs")
-
-MIGRATIONS = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE sessions (
-        id INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, agent TEXT NOT NULL, cwd TEXT NOT NULL,
-        opening BLOB NOT NULL, memory BLOB NOT NULL, request TEXT NOT NULL, opened_at REAL NOT NULL
-    );
-    CREATE TABLE entries (
-        session INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, turn INTEGER NOT NULL,
-        kind TEXT NOT NULL, body BLOB NOT NULL, time REAL NOT NULL, PRIMARY KEY (session, first)
-    ) WITHOUT ROWID;
-    CREATE TABLE turns (
-        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER NOT NULL, state TEXT NOT NULL,
-        request TEXT NOT NULL, serves BLOB NOT NULL, UNIQUE (session, turn)
-    );
-    CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';
-    CREATE TABLE marks (actor TEXT NOT NULL, epoch INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (actor, epoch))
-        WITHOUT ROWID;
-    CREATE TABLE epochs (
-        actor TEXT NOT NULL, epoch INTEGER NOT NULL, pid INTEGER NOT NULL, started INTEGER NOT NULL,
-        status INTEGER, PRIMARY KEY (actor, epoch)
-    ) WITHOUT ROWID;
-    """,
-    # A table without rowid keeps whole rows in its inner pages, and long bodies outside of them: half the speed.
-    """
-    CREATE TABLE entries_by_id (
-        id INTEGER PRIMARY KEY, last INTEGER NOT NULL, turn INTEGER NOT NULL, kind TEXT NOT NULL,
-        body BLOB NOT NULL, time REAL NOT NULL
-    );
-    INSERT INTO entries_by_id SELECT (session << 40) | first, last, turn, kind, body, time FROM entries;
-    DROP TABLE entries;
-    ALTER TABLE entries_by_id RENAME TO entries;
-    """,
-    # A turn is found by its session while it is open only: what has ended is appended and never looked at again.
-    """
-    CREATE TABLE turns_in_order (
-        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER NOT NULL, state TEXT NOT NULL,
-        request TEXT NOT NULL, serves BLOB NOT NULL
-    );
-    INSERT INTO turns_in_order SELECT id, session, turn, state, request, serves FROM turns ORDER BY id;
-    DROP TABLE turns;
-    ALTER TABLE turns_in_order RENAME TO turns;
-    CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';
-    """,
-)
-SCHEMA_VERSION = len(MIGRATIONS)
-
 
 REMEDIES = (
     ("SQLITE_NOTADB", "; move it away to start with an empty one"),
@@ -103,6 +58,7 @@ OS_REMEDIES = {
 }
 OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow
 _encode = msgspec.msgpack.Encoder().encode
+_decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 class LogError(Exception):
@@ -142,6 +98,7 @@ class Log:
             self._writer.execute("PRAGMA synchronous = NORMAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")
             self._writer.execute("PRAGMA journal_size_limit = 0")  # So that the file's size tells what is in it.
+            self._writer.create_function("segment", 7, lambda *entry: _encode([entry]), deterministic=True)
             for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 self._writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
             self._keys: dict[str, int] = dict(self._writer.execute("SELECT session, id FROM sessions"))
@@ -200,22 +157,24 @@ class Log:
         entries: list[Entry] = []
         size = 0
         try:
-            # `number` may lie inside a range: begin with the entry that holds it.
+            # `number` may lie inside a segment: begin with the one that holds it.
             rows = self._writer.execute(
-                "SELECT id, last, turn, kind, body, time FROM entries WHERE id BETWEEN coalesce("
-                "(SELECT max(id) FROM entries WHERE id BETWEEN ?1 AND ?2), ?1) AND ?3 ORDER BY id",
-                (base, base | min(max(number, 0), NUMBER_MASK), base | NUMBER_MASK),
+                "SELECT entries FROM segments WHERE last >= ?4 AND id BETWEEN coalesce("
+                "(SELECT max(id) FROM segments WHERE id BETWEEN ?1 AND ?2), ?1) AND ?3 ORDER BY id",
+                (base, base | min(max(number, 0), NUMBER_MASK), base | NUMBER_MASK, number),
             )
-            for row, last, turn, kind, body, time in rows:
-                if last < number:
-                    continue
-                entries.append(Entry(session, row & NUMBER_MASK, last, turn, kind, body, time))
-                size += len(body)
+            for (segment,) in rows:
+                for entry in _decode_segment(segment):
+                    if entry.last >= number and size < bytes_max:
+                        entries.append(entry)
+                        size += len(entry.body)
                 if size >= bytes_max:
                     break
             rows.close()
         except sqlite3.Error as error:
             raise self._error(error) from error
+        except msgspec.MsgspecError as error:
+            raise LogError(f"the log {self._path}: session {session} is damaged ({error}); check the disk") from error
         for entry in self._entries:  # These are newer than all that SQLite has.
             if entry.session == session and entry.last >= number and size < bytes_max:
                 entries.append(entry)
@@ -372,8 +331,11 @@ class Log:
     def _write(self) -> None:
         keys, many = self._keys, self._writer.executemany
         many(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)",
-            sorted((keys[r.session] << 40 | r.first, r.last, r.turn, r.kind, r.body, r.time) for r in self._entries),
+            "INSERT INTO segments VALUES (?, ?, ?)",
+            [
+                (keys[each[0].session] << NUMBER_BITS | each[0].first, each[-1].last, _encode(each))
+                for each in _segments(self._entries)
+            ],
         )
         made: dict[tuple[str, int], TurnRow] = {}
         turns: dict[tuple[str, int], str] = {}
@@ -413,17 +375,16 @@ class Log:
             RestoredSession(*row)
             for row in query(
                 "SELECT session, agent, cwd, opening, memory, request, coalesce("
-                "(SELECT last FROM entries WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 "
+                "(SELECT last FROM segments WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 "
                 "ORDER BY id DESC LIMIT 1), 0), opened_at "
                 "FROM sessions s ORDER BY id"
             )
         ]
         turns = [
-            RestoredTurn(session, turn, state, request, msgspec.msgpack.decode(serves), _content(body))
-            for session, turn, state, request, serves, body in query(
-                "SELECT s.session, t.turn, t.state, t.request, t.serves, e.body FROM turns t "
-                "JOIN sessions s ON s.id = t.session JOIN entries e ON e.id = (t.session << 40 | t.turn) "
-                "WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
+            RestoredTurn(session, turn, state, request, msgspec.msgpack.decode(serves), self._prompt(session, turn))
+            for session, turn, state, request, serves in query(
+                "SELECT s.session, t.turn, t.state, t.request, t.serves FROM turns t "
+                "JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
             )
         ]
         requests = {row.request: (row.session, 0) for row in sessions[-REQUESTS_MAX:]}
@@ -435,6 +396,11 @@ class Log:
         requests.update((request, (names[key], turn)) for request, key, turn in reversed(newest))
         epochs = dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor"))
         return Restored(sessions, turns, requests, epochs)
+
+    def _prompt(self, session: str, turn: int) -> bytes:
+        """Return the content of the prompt that is entry `turn` of `session`."""
+        entry = self.read(session, turn, 1)[0]
+        return msgspec.msgpack.encode(msgspec.msgpack.decode(entry.body)["content"])
 
     def _tend(self) -> None:
         with (
@@ -454,8 +420,18 @@ def _checkpoint(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
 
 
-def _content(body: bytes) -> bytes:
-    return msgspec.msgpack.encode(msgspec.msgpack.decode(body)["content"])
+def _segments(entries: list[Entry]) -> Iterable[list[Entry]]:
+    """Yield the entries of each session in order, no more than about `SEGMENT_BYTES_MAX` at once."""
+    gathered: dict[str, tuple[list[Entry], int]] = {}
+    for entry in entries:
+        segment, size = gathered.get(entry.session) or ([], 0)
+        if size > SEGMENT_BYTES_MAX:
+            yield segment
+            segment, size = [], 0
+        segment.append(entry)
+        gathered[entry.session] = segment, size + len(entry.body)
+    for segment, _ in gathered.values():
+        yield segment
 
 
 def _boot_id() -> str:

@@ -13,7 +13,8 @@ from understudy.protocol.frames import Entry, pack
 from understudy.supervisor import log as log_module
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, TurnRow
 from understudy.supervisor.journal import HEAD, HEADER
-from understudy.supervisor.log import SCHEMA_VERSION, Log, LogError
+from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.schema import SCHEMA_VERSION
 
 SESSION = SessionRow("s1", "rehearsal", "/tmp", b"", "open-1")
 
@@ -408,7 +409,7 @@ def test_a_reader_sees_one_state_and_holds_up_neither_commits_nor_the_end(tmp_pa
     log.commit([Record(1, [SESSION, entry(1)])])
     log.tend()
     reader = sqlite3.connect(path, isolation_level=None)
-    count = "SELECT count(*) FROM entries"
+    count = "SELECT count(*) FROM segments"
     reader.execute("BEGIN")
     seen = [reader.execute(count).fetchone()[0]]
     for number in range(2, 501):

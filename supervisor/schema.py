@@ -1,0 +1,47 @@
+"""The log's tables, version by version: script N brings a file of version N - 1 up to date. Never change an old one.
+
+A script may call `segment(session, first, last, turn, kind, body, time)`: the blob that holds this one entry.
+"""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE sessions (
+        id INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, agent TEXT NOT NULL, cwd TEXT NOT NULL,
+        opening BLOB NOT NULL, memory BLOB NOT NULL, request TEXT NOT NULL, opened_at REAL NOT NULL
+    );
+    CREATE TABLE entries (
+        session INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, turn INTEGER NOT NULL,
+        kind TEXT NOT NULL, body BLOB NOT NULL, time REAL NOT NULL, PRIMARY KEY (session, first)
+    ) WITHOUT ROWID;
+    CREATE TABLE turns (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER NOT NULL, state TEXT NOT NULL,
+        request TEXT NOT NULL, serves BLOB NOT NULL, UNIQUE (session, turn)
+    );
+    CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';
+    CREATE TABLE marks (actor TEXT NOT NULL, epoch INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (actor, epoch))
+        WITHOUT ROWID;
+    CREATE TABLE epochs (
+        actor TEXT NOT NULL, epoch INTEGER NOT NULL, pid INTEGER NOT NULL, started INTEGER NOT NULL,
+        status INTEGER, PRIMARY KEY (actor, epoch)
+    ) WITHOUT ROWID;
+    """,
+    # Entries of one session that are written together are one row: most of a row's cost is that it is one.
+    # A turn is found by its session while it is open only: what has ended is appended and never looked at again.
+    """
+    CREATE TABLE segments (id INTEGER PRIMARY KEY, last INTEGER NOT NULL, entries BLOB NOT NULL);
+    INSERT INTO segments SELECT (e.session << 40) | e.first, e.last,
+        segment(s.session, e.first, e.last, e.turn, e.kind, e.body, e.time)
+        FROM entries e JOIN sessions s ON s.id = e.session;
+    DROP TABLE entries;
+    CREATE TABLE turns_in_order (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER NOT NULL, state TEXT NOT NULL,
+        request TEXT NOT NULL, serves BLOB NOT NULL
+    );
+    INSERT INTO turns_in_order SELECT id, session, turn, state, request, serves FROM turns ORDER BY id;
+    DROP TABLE turns;
+    ALTER TABLE turns_in_order RENAME TO turns;
+    CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';
+    """,
+)
+SCHEMA_VERSION = len(MIGRATIONS)

@@ -141,6 +141,7 @@ class Backstage:
         self._gathering: _Gathering | None = None
         self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether go was given
         self._beginning: dict[tuple[str, int], None] = {}
+        self._asked: dict[str, Ask] = {}
         self._out: list[FromActor] = []
 
     @property
@@ -198,6 +199,7 @@ class Backstage:
         self._gather()
         del self._playing[session, turn]
         self._beginning.pop((session, turn), None)
+        self._asked = {name: ask for name, ask in self._asked.items() if (ask.session, ask.turn) != (session, turn)}
         self._number += 1
         self._keep(Ended(self._number, session, turn, reason, packed), len(packed))
 
@@ -207,7 +209,8 @@ class Backstage:
         self._gather()
         self._number += 1
         name = f"{self.actor}#{self.epoch}.{self._number}"
-        self._keep(Ask(self._number, session, turn, name, method, packed, public), len(packed))
+        self._asked[name] = frame = Ask(self._number, session, turn, name, method, packed, public)
+        self._keep(frame, len(packed))
         return name
 
     def remember(self, session: str, body: Any) -> None:
@@ -250,7 +253,8 @@ class Backstage:
                 return self._go(frame)
             case CancelTurn(session=session, turn=turn):
                 return [TurnCancelled(session, turn)] if (session, turn) in self._playing else []
-            case Answer():
+            case Answer(ask=ask):
+                self._asked.pop(ask, None)
                 return [Answered(frame)]
             case ActorCall():
                 return [Called(frame)]
@@ -272,6 +276,8 @@ class Backstage:
     def _welcome(self, frame: Welcome) -> list[Happening]:
         self.link = Link.UP
         freed = self._recorded(frame.committed)
+        # What it had recorded before it fell it may still not know to be open.
+        self._out.extend(ask for ask in self._asked.values() if ask.n <= frame.committed)
         self._out.extend(kept for kept, _ in self._kept)
         self._out.extend(Begin(session, turn) for session, turn in self._beginning)
         return freed

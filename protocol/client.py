@@ -171,6 +171,7 @@ class Client:
         self._watches: dict[str, _Watch] = {}
         self._watched: dict[int, str] = {}
         self._asks: set[asyncio.Task[None]] = set()
+        self._served: dict[str, Answer | None] = {}
         self._context: zmq.Context[Any] = zmq.Context()
         self._dealer: Dealer | None = None
         self._retry_s = RETRY_S
@@ -225,6 +226,8 @@ class Client:
 
     def answer(self, frame: Answer) -> None:
         """Send an answer to a question."""
+        if frame.ask in self._served:
+            self._served[frame.ask] = frame
         self._machine.answer(frame)
         self._flush()
 
@@ -357,9 +360,7 @@ class Client:
                 case Replied(request=request, frame=frame):
                     self._replied(request, frame)
                 case Asked(ask=ask):
-                    task = asyncio.ensure_future(self._serve(ask))
-                    self._asks.add(task)
-                    task.add_done_callback(self._asks.discard)
+                    self._asked(ask)
                 case LinkUp(welcome=welcome):
                     self.welcome = welcome
                     self._retry_s = RETRY_S
@@ -408,6 +409,18 @@ class Client:
             for future in itertools.chain.from_iterable(watch.waiting.values()):
                 if not future.done():
                     future.set_exception(_remote(fault))
+
+    def _asked(self, ask: Ask) -> None:
+        """Serve a question once; one that is said again after a reconnect gets the answer that was lost, if any."""
+        if ask.ask not in self._served:
+            self._served[ask.ask] = None
+            if len(self._served) > ENDINGS_MAX:
+                del self._served[next(iter(self._served))]
+            task = asyncio.ensure_future(self._serve(ask))
+            self._asks.add(task)
+            task.add_done_callback(self._asks.discard)
+        elif (given := self._served[ask.ask]) is not None:
+            self.answer(given)
 
     async def _serve(self, ask: Ask) -> None:
         if self._on_ask is None:

@@ -17,6 +17,12 @@ def shown_path(runtime_dir: str, actor: str, epoch: int) -> str:
     return f"{runtime_dir}/shown/{actor.replace('/', '%')}#{epoch}"
 
 
+def whose(name: str) -> tuple[str, int]:
+    """Return the actor and the epoch that a file of `shown_path` belongs to, by its name; epoch 0 for another file."""
+    actor, _, epoch = name.rpartition("#")
+    return (actor.replace("%", "/"), int(epoch)) if actor and epoch.isdigit() else (name, 0)
+
+
 class ShownFile:
     """The writing side, in the actor."""
 

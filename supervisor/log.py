@@ -8,9 +8,11 @@ that names the file, the reason and the remedy.
 import errno
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -265,6 +267,9 @@ class Log:
         if synced:
             self._writer.execute("PRAGMA synchronous = FULL")
         self._writer.execute("BEGIN IMMEDIATE")
+        self._writer.execute(
+            "DELETE FROM marks WHERE epoch < (SELECT max(epoch) FROM epochs WHERE epochs.actor = marks.actor)"
+        )
         for key, value in (
             ("generation", self.generation),
             ("epoch", self.epoch),
@@ -358,9 +363,9 @@ class Log:
                     values = (row.actor, row.epoch, row.pid, row.started, row.status)
                     many("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", [values])
         many(
-            "INSERT INTO turns (session, turn, state, request, serves) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO turns (session, turn, state, request, serves, client) VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (keys[r.session], r.turn, turns.pop((r.session, r.turn)), r.request, msgspec.msgpack.encode(r.serves))
+                (keys[r.session], r.turn, turns.pop((r.session, r.turn)), r.request, _encode(r.serves), r.client)
                 for r in made.values()
             ],
         )
@@ -381,9 +386,9 @@ class Log:
             )
         ]
         turns = [
-            RestoredTurn(session, turn, state, request, msgspec.msgpack.decode(serves), self._prompt(session, turn))
-            for session, turn, state, request, serves in query(
-                "SELECT s.session, t.turn, t.state, t.request, t.serves FROM turns t "
+            self._turn(RestoredTurn(session, turn, state, request, msgspec.msgpack.decode(serves), b"", client))
+            for session, turn, state, request, serves, client in query(
+                "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client FROM turns t "
                 "JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
             )
         ]
@@ -395,12 +400,16 @@ class Log:
         ).fetchall()
         requests.update((request, (names[key], turn)) for request, key, turn in reversed(newest))
         epochs = dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor"))
-        return Restored(sessions, turns, requests, epochs)
+        marks = {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")}
+        return Restored(sessions, turns, requests, epochs, marks)
 
-    def _prompt(self, session: str, turn: int) -> bytes:
-        """Return the content of the prompt that is entry `turn` of `session`."""
-        entry = self.read(session, turn, 1)[0]
-        return msgspec.msgpack.encode(msgspec.msgpack.decode(entry.body)["content"])
+    def _turn(self, turn: RestoredTurn) -> RestoredTurn:
+        """Return `turn` with its prompt and, when it has started, its questions."""
+        started = turn.state == "started"
+        entries = self.read(turn.session, turn.turn, sys.maxsize if started else 1)
+        body = _encode(msgspec.msgpack.decode(entries[0].body)["content"])
+        asks = [each for each in entries if each.turn == turn.turn and each.kind in ("asked", "answered")]
+        return replace(turn, body=body, asks=asks)
 
     def _tend(self) -> None:
         with (

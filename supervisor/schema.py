@@ -36,9 +36,9 @@ MIGRATIONS = (
     DROP TABLE entries;
     CREATE TABLE turns_in_order (
         id INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER NOT NULL, state TEXT NOT NULL,
-        request TEXT NOT NULL, serves BLOB NOT NULL
+        request TEXT NOT NULL, serves BLOB NOT NULL, client TEXT NOT NULL
     );
-    INSERT INTO turns_in_order SELECT id, session, turn, state, request, serves FROM turns ORDER BY id;
+    INSERT INTO turns_in_order SELECT id, session, turn, state, request, serves, '' FROM turns ORDER BY id;
     DROP TABLE turns;
     ALTER TABLE turns_in_order RENAME TO turns;
     CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';

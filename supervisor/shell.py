@@ -19,7 +19,7 @@ import zmq
 
 from understudy.protocol.frames import Entry, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
-from understudy.protocol.shown import read_shown, shown_path
+from understudy.protocol.shown import read_shown, shown_path, whose
 from understudy.supervisor import keeper
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -46,6 +46,7 @@ from understudy.supervisor.core.events import (
     Ticked,
     Warn,
 )
+from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.memory import sample_trees
@@ -70,10 +71,12 @@ class Shell:
         self._settled: list[str] = []
         self._log = Log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         self._living = {(each.actor, each.epoch): each for each in living}
+        restored = self._log.restore()
+        shown = self._left_shown(restored, living)
         self._core = Core(
             house,
-            self._log.restore(),
-            self._left_shown(living),
+            restored,
+            shown,
             Random(os.urandom(16)),
             living,
             time.monotonic(),
@@ -165,11 +168,17 @@ class Shell:
         self._settling.append(path)
         return msgspec.structs.replace(event, shown=None if shown is None else sorted(shown))
 
-    def _left_shown(self, living: list[Spawned]) -> set[tuple[str, int]] | None:
-        """Return what actors that are dead by now had shown and nobody has settled; None when that is not known."""
+    def _left_shown(self, restored: Restored, living: list[Spawned]) -> set[tuple[str, int]] | None:
+        """Return what actors that are dead by now had shown and nobody has settled; None when that is not known.
+
+        Their epochs are added to `restored`: a spawn that the log did not get to hear of counts as well.
+        """
         folder = Path(self._runtime_dir, "shown")
         if not folder.is_dir():
             return None
+        for path in folder.iterdir():
+            actor, epoch = whose(path.name)
+            restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
         alive = {shown_path(self._runtime_dir, each.actor, each.epoch) for each in living}
         self._settled = [str(path) for path in folder.iterdir() if str(path) not in alive]
         return {turn for path in self._settled for turn in read_shown(path) or set()}

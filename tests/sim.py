@@ -28,6 +28,7 @@ from understudy.supervisor.core.events import (
     Exited,
     Kill,
     LogFailed,
+    MarkRow,
     ReadEntries,
     Record,
     SessionRow,
@@ -55,6 +56,7 @@ class Log:
         self.sessions: dict[str, SessionRow] = {}
         self.turns: dict[tuple[str, int], TurnRow] = {}
         self.epochs: dict[str, int] = {}
+        self.marks: dict[tuple[str, int], int] = {}
 
     def commit(self, record: Record) -> None:
         for row in record.rows:
@@ -68,6 +70,8 @@ class Log:
                     self.turns[row.session, row.turn] = TurnRow(row.session, row.turn, row.state, before.request)
                 case EpochRow():
                     self.epochs[row.actor] = max(row.epoch, self.epochs.get(row.actor, 0))
+                case MarkRow():
+                    self.marks[row.actor, row.epoch] = row.n
                 case _:
                     pass
 
@@ -83,7 +87,7 @@ class Log:
         ]
         requests = {row.request: (row.session, 0) for row in self.sessions.values()}
         requests.update({row.request: key for key, row in self.turns.items()})
-        return Restored(sessions, turns, requests, dict(self.epochs))
+        return Restored(sessions, turns, requests, dict(self.epochs), dict(self.marks))
 
     def prompt(self, session: str, turn: int) -> object:
         return next(unpack(entry.body)["content"] for entry in self.entries[session] if entry.first == turn)
@@ -144,8 +148,10 @@ class World:
         living = [Spawned("a", actor.epoch, actor.pid, 1) for actor in self.actors.values()]
         self.settled = [epoch for epoch in self.files if epoch not in self.actors]
         shown = {key for epoch in self.settled for key in self.files[epoch]}
+        restored = self.log.restore()
+        restored.epochs["a"] = max([restored.epochs.get("a", 0), *self.files, *self.actors])
         self.exits = []
-        self.core = Core(SPEC, self.log.restore(), shown, Random(self.random.random()), living, self.now, 0.0)
+        self.core = Core(SPEC, restored, shown, Random(self.random.random()), living, self.now, 0.0)
         self.run(self.core.start(self.now, 0.0))
 
     def tell(self, event: Event) -> None:
@@ -344,16 +350,21 @@ class World:
                 case TurnHanded(handover=handover):
                     key = (handover.session, handover.turn)
                     actor.texts[key] = unpack(handover.body)[0]["text"]
-                    actor.machine.begin(*key)
+                    if actor.machine.begin(*key):
+                        self.show(actor, key)
                 case GoGiven(session=session, turn=turn):
-                    actor.shown.add((session, turn))
-                    self.ledger[actor.texts[session, turn]] += 1
-                    actor.todo[session, turn] = deque(range(UPDATES_PER_TURN))
+                    self.show(actor, (session, turn))
                 case TurnCancelled() | StopAsked():
                     raise AssertionError("nobody cancels here")
                 case _:
                     pass
         self.flush(actor)
+
+    def show(self, actor: Actor, key: tuple[str, int]) -> None:
+        """The agent gets the prompt."""
+        actor.shown.add(key)
+        self.ledger[actor.texts[key]] += 1
+        actor.todo[key] = deque(range(UPDATES_PER_TURN))
 
     # --- the client ---
 

@@ -57,6 +57,7 @@ class Child:
     story: deque[str] = field(default_factory=lambda: deque[str](maxlen=STORY_LINES_MAX))
     restarts: Restarts = field(init=False)
     ran_from: float = 0.0
+    returning: bool = False  # It outlived its supervisor and has not said hello to this one yet.
     terminated: bool = False
 
     def __post_init__(self) -> None:
@@ -77,12 +78,12 @@ class Child:
             return self._spawn(now)
         return []
 
-    def adopt(self, living: Spawned, now: float) -> list[Kill]:
-        """A process of an earlier supervisor's still lives: end it, then start afresh."""
+    def adopt(self, living: Spawned, number: int, grace_s: float, now: float) -> None:
+        """A process of an earlier supervisor's works on: expect its hello. `number`: its last one in the log."""
         assert self.state is State.STOPPED, f"{self.name} adopted while {self.state.name}"
         self.epoch, self.pid, self.started = living.epoch, living.pid, living.started
-        self._enter(State.STOPPING, now, "left by the supervisor before this one")
-        return [Kill(self.name, self.epoch, signal.SIGKILL)]
+        self.number, self.ran_from, self.returning = number, now, True
+        self._enter(State.STARTING, now, "works on; expected back", now + max(grace_s, self.spec.start_timeout_s))
 
     def spawned(self, event: Spawned, now: float) -> None:
         """The keeper forked it."""
@@ -98,7 +99,8 @@ class Child:
             return False
         self.peer, self.connection = peer, hello.connection
         if self.state is State.STARTING:
-            self._enter(State.RUNNING, now, "ready")
+            self._enter(State.RUNNING, now, "back" if self.returning else "ready")
+            self.returning = False
         return True
 
     def stop(self, now: float) -> list[Kill]:
@@ -129,13 +131,12 @@ class Child:
         if event.epoch != self.epoch:
             return []
         assert self.state in LIVING, f"{self.title} exited while {self.state.name}"
-        left_over = self.state is State.STOPPING and self.wanted
         stopping = self.state is State.STOPPING
         self.why = self.last_words or self.why_exit(event.status)
         self.peer, self.pid, self.last_words = None, 0, ""
-        if left_over or stopping:
+        if stopping:
             self._enter(State.STOPPED, now, self.why)
-            return self._spawn(now) if left_over else []
+            return []
         return self._fell(now)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
@@ -153,7 +154,8 @@ class Child:
             case State.BACKOFF:
                 return [*self._spawn(now)]
             case State.STARTING:
-                return [*self.kill(f"was not ready within {self.spec.start_timeout_s:g} s", now)]
+                waited = f"within {now - self.since:.0f} s"
+                return [*self.kill(f"did not come back {waited}" if self.returning else f"was not ready {waited}", now)]
             case State.STOPPING:
                 # Asked, waited; now the group, whatever it is doing.
                 self.due = None
@@ -163,7 +165,7 @@ class Child:
 
     def why_exit(self, status: int) -> str:
         """Say in words how it ended."""
-        if self.why.startswith("was not ready"):
+        if self.why.startswith(("was not ready", "did not come back")):
             return self.why
         if status < 0:
             try:
@@ -176,6 +178,7 @@ class Child:
     def _spawn(self, now: float) -> list[Spawn]:
         self.epoch += 1
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
+        self.returning = False
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]
 

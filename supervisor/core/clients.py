@@ -104,6 +104,7 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
     house.replan = True
     house.clients[peer] = Client(peer, frame.client, frame.name, heard=house.now)
     house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
+    turns.ask_again(house, frame.client, peer)
 
 
 def lost(house: House, peer: bytes) -> None:
@@ -206,7 +207,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     entry = session.entry("prompt", session.last + 1, b"\x81\xa7content" + frame.body, house.wall)
     house.remember(frame.request, session.id, entry.first)
     house.enter(entry)
-    house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves))
+    house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id))
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
     if role.child.state in (State.FATAL, State.STOPPED):

@@ -5,6 +5,7 @@ written. A broken invariant (`AssertionError`) in one session sets that session 
 its story; anywhere else it ends the supervisor, and the keeper starts the next one.
 """
 
+import signal
 from collections.abc import Sequence
 from random import Random
 from typing import assert_never
@@ -63,6 +64,7 @@ from understudy.supervisor.core.specs import HouseSpec, OnCrash
 
 PING_EVERY_S = 10.0
 SILENT_S_MAX = 60.0
+RETURN_S = 5.0
 
 
 class Core:
@@ -87,8 +89,13 @@ class Core:
             self.house.roles[agent.name] = Role(child)
         for process in living:
             role = self.house.roles.get(process.actor)
-            if role is not None:
-                self.house.effects.extend(role.child.adopt(process, now))
+            if role is None:
+                self.house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
+                continue
+            number = restored.marks.get((process.actor, process.epoch), 0)
+            role.child.adopt(process, number, spec.orphan_grace_s + RETURN_S, now)
+        if living:
+            self.house.return_due = now + RETURN_S
         self._restore(restored, shown)
 
     def start(self, now: float, wall: float) -> list[Effect]:
@@ -109,6 +116,8 @@ class Core:
         dues.extend(turn.cancel_due for turn in house.cancels.values() if turn.cancel_due is not None)
         if house.spec.idle_exit_s and not house.clients and not house.stopping:
             dues.append(house.idle_since + house.spec.idle_exit_s)
+        if house.return_due is not None:
+            dues.append(house.return_due)
         house.due = min([*dues, house.next_ping])
         return house.due
 
@@ -146,11 +155,13 @@ class Core:
             role = house.roles.get(session.agent)
             if role is None:
                 continue  # Its agent left the configuration; it waits in the log until it is back.
-            turn = Turn(open_turn.turn, open_turn.body, open_turn.serves)
+            turn = Turn(open_turn.turn, open_turn.body, open_turn.serves, open_turn.client)
             if open_turn.state == "queued":
                 turns.enqueue(house, session, turn)
                 continue
             session.current, turn.state = turn, TurnState.RUNNING
+            for entry in open_turn.asks:
+                turns.restore_ask(house, session, entry)
             turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
             role.running += 1
             # While an actor lives it may still be shown: then its exit settles it, unless one before it had shown it.
@@ -320,7 +331,7 @@ class Core:
             self._refuse_actor(peer, f"protocol version {PROTOCOL_VERSION} here, {frame.version} there")
             return
         child = role.child
-        before, was = child.peer, child.state
+        before, resumed = child.peer, child.state is State.RUNNING or child.returning
         if not child.greeted(frame, peer, house.now):
             self._refuse_actor(
                 peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}"
@@ -333,9 +344,8 @@ class Core:
         house.tell_actor(
             child, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid, child.number), house.after
         )
-        if was is State.RUNNING:
+        if resumed:
             self._resume(role)
-            return
         turns.send_waiting_calls(house, child.spec.name)
         turns.admit_waiting(house, role)
 
@@ -398,6 +408,9 @@ class Core:
         if idle_s and not house.clients and not house.stopping and house.now >= house.idle_since + idle_s:
             house.warn(f"no client for {idle_s:g} s: the house ends")
             house.shutdown_asked = True
+        if house.return_due is not None and house.now >= house.return_due:
+            house.return_due = None
+            turns.give_up_on_clients(house)
         if house.now >= house.next_ping:
             house.next_ping = house.now + PING_EVERY_S
             self._ping()

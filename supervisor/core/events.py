@@ -185,13 +185,14 @@ class MemoryRow(_Row, frozen=True):
 
 
 class TurnRow(_Row, frozen=True):
-    """Where a turn is. `state`: queued, started or ended. `request` and `serves` only with queued."""
+    """Where a turn is. `state`: queued, started or ended. `request`, `serves` and `client` only when it is new."""
 
     session: str
     turn: int
     state: str
     request: str = ""
     serves: list[str] = []
+    client: str = ""
 
 
 class MarkRow(_Row, frozen=True):

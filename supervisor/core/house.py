@@ -86,6 +86,7 @@ class House:
     finished: bool = False
     idle_since: float = 0.0
     next_ping: float = 0.0
+    return_due: float | None = None  # Until then clients and actors of the last supervisor are expected back.
     due: float = 0.0
     replan: bool = True  # Something changed what `due` depends on.
     now: float = 0.0

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from understudy.protocol.frames import Entry
+
 
 @dataclass(frozen=True, slots=True)
 class RestoredSession:
@@ -19,7 +21,10 @@ class RestoredSession:
 
 @dataclass(frozen=True, slots=True)
 class RestoredTurn:
-    """A turn without an ending; `state` is queued or started, `body` its prompt's content blocks."""
+    """A turn without an ending; `state` is queued or started, `body` its prompt's content blocks.
+
+    `client`: who prompted. `asks`: its `asked` and `answered` entries, in order.
+    """
 
     session: str
     turn: int
@@ -27,13 +32,19 @@ class RestoredTurn:
     request: str
     serves: list[str]
     body: bytes
+    client: str = ""
+    asks: list[Entry] = field(default_factory=list[Entry])
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Everything the core needs to go on. `requests`: request -> (session, turn), the newest ones."""
+    """Everything the core needs to go on. `requests`: request -> (session, turn), the newest ones.
+
+    `marks`: (actor, epoch) -> the last number of its that is recorded.
+    """
 
     sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])
     turns: list[RestoredTurn] = field(default_factory=list[RestoredTurn])
     requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     epochs: dict[str, int] = field(default_factory=dict[str, int])
+    marks: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Entry
+from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Answer, Ask, Entry
 
 HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
 RETRIES_MAX = 3
@@ -55,12 +55,17 @@ class Follower:
 
 @dataclass(slots=True)
 class OpenAsk:
-    """A question of the agent that waits for its one answer."""
+    """A question of the agent that waits for its one answer. `frame`: for one client only, to be said again to it."""
 
     turn: int
     method: str
-    public: bool
     since: float
+    frame: Ask | None = None
+
+    @property
+    def public(self) -> bool:
+        """Whether it is recorded and anybody may answer."""
+        return self.frame is None
 
 
 @dataclass(slots=True)
@@ -78,6 +83,7 @@ class Session:
     mailbox: deque[Turn] = field(default_factory=deque[Turn])
     current: Turn | None = None
     asks: dict[str, OpenAsk] = field(default_factory=dict[str, OpenAsk])
+    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])  # Of the current turn.
     followers: dict[tuple[bytes, int], Follower] = field(default_factory=dict[tuple[bytes, int], Follower])
     quarantined: str = ""
 

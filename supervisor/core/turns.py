@@ -14,6 +14,7 @@ from understudy.protocol.frames import (
     Call,
     CancelTurn,
     Ended,
+    Entry,
     Fault,
     Go,
     Handover,
@@ -164,6 +165,7 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
     house.record(TurnRow(session.id, turn.number, "ended"))
     if session.current is turn:
         session.current = None
+        session.answers.clear()
         role.running -= 1
     else:
         session.mailbox.remove(turn)
@@ -198,24 +200,57 @@ def cancel(house: House, session: Session, number: int) -> int:
 
 def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
     """The agent has a question: for everybody (recorded), or for the client that prompted."""
-    if frame.n <= child.number:
+    again = frame.n <= child.number  # Said again on a new connection.
+    if again:
         house.acks[child.name] = None
-        return
-    _count(house, child, frame.n)
+    else:
+        _count(house, child, frame.n)
     turn = session.current
     if turn is None or turn.number != frame.turn:
-        house.tell_actor(child, Answer(session.id, frame.ask, error="the turn is over"))
+        house.tell_actor(child, Answer(session.id, frame.ask, error="the turn is over"), house.after)
         return
+    if frame.ask in session.answers:
+        house.tell_actor(child, session.answers[frame.ask], house.after)
+        return
+    if frame.ask in session.asks:
+        return
+    session.asks[frame.ask] = OpenAsk(turn.number, frame.method, house.now, None if frame.public else frame)
     if frame.public:
         body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
         house.write(session, "asked", turn.number, body)
-    elif (peer := house.peer_of(turn.client)) is None:
-        text = f"nobody can answer {frame.method}: the client that prompted is gone [{CLIENT_GONE}]"
-        house.tell_actor(child, Answer(session.id, frame.ask, error=text))
-        return
-    else:
+    elif (peer := house.peer_of(turn.client)) is not None:
         house.tell(peer, frame)
-    session.asks[frame.ask] = OpenAsk(turn.number, frame.method, frame.public, house.now)
+    elif house.return_due is None:
+        text = f"nobody can answer {frame.method}: the client that prompted is gone [{CLIENT_GONE}]"
+        answer(house, session, Answer(session.id, frame.ask, error=text))
+
+
+def ask_again(house: House, client: str, peer: bytes) -> None:
+    """The client has a new connection: say again what only it can answer; it knows what it has seen."""
+    for session in house.sessions.values():
+        if session.current is not None and session.current.client == client:
+            for pending in session.asks.values():
+                if pending.frame is not None:
+                    house.tell(peer, pending.frame)
+
+
+def give_up_on_clients(house: House) -> None:
+    """Clients had time to come back after the supervisor's start: what only absent ones could answer is refused."""
+    for session in house.sessions.values():
+        if session.current is None or house.peer_of(session.current.client) is not None:
+            continue
+        for name in [name for name, pending in session.asks.items() if not pending.public]:
+            answer(house, session, Answer(session.id, name, error=f"the client that prompted is gone [{CLIENT_GONE}]"))
+
+
+def restore_ask(house: House, session: Session, entry: Entry) -> None:
+    """Take a question, or its answer, from the log."""
+    body = unpack(entry.body)
+    name = str(body["ask"])
+    if entry.kind == "asked":
+        session.asks[name] = OpenAsk(entry.turn, str(body["method"]), house.now)
+    elif session.asks.pop(name, None) is not None:
+        session.answers[name] = Answer(session.id, name, pack(body.get("result")), str(body.get("error", "")))
 
 
 def answer(house: House, session: Session, frame: Answer) -> bool:
@@ -226,6 +261,7 @@ def answer(house: House, session: Session, frame: Answer) -> bool:
     if pending.public:
         body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
         house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})
+    session.answers[frame.ask] = frame
     house.tell_actor(house.roles[session.agent].child, frame, house.after)
     return True
 
@@ -336,6 +372,7 @@ def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool
         house.record(TurnRow(session.id, turn.number, "queued"))
         turn.retries += seen
     session.current = None
+    session.answers.clear()
     role.running -= 1
     enqueue(house, session, turn, at_head=True)
 

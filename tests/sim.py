@@ -10,10 +10,10 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
 
-from understudy.protocol.backstage import Backstage, GoGiven, Link, StopAsked, TurnCancelled, TurnHanded
-from understudy.protocol.follower import Arrived, Follower, Replied
+from understudy.protocol.backstage import Answered, Backstage, GoGiven, Link, StopAsked, TurnCancelled, TurnHanded
+from understudy.protocol.follower import Arrived, Asked, Follower, Replied
 from understudy.protocol.follower import Link as ClientLink
-from understudy.protocol.frames import Accepted, Entry, Fault, Frame, Open, Opened, Prompt, pack, unpack
+from understudy.protocol.frames import Accepted, Answer, Entry, Fault, Frame, Open, Opened, Prompt, pack, unpack
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -44,6 +44,7 @@ from understudy.supervisor.core.specs import AgentSpec, HouseSpec, RestartPolicy
 
 STEPS = 200
 UPDATES_PER_TURN = 4
+ASK_ALL, ASK_ONE = -1, -2  # Among an agent's updates: a question for everybody, or for the client that prompted.
 POLICY = RestartPolicy(intensity=10_000, backoff_min_s=0.01, backoff_max_s=0.1)
 SPEC = HouseSpec((AgentSpec("a", restart=POLICY, cancel_grace_s=1.0),), "/r", "/s")
 
@@ -67,7 +68,9 @@ class Log:
                     self.sessions[row.session] = row
                 case TurnRow():
                     before = self.turns.get((row.session, row.turn), row)
-                    self.turns[row.session, row.turn] = TurnRow(row.session, row.turn, row.state, before.request)
+                    self.turns[row.session, row.turn] = TurnRow(
+                        row.session, row.turn, row.state, before.request, [], before.client
+                    )
                 case EpochRow():
                     self.epochs[row.actor] = max(row.epoch, self.epochs.get(row.actor, 0))
                 case MarkRow():
@@ -81,13 +84,18 @@ class Log:
             for name, row in self.sessions.items()
         ]
         turns = [
-            RestoredTurn(name, turn, row.state, row.request, [], pack(self.prompt(name, turn)))
+            RestoredTurn(
+                name, turn, row.state, row.request, [], pack(self.prompt(name, turn)), row.client, self.asks(name, turn)
+            )
             for (name, turn), row in sorted(self.turns.items())
             if row.state != "ended"
         ]
         requests = {row.request: (row.session, 0) for row in self.sessions.values()}
         requests.update({row.request: key for key, row in self.turns.items()})
         return Restored(sessions, turns, requests, dict(self.epochs), dict(self.marks))
+
+    def asks(self, session: str, turn: int) -> list[Entry]:
+        return [each for each in self.entries[session] if each.turn == turn and each.kind in ("asked", "answered")]
 
     def prompt(self, session: str, turn: int) -> object:
         return next(unpack(entry.body)["content"] for entry in self.entries[session] if entry.first == turn)
@@ -104,6 +112,7 @@ class Actor:
     todo: dict[tuple[str, int], deque[int]] = field(default_factory=dict)
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
     shown: set[tuple[str, int]] = field(default_factory=set)
+    asking: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 class World:
@@ -135,6 +144,9 @@ class World:
         self.said: dict[tuple[str, int], list[int]] = {}
         self.disk = True
         self.texts: dict[str, str] = {}
+        self.questions: dict[str, str] = {}
+        self.served: dict[str, bool] = {}
+        self.asked_all: set[str] = set()
         self.files: dict[int, set[tuple[str, int]]] = {}
         self.settled: list[int] = []
         self.start()
@@ -202,8 +214,8 @@ class World:
         wire = self.wires.get(effect.peer)
         if wire is not None:
             wire[1].append(effect.frame)
-        elif isinstance(effect, TellActor):
-            self.tell(ActorUnreachable(effect.peer))
+        else:
+            self.tell(ActorUnreachable(effect.peer) if isinstance(effect, TellActor) else ClientLost(effect.peer))
 
     # --- processes and connections ---
 
@@ -333,7 +345,12 @@ class World:
             actor.peer = self.connect(actor)
             actor.machine.connected()
         for key, left in list(actor.todo.items()):
-            if left:
+            if key in actor.asking.values():
+                continue
+            if left and left[0] in (ASK_ALL, ASK_ONE):
+                name = actor.machine.ask(*key, "may I", {}, public=left.popleft() == ASK_ALL)
+                actor.asking[name] = key
+            elif left:
                 actor.machine.say(*key, {"at": left.popleft()})
             else:
                 actor.machine.end(*key, "end_turn")
@@ -354,6 +371,8 @@ class World:
                         self.show(actor, key)
                 case GoGiven(session=session, turn=turn):
                     self.show(actor, (session, turn))
+                case Answered(answer=answer):
+                    actor.asking.pop(answer.ask, None)
                 case TurnCancelled() | StopAsked():
                     raise AssertionError("nobody cancels here")
                 case _:
@@ -365,6 +384,8 @@ class World:
         actor.shown.add(key)
         self.ledger[actor.texts[key]] += 1
         actor.todo[key] = deque(range(UPDATES_PER_TURN))
+        if self.random.random() < 0.4:
+            actor.todo[key].insert(2, self.random.choice((ASK_ALL, ASK_ONE)))
 
     # --- the client ---
 
@@ -372,6 +393,12 @@ class World:
         if self.client.link is ClientLink.DOWN:
             self.client_peer = self.connect(None)
             self.client.connected()
+        elif self.questions and self.random.random() < 0.4:
+            name = self.random.choice(list(self.questions))
+            self.client.answer(Answer(self.questions[name], name, pack("yes")))
+            if name in self.served:
+                self.served[name] = True
+                del self.questions[name]
         elif faults and self.random.random() < 0.5:
             self.asked += 1
             if len(self.sessions) < 2:
@@ -408,6 +435,11 @@ class World:
                     assert code == "log_stalled", f"fault {code}"
                 case Arrived():
                     self.arrived(happening)
+                case Asked(ask=ask):
+                    if self.served.setdefault(ask.ask, False):
+                        self.client.answer(Answer(ask.session, ask.ask, pack("yes")))
+                    else:
+                        self.questions[ask.ask] = ask.session
                 case _:
                     pass
         self.client_flush()
@@ -423,6 +455,13 @@ class World:
             if entry.kind == "ended":
                 self.endings[key] += 1
                 self.reasons[key] = unpack(entry.body)["reason"]
+            elif entry.kind == "asked":
+                name = unpack(entry.body)["ask"]
+                assert name not in self.asked_all, f"question {name} is asked twice"
+                self.asked_all.add(name)
+                self.questions[name] = entry.session
+            elif entry.kind == "answered":
+                del self.questions[unpack(entry.body)["ask"]]  # Once: a second answer is a broken promise.
             elif entry.kind == "update":
                 self.said.setdefault(key, []).extend(each["at"] for each in unpack(entry.body))
             self.client.consumed(happening.follow, len(entry.body) + 64)

@@ -114,13 +114,11 @@ def lost(house: House, peer: bytes) -> None:
         return
     for number in list(client.follows):
         follows.unfollow(house, client, number)
-    back = house.peer_of(client.id) is not None
-    for session in house.sessions.values():
-        turn = session.current
-        if back or turn is None or turn.client != client.id:
-            continue
-        for name in [name for name, ask in session.asks.items() if not ask.public]:
-            turns.answer(house, session, Answer(session.id, name, error="the client that prompted is gone"))
+    other = house.peer_of(client.id)
+    if other is None:
+        turns.give_up_on(house, client.id)
+    else:
+        turns.ask_again(house, client.id, other)
     house.replan = True
     if not house.clients:
         house.idle_since = house.now

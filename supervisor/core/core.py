@@ -410,7 +410,7 @@ class Core:
             house.shutdown_asked = True
         if house.return_due is not None and house.now >= house.return_due:
             house.return_due = None
-            turns.give_up_on_clients(house)
+            turns.give_up_on(house, None)
         if house.now >= house.next_ping:
             house.next_ping = house.now + PING_EVERY_S
             self._ping()

@@ -234,10 +234,11 @@ def ask_again(house: House, client: str, peer: bytes) -> None:
                     house.tell(peer, pending.frame)
 
 
-def give_up_on_clients(house: House) -> None:
-    """Clients had time to come back after the supervisor's start: what only absent ones could answer is refused."""
+def give_up_on(house: House, client: str | None) -> None:
+    """Refuse what only this client could answer (None: any client that is not there)."""
     for session in house.sessions.values():
-        if session.current is None or house.peer_of(session.current.client) is not None:
+        turn = session.current
+        if turn is None or client not in (None, turn.client) or house.peer_of(turn.client) is not None:
             continue
         for name in [name for name, pending in session.asks.items() if not pending.public]:
             answer(house, session, Answer(session.id, name, error=f"the client that prompted is gone [{CLIENT_GONE}]"))

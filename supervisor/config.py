@@ -18,6 +18,7 @@ from understudy.supervisor.directories import absolute, directories
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MEMORY = re.compile(r"(\d+)\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
 DRIVERS = ("acp", "python", "scripted")
+UNDERSTUDIES_MAX = 16
 BUILT_IN = (AgentSpec("rehearsal"),)
 HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
 
@@ -99,6 +100,7 @@ class _Reader:
             "memory": _memory,
             "files": _whole(16),
             "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
+            "understudies": _whole(0, UNDERSTUDIES_MAX),
             "turns_max": _whole(1),
             "queued_turns_max": _whole(1),
             "start_timeout_s": _seconds,
@@ -243,10 +245,15 @@ def _memory(value: Any) -> int:
     return int(found[1]) * (1024 if (found[2] or "M")[0] in "gG" else 1)
 
 
-def _whole(least: int) -> Callable[[Any], int]:
+def _whole(least: int, most: int | None = None) -> Callable[[Any], int]:
     def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"must be a whole number, at least {least}")
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or value < least
+            or (most is not None and value > most)
+        ):
+            raise ValueError(f"must be a whole number, {least} " + ("or more" if most is None else f"to {most}"))
         return value
 
     return check

@@ -111,6 +111,7 @@ class Keeper:
     _blank: Blank | None = None
     _blank_due: float | None = None
     _noted: bool = True
+    _forked: bool = False
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
     _queue: deque[bytes] = field(default_factory=deque[bytes])
     _signals: int = 0
@@ -157,8 +158,7 @@ class Keeper:
         poll.register(self._wake, select.POLLIN)
         if self._supervisor is not None and not self._hung_up:
             poll.register(self._link, select.POLLIN | (select.POLLOUT if self._queue else 0))
-        sweeping = any(actor.status is not None for actor in self._actors.values())
-        for descriptor, events in poll.poll(SWEEP_POLL_MS if sweeping else self._blank_due_ms()):
+        for descriptor, events in poll.poll(self._wait_ms()):
             if descriptor == self._wake.fileno():
                 _empty(self._wake)
             elif events & select.POLLIN:
@@ -177,7 +177,14 @@ class Keeper:
         if self._blank_due_ms() == 0.0:
             self._blank_due = None
             self._blank = fork_blank(self._be_actor)
+            self._forked = True
         return self._see_supervisor()
+
+    def _wait_ms(self) -> float | None:
+        if self._forked:
+            return 0.0
+        sweeping = any(actor.status is not None for actor in self._actors.values())
+        return SWEEP_POLL_MS if sweeping else self._blank_due_ms()
 
     def _blank_due_ms(self) -> float | None:
         """Return how long until a blank is to be forked; None when that is not due."""
@@ -228,7 +235,7 @@ class Keeper:
             options={**spec.options, "driver": spec.driver, "play": spec.play},
             log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),
         )
-        process = self._fill_blank(role, mark) or fork(self._be_actor, lambda: (role, mark))
+        process = self._fill_blank(role, mark) or self._fork(self._be_actor, lambda: (role, mark))
         if isinstance(process, str):
             self._report(SpawnFailed(request.actor, request.epoch, process))
             return
@@ -237,6 +244,10 @@ class Keeper:
         self._actors[process.pid] = _Living(spawned, process, mark)
         self._report(spawned)
         self._noted = False
+
+    def _fork(self, target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | str:
+        self._forked = True
+        return fork(target, *arguments)
 
     def _fill_blank(self, role: Role, mark: str) -> BaseProcess | None:
         """Let the blank be the actor; return None when there is none to be had."""
@@ -309,23 +320,36 @@ class Keeper:
             try:
                 seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                break
             if seen is None:
-                return
-            actor = self._actors.get(seen.si_pid)
-            if actor is not None:
-                actor.process.join()
-                assert actor.process.exitcode is not None
+                break
+            if not self._is_ours(seen.si_pid):
+                os.waitpid(seen.si_pid, 0)  # A stray that came home.
+            else:
+                self._see_dead()
+        if self._forked:  # multiprocessing reaps whoever died before it starts another: nobody else saw them.
+            self._forked = False
+            self._see_dead()
+
+    def _is_ours(self, pid: int) -> bool:
+        supervisor, blank = self._supervisor, self._blank
+        return (
+            pid in self._actors
+            or (supervisor is not None and supervisor.pid == pid)
+            or (blank is not None and blank.process.pid == pid)
+        )
+
+    def _see_dead(self) -> None:
+        """Take the exit statuses of all that have ended; the supervisor's is looked at in `_see_supervisor`."""
+        for actor in self._actors.values():
+            if actor.status is None and actor.process.exitcode is not None:
                 actor.status = actor.process.exitcode
                 actor.sweep_until = time.monotonic() + SWEEP_S_MAX
-            elif self._supervisor is not None and seen.si_pid == self._supervisor.pid:
-                self._supervisor.join()
-            elif self._blank is not None and seen.si_pid == self._blank.process.pid:
-                self._blank.process.join()
-                self._blank.dismiss()
-                self._blank, self._blank_due = None, time.monotonic() + BACKOFF_S
-            else:
-                os.waitpid(seen.si_pid, 0)  # A stray that came home.
+        if self._supervisor is not None:
+            self._supervisor.join(0)
+        if self._blank is not None and self._blank.process.exitcode is not None:
+            self._blank.dismiss()
+            self._blank, self._blank_due = None, time.monotonic() + BACKOFF_S
 
     def _sweep(self, pid: int) -> None:
         """End what is left of a dead actor's tree; report it when nothing is."""
@@ -365,7 +389,7 @@ class Keeper:
         self._queue.clear()
         living = [actor.spawned for actor in self._actors.values()]
         self._is_ready = self._hung_up = False
-        process = fork(self._be_supervisor, theirs, living)
+        process = self._fork(self._be_supervisor, theirs, living)
         theirs.close()
         if isinstance(process, str):
             _say(f"the supervisor could not be forked: {process}")

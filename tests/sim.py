@@ -7,7 +7,7 @@ Run one again: `python -m tests.sim SEED`.
 
 import sys
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from understudy.protocol.backstage import Answered, Backstage, GoGiven, Link, StopAsked, TurnCancelled, TurnHanded
@@ -46,7 +46,8 @@ STEPS = 200
 UPDATES_PER_TURN = 4
 ASK_ALL, ASK_ONE = -1, -2  # Among an agent's updates: a question for everybody, or for the client that prompted.
 POLICY = RestartPolicy(intensity=10_000, backoff_min_s=0.01, backoff_max_s=0.1)
-SPEC = HouseSpec((AgentSpec("a", restart=POLICY, cancel_grace_s=1.0),), "/r", "/s")
+AGENT = AgentSpec("a", restart=POLICY, cancel_grace_s=1.0)
+UNDERSTUDIES_MAX = 2
 
 
 class Log:
@@ -124,8 +125,11 @@ class World:
         self.now = 0.0
         self.story: list[str] = []
         self.log = Log()
+        agent = replace(AGENT, understudies=seed % (UNDERSTUDIES_MAX + 1))
+        self.spec = HouseSpec((agent,), "/r", "/s")
         self.actors: dict[int, Actor] = {}
         self.pids = 0
+        self.epochs = [0]
         self.peers = 0
         self.to_core: list[tuple[bytes, deque[Frame]]] = []
         self.wires: dict[bytes, tuple[deque[Frame], deque[Frame]]] = {}
@@ -163,7 +167,7 @@ class World:
         restored = self.log.restore()
         restored.epochs["a"] = max([restored.epochs.get("a", 0), *self.files, *self.actors])
         self.exits = []
-        self.core = Core(SPEC, restored, shown, Random(self.random.random()), living, self.now, 0.0)
+        self.core = Core(self.spec, restored, shown, Random(self.random.random()), living, self.now, 0.0)
         self.run(self.core.start(self.now, 0.0))
 
     def tell(self, event: Event) -> None:
@@ -220,7 +224,10 @@ class World:
     # --- processes and connections ---
 
     def spawn(self, effect: Spawn) -> None:
-        assert not self.actors, f"{effect.actor}#{effect.epoch} is spawned while {list(self.actors)} live"
+        most = 1 + self.spec.agents[0].understudies
+        assert len(self.actors) < most, f"{effect.actor}#{effect.epoch} is spawned while {list(self.actors)} live"
+        assert effect.epoch > max(self.epochs), f"epoch {effect.epoch} after {self.epochs}"
+        self.epochs.append(effect.epoch)
         self.pids += 1
         actor = Actor(effect.epoch, self.pids, Backstage(effect.actor, effect.epoch, self.pids))
         self.actors[effect.epoch] = actor

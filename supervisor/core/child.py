@@ -11,7 +11,6 @@ import signal
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from random import Random
 
 from understudy.protocol.frames import ActorHello
 from understudy.supervisor.core.events import Exited, Kill, Spawn, Spawned
@@ -36,12 +35,20 @@ LIVING = (State.STARTING, State.RUNNING, State.STOPPING)
 
 
 @dataclass(slots=True)
+class Line:
+    """What the actors of one agent share: the last epoch that was given out, and the budget of restarts."""
+
+    epoch: int
+    restarts: Restarts
+
+
+@dataclass(slots=True)
 class Child:
-    """One actor: at most one process of it lives at any time, and `epoch` names which."""
+    """One actor: at most one process of it lives at any time, and `epoch` names which (0: none was started yet)."""
 
     name: str
     spec: AgentSpec
-    random: Random
+    line: Line
     epoch: int = 0
     state: State = State.STOPPED
     since: float = 0.0
@@ -55,14 +62,11 @@ class Child:
     due: float | None = None
     wanted: bool = True
     story: deque[str] = field(default_factory=lambda: deque[str](maxlen=STORY_LINES_MAX))
-    restarts: Restarts = field(init=False)
     ran_from: float = 0.0
     returning: bool = False  # It outlived its supervisor and has not said hello to this one yet.
     terminated: bool = False
-
-    def __post_init__(self) -> None:
-        """Give the budget its policy."""
-        self.restarts = Restarts(self.spec.restart, self.random)
+    memory_mb: float = 0.0
+    files: int = 0
 
     @property
     def title(self) -> str:
@@ -73,10 +77,15 @@ class Child:
         """Somebody wants the actor: start it unless it lives or is about to."""
         self.wanted = True
         if self.state is State.FATAL:
-            self.restarts.forgive()
+            self.line.restarts.forgive()
         if self.state in (State.STOPPED, State.FATAL):
             return self._spawn(now)
         return []
+
+    def prepare(self, after_s: float, now: float) -> None:
+        """Start it in a while, as an understudy: first comes whoever plays."""
+        if self.state is State.STOPPED and self.wanted:
+            self._enter(State.BACKOFF, now, "an understudy, about to start", now + after_s)
 
     def adopt(self, living: Spawned, number: int, grace_s: float, now: float) -> None:
         """A process of an earlier supervisor's works on: expect its hello. `number`: its last one in the log."""
@@ -126,18 +135,18 @@ class Child:
         self.due = None
         return [Kill(self.name, self.epoch, signal.SIGKILL)]
 
-    def exited(self, event: Exited, now: float) -> list[Spawn]:
-        """Nothing of the incarnation lives any more."""
+    def exited(self, event: Exited, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
+        """Nothing of the incarnation lives any more. `wait_s_min`: nobody waits for the next, so long at least."""
         if event.epoch != self.epoch:
             return []
         assert self.state in LIVING, f"{self.title} exited while {self.state.name}"
         stopping = self.state is State.STOPPING
         self.why = self.last_words or self.why_exit(event.status)
-        self.peer, self.pid, self.last_words = None, 0, ""
+        self.peer, self.pid, self.last_words, self.memory_mb, self.files = None, 0, "", 0.0, 0
         if stopping:
             self._enter(State.STOPPED, now, self.why)
             return []
-        return self._fell(now)
+        return self._fell(now, wait_s_min)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
         """There is no process: the same policy as for one that fell."""
@@ -176,14 +185,15 @@ class Child:
         return f"exited with status {status}"
 
     def _spawn(self, now: float) -> list[Spawn]:
-        self.epoch += 1
+        self.line.epoch += 1
+        self.epoch = self.line.epoch
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
         self.returning = False
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]
 
-    def _fell(self, now: float) -> list[Spawn]:
-        wait_s = self.restarts.fell(now - self.ran_from, now)
+    def _fell(self, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
+        wait_s = self.line.restarts.fell(now - self.ran_from, now)
         if wait_s is None:
             policy = self.spec.restart
             self._enter(
@@ -192,6 +202,7 @@ class Child:
                 f"{self.why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s",
             )
             return []
+        wait_s = max(wait_s, wait_s_min)
         if wait_s == 0.0:
             return self._spawn(now)
         self._enter(State.BACKOFF, now, f"{self.why}; next start in {wait_s:.1f} s", now + wait_s)

@@ -209,8 +209,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
     if role.child.state in (State.FATAL, State.STOPPED):
-        house.replan = True
-        house.effects.extend(role.child.start(house.now))
+        house.carry_out(role.child.start(house.now))
 
 
 def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:
@@ -235,8 +234,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
                 house.fault(client.peer, LIMIT_REACHED, f"{CALLS_MAX} calls wait for their answers", request)
                 return
             turns.call(house, session, frame, client.peer)
-            house.replan = True
-            house.effects.extend(house.roles[session.agent].child.start(house.now))
+            house.carry_out(house.roles[session.agent].child.start(house.now))
         case _:
             assert_never(frame)
 

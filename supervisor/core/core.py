@@ -6,7 +6,6 @@ its story; anywhere else it ends the supervisor, and the keeper starts the next 
 """
 
 import signal
-from collections.abc import Sequence
 from random import Random
 from typing import assert_never
 
@@ -33,7 +32,7 @@ from understudy.protocol.frames import (
     Welcome,
 )
 from understudy.supervisor.core import clients, follows, turns
-from understudy.supervisor.core.child import LIVING, Child, State
+from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
     ActorUnreachable,
@@ -51,13 +50,13 @@ from understudy.supervisor.core.events import (
     MarkRow,
     Sampled,
     ShutdownAsked,
-    Spawn,
     Spawned,
     SpawnFailed,
     TellActor,
     Ticked,
 )
 from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.sessions import Session, Turn, TurnState
 from understudy.supervisor.core.specs import HouseSpec, OnCrash
@@ -65,6 +64,7 @@ from understudy.supervisor.core.specs import HouseSpec, OnCrash
 PING_EVERY_S = 10.0
 SILENT_S_MAX = 60.0
 RETURN_S = 5.0
+UNDERSTUDY_AFTER_S = 0.02  # First the queue, then the next understudy.
 
 
 class Core:
@@ -85,15 +85,17 @@ class Core:
     ) -> None:
         self.house = House(spec, random, epoch, generation, pid, now=now, wall=wall, idle_since=now)
         for agent in spec.agents:
-            child = Child(agent.name, agent, random, epoch=restored.epochs.get(agent.name, 0), since=now)
-            self.house.roles[agent.name] = Role(child)
-        for process in living:
+            line = Line(restored.epochs.get(agent.name, 0), Restarts(agent.restart, random))
+            actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
+            self.house.roles[agent.name] = Role(actors[0], actors[1:])
+        for process in sorted(living, key=lambda each: each.epoch):
             role = self.house.roles.get(process.actor)
-            if role is None:
+            free = [child for child in role.actors if child.state is State.STOPPED] if role else []
+            if not free:
                 self.house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
                 continue
             number = restored.marks.get((process.actor, process.epoch), 0)
-            role.child.adopt(process, number, spec.orphan_grace_s + RETURN_S, now)
+            free[0].adopt(process, number, spec.orphan_grace_s + RETURN_S, now)
         if living:
             self.house.return_due = now + RETURN_S
         self._restore(restored, shown)
@@ -103,7 +105,7 @@ class Core:
         house = self.house
         house.now, house.wall = now, wall
         for role in house.roles.values():
-            self._apply(role.child.start(now))
+            self.house.carry_out(role.child.start(now))
         return house.close_step()
 
     def deadline(self) -> float:
@@ -112,7 +114,7 @@ class Core:
         if not house.replan:
             return house.due
         house.replan = False
-        dues = [role.child.due for role in house.roles.values() if role.child.due is not None]
+        dues = [each.due for role in house.roles.values() for each in role.actors if each.due is not None]
         dues.extend(turn.cancel_due for turn in house.cancels.values() if turn.cancel_due is not None)
         if house.spec.idle_exit_s and not house.clients and not house.stopping:
             dues.append(house.idle_since + house.spec.idle_exit_s)
@@ -208,14 +210,15 @@ class Core:
                 self._spawned(event)
             case SpawnFailed():
                 role = house.roles[event.actor]
-                self._apply(role.child.failed_to_spawn(event.epoch, event.reason, house.now))
+                for child in role.actors:
+                    house.carry_out(child.failed_to_spawn(event.epoch, event.reason, house.now))
                 self._after_fall(role)
             case Exited():
                 self._exited(event)
             case Sampled():
-                role = house.roles[event.actor]
-                if event.epoch == role.child.epoch:
-                    role.memory_mb, role.files = event.memory_mb, event.files
+                sampled = house.roles[event.actor].of_epoch(event.epoch)
+                if sampled is not None:
+                    sampled.memory_mb, sampled.files = event.memory_mb, event.files
             case LogFailed(reason=reason):
                 house.log_failure = reason
                 house.log_failed_at = house.now if house.log_failed_at is None else house.log_failed_at
@@ -226,14 +229,6 @@ class Core:
             case _:
                 assert_never(event)
 
-    def _apply(self, effects: Sequence[Spawn | Kill]) -> None:
-        """Take a child's effects; a spawn is recorded, so that its epoch is never given out again."""
-        self.house.replan = True
-        for effect in effects:
-            if isinstance(effect, Spawn):
-                self.house.record(EpochRow(effect.actor, effect.epoch, 0, 0))
-            self.house.effects.append(effect)
-
     def _committed(self, ticket: int) -> None:
         house = self.house
         house.committed = ticket
@@ -242,15 +237,17 @@ class Core:
 
     def _spawned(self, event: Spawned) -> None:
         house = self.house
-        house.roles[event.actor].child.spawned(event, house.now)
+        for child in house.roles[event.actor].actors:
+            child.spawned(event, house.now)
         house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
 
     def _exited(self, event: Exited) -> None:
         house = self.house
         role = house.roles.get(event.actor)
-        if role is None or event.epoch != role.child.epoch:
+        child = role.of_epoch(event.epoch) if role is not None else None
+        if role is None or child is None:
             return
-        child = role.child
+        plays = child is role.child
         ran_s = house.now - child.ran_from
         how = child.last_words or child.why_exit(event.status)
         if child.peer is not None:
@@ -261,11 +258,17 @@ class Core:
             what += f"; {event.swept} more process(es) of it were ended"
         if event.survivors:
             house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
-        self._apply(child.exited(event, house.now))
-        role.memory_mb, role.files = 0.0, 0
-        turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
+        replaced = plays and not house.stopping and role.promote()
+        house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else UNDERSTUDY_AFTER_S))
+        if replaced:
+            what += f"; its understudy {role.child.title} takes over"
+        if plays:
+            turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
+        if replaced and role.child.state is State.RUNNING:
+            turns.send_waiting_calls(house, child.spec.name)
+            turns.admit_waiting(house, role)
         if not house.stopping:
-            house.warn(f"{what}; now {child.state.value}")
+            house.warn(f"{what}; now {child.state.value}" if plays else f"understudy: {what}")
         self._after_fall(role)
 
     def _after_fall(self, role: Role) -> None:
@@ -278,12 +281,13 @@ class Core:
             self._actor_hello(peer, frame)
             return
         role = house.roles.get(house.peers.get(peer, ""))
-        if role is None or role.child.peer != peer:
+        child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
+        if role is None or child is None:
             return  # A dead letter: nothing of an older incarnation has an effect.
-        child = role.child
         match frame:
             case Updates() | Ended() | Ask() | Remember() | Begin():
-                self._of_turn(role, frame)
+                if child is role.child:
+                    self._of_turn(role, frame)
             case Result() | Fault():
                 turns.called(house, frame)
             case Goodbye(reason=reason):
@@ -307,7 +311,7 @@ class Core:
             return
         if not isinstance(frame, Begin) and frame.n > child.number + 1:
             # It lost something that it had not had acknowledged: nothing it says can be trusted.
-            self._apply(child.kill(f"said number {frame.n} after {child.number}", house.now))
+            self.house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
             return
         match frame:
             case Updates():
@@ -330,7 +334,7 @@ class Core:
             house.warn(f"hello of {frame.actor}#{frame.epoch}, version {frame.version}: not one of ours")
             self._refuse_actor(peer, f"protocol version {PROTOCOL_VERSION} here, {frame.version} there")
             return
-        child = role.child
+        child = role.of_epoch(frame.epoch) or role.child
         before, resumed = child.peer, child.state is State.RUNNING or child.returning
         if not child.greeted(frame, peer, house.now):
             self._refuse_actor(
@@ -344,6 +348,10 @@ class Core:
         house.tell_actor(
             child, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid, child.number), house.after
         )
+        if child is not role.child:
+            return
+        for understudy in role.understudies:
+            understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
         if resumed:
             self._resume(role)
         turns.send_waiting_calls(house, child.spec.name)
@@ -374,21 +382,20 @@ class Core:
                 turns.refuse_calls(house, name, SHUTTING_DOWN, "the house is shutting down", sent=False)
         elif not hurry:
             return
-        for role in house.roles.values():
-            child = role.child
+        for child in [child for role in house.roles.values() for child in role.actors]:
             if hurry:
-                self._apply(child.stop(house.now))
-                self._apply(child.kill("the house was told to hurry", house.now))
+                self.house.carry_out(child.stop(house.now))
+                self.house.carry_out(child.kill("the house was told to hurry", house.now))
                 continue
             if child.state is State.RUNNING:
                 house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
-            self._apply(child.stop(house.now))
+            self.house.carry_out(child.stop(house.now))
 
     def _finish_if_over(self) -> None:
         house = self.house
         if not house.stopping or house.finished:
             return
-        if all(role.child.state not in LIVING for role in house.roles.values()):
+        if all(child.state not in LIVING for role in house.roles.values() for child in role.actors):
             house.finished = True
             for peer in house.clients:
                 house.tell(peer, Goodbye("the house is shut down"), house.after)
@@ -397,13 +404,13 @@ class Core:
     def _ticked(self) -> None:
         house = self.house
         house.replan = True
-        for role in house.roles.values():
-            self._apply(role.child.ticked(house.now))
+        for child in [child for role in house.roles.values() for child in role.actors]:
+            house.carry_out(child.ticked(house.now))
         for (name, number), turn in list(house.cancels.items()):
             if turn.cancel_due is not None and house.now >= turn.cancel_due:
                 turn.cancel_due = None
                 child = house.roles[house.sessions[name].agent].child
-                self._apply(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
+                self.house.carry_out(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
         idle_s = house.spec.idle_exit_s
         if idle_s and not house.clients and not house.stopping and house.now >= house.idle_since + idle_s:
             house.warn(f"no client for {idle_s:g} s: the house ends")

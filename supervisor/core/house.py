@@ -4,12 +4,13 @@
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from understudy.protocol.frames import Entry, Fault, ToActor, ToClient, pack
-from understudy.supervisor.core.child import Child
-from understudy.supervisor.core.events import Effect, Record, Row, TellActor, TellClient, Warn
+from understudy.supervisor.core.child import Child, State
+from understudy.supervisor.core.events import Effect, EpochRow, Kill, Record, Row, Spawn, TellActor, TellClient, Warn
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
 
@@ -47,14 +48,36 @@ class OpenCall:
 
 @dataclass(slots=True)
 class Role:
-    """An agent: the actor that plays it, the turns that run, and the sessions that wait, oldest first."""
+    """An agent: the actor that plays it, its understudies, the turns that run, and the sessions that wait, oldest first.
+
+    Of all that live, `child` has the lowest epoch: so a supervisor that takes them back knows who plays.
+    """
 
     child: Child
+    understudies: list[Child] = field(default_factory=list[Child])
     running: int = 0
     queued: int = 0
     waiting: dict[str, None] = field(default_factory=dict[str, None])
-    memory_mb: float = 0.0
-    files: int = 0
+
+    @property
+    def actors(self) -> list[Child]:
+        """Whoever plays, then the understudies."""
+        return [self.child, *self.understudies]
+
+    def of_epoch(self, epoch: int) -> Child | None:
+        """Return the actor whose incarnation that is."""
+        return next((each for each in self.actors if each.epoch == epoch), None)
+
+    def promote(self) -> bool:
+        """Let the understudy that is farthest play from now on; the fallen becomes one. Return False without any."""
+        ready = [each for each in self.understudies if each.state in (State.RUNNING, State.STARTING)]
+        if not ready:
+            return False
+        heir = min(ready, key=lambda each: each.epoch)
+        self.understudies.remove(heir)
+        self.understudies.append(self.child)
+        self.child = heir
+        return True
 
 
 @dataclass(slots=True)
@@ -113,6 +136,14 @@ class House:
         ticket = self.record(entry)
         self.unfed.append((ticket, entry))
         return ticket
+
+    def carry_out(self, effects: Sequence[Spawn | Kill]) -> None:
+        """Take a child's effects; a spawn is recorded, so that its epoch is never given out again."""
+        self.replan = True
+        for effect in effects:
+            if isinstance(effect, Spawn):
+                self.record(EpochRow(effect.actor, effect.epoch, 0, 0))
+            self.effects.append(effect)
 
     def close_step(self) -> list[Effect]:
         """Return this step's effects, its record first."""

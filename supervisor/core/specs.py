@@ -28,7 +28,7 @@ class AgentSpec:
     """One agent (a role) of the cast.
 
     `driver`: scripted, acp, or python. `play`: import path `module:Class` for python.
-    `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    `understudies`: how many spare actors are kept ready. `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
     """
 
     name: str
@@ -40,6 +40,7 @@ class AgentSpec:
     memory_mb: int = 0
     files: int = 0
     on_crash: OnCrash = OnCrash.INTERRUPT
+    understudies: int = 0
     restart: RestartPolicy = RestartPolicy()
     turns_max: int = 1000
     queued_turns_max: int = 10_000

@@ -1,6 +1,6 @@
 """What `status` and `sessions` show. Pure."""
 
-from understudy.supervisor.core.child import State
+from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import TurnState
 
@@ -12,26 +12,31 @@ def status_rows(house: House) -> list[dict[str, object]]:
     counts: dict[str, int] = {}
     for session in house.sessions.values():
         counts[session.agent] = counts.get(session.agent, 0) + 1
-    return [_row(house, role, counts.get(name, 0)) for name, role in sorted(house.roles.items())]
+    rows = []
+    for name, role in sorted(house.roles.items()):
+        rows.append(_row(house, role, role.child, name, counts.get(name, 0)))
+        for at, child in enumerate(role.understudies, 1):
+            rows.append(_row(house, role, child, f"{name}~{at}", 0))
+    return rows
 
 
-def _row(house: House, role: Role, sessions: int) -> dict[str, object]:
-    child = role.child
+def _row(house: House, role: Role, child: Child, name: str, sessions: int) -> dict[str, object]:
+    plays = child is role.child
     running = child.state is State.RUNNING
     return {
-        "name": child.name,
+        "name": name,
         "state": child.state.value,
         "pid": child.pid or None,
         "epoch": child.epoch,
         "uptime_s": round(house.now - child.since, 3) if running else 0.0,
-        "restarts": child.restarts.total,
-        "queue": role.queued,
-        "running": role.running,
+        "restarts": child.line.restarts.total if plays else 0,
+        "queue": role.queued if plays else 0,
+        "running": role.running if plays else 0,
         "sessions": sessions,
-        "waiting_for": waiting_for(house, role),
-        "memory_mb": role.memory_mb,
+        "waiting_for": waiting_for(house, role) if plays else f"{child.spec.name} to fall" if running else "",
+        "memory_mb": child.memory_mb,
         "memory_limit_mb": child.spec.memory_mb or None,
-        "files": role.files,
+        "files": child.files,
         "files_limit": child.spec.files or None,
         "why": child.why,
     }

@@ -1,0 +1,75 @@
+"""Understudies: who takes over when an actor falls, and what becomes of one that falls itself."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+from tests.faults.test_kills import program, scripted
+
+
+@pytest.fixture(params=["scripted", "program"])
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealHouse]:
+    text = {"scripted": scripted, "program": program}[request.param](tmp_path)
+    house = RealHouse(tmp_path, f"{text}understudies = 2\n")
+    house.start()
+    yield house
+    house.stop()
+
+
+def rows(house: RealHouse) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in house.rows()}
+
+
+def all_ready(house: RealHouse) -> dict[str, dict[str, Any]]:
+    """Wait until the actor and both understudies are ready; return their rows."""
+    wait_until(lambda: ["RUNNING"] * 3 == [row["state"] for row in house.rows()], "two understudies")
+    return rows(house)
+
+
+def test_the_understudy_takes_over_with_the_sessions_and_another_is_prepared(house: RealHouse) -> None:
+    first = house.run("prompt", "rehearsal", "--json", "hello").stdout
+    session = first.split('"session": "')[1].split('"')[0]
+    for _ in range(3):
+        before = all_ready(house)
+        os.kill(before["rehearsal"]["pid"], signal.SIGKILL)
+        wait_until(lambda before=before: house.pid() != before["rehearsal"]["pid"], "the next actor")  # type: ignore[misc]
+
+        assert house.pid() in (before["rehearsal~1"]["pid"], before["rehearsal~2"]["pid"])
+        answer = house.run("prompt", "rehearsal", "--session", session, "still there")
+        assert (0, "") == (answer.returncode, answer.stderr)
+    epochs = {row["epoch"] for row in all_ready(house).values()}
+    assert 3 == len(epochs)
+    assert min(epochs) == rows(house)["rehearsal"]["epoch"]
+
+
+def test_a_fallen_understudy_is_replaced_and_nobody_else_notices(house: RealHouse) -> None:
+    before = all_ready(house)
+    os.kill(before["rehearsal~1"]["pid"], signal.SIGKILL)
+    wait_until(lambda: rows(house)["rehearsal~1"]["pid"] != before["rehearsal~1"]["pid"], "another understudy")
+
+    assert before["rehearsal"]["pid"] == all_ready(house)["rehearsal"]["pid"]
+
+
+def test_all_at_once_and_the_supervisor_with_them(house: RealHouse) -> None:
+    before = all_ready(house)
+    for pid in [before["rehearsal"]["pid"], house.supervisor(), before["rehearsal~1"]["pid"]]:
+        os.kill(pid, signal.SIGKILL)
+    house.wait_answering()
+    wait_until(lambda: rows(house)["rehearsal"]["pid"] == before["rehearsal~2"]["pid"], "the last one to take over")
+
+    assert 0 == house.run("prompt", "rehearsal", "still there").returncode
+    all_ready(house)
+
+
+def test_a_supervisor_that_falls_takes_each_back_in_its_part(house: RealHouse) -> None:
+    before = all_ready(house)
+    os.kill(house.supervisor(), signal.SIGKILL)
+    wait_until(lambda: house.answers() and rows(house)["rehearsal"]["state"] == "RUNNING", "the next supervisor")
+
+    after = all_ready(house)
+    assert {name: row["pid"] for name, row in before.items()} == {name: row["pid"] for name, row in after.items()}

@@ -253,7 +253,7 @@ def _whole(least: int, most: int | None = None) -> Callable[[Any], int]:
             or value < least
             or (most is not None and value > most)
         ):
-            raise ValueError(f"must be a whole number, {least} " + ("or more" if most is None else f"to {most}"))
+            raise ValueError(f"must be a whole number, at least {least}" + (f", at most {most}" if most else ""))
         return value
 
     return check

@@ -97,10 +97,19 @@ class Shell:
         self._warned_at = 0.0
         self._warned = 0
         self.status = asyncio.get_running_loop().create_future()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._backstage = Router(
-            self._context,
-            backstage_address(house.runtime_dir),
+        self._backstage, self._gateway = self._open_sockets(house.runtime_dir)
+        self._loop.add_reader(link.fileno(), self._from_keeper)
+        for warning in self._log.warnings:
+            self.warn(warning)
+        self._run(self._core.start(time.monotonic(), _wall()))
+        keeper.send(link, Ready())
+        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+
+    def _open_sockets(self, runtime_dir: str) -> tuple[Router, Router]:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        backstage = Router(
+            context,
+            backstage_address(runtime_dir),
             FromActor,
             self._from_actor,
             lambda peer: self.push(ActorUnreachable(peer)),
@@ -108,9 +117,9 @@ class Shell:
             lambda peer: peer in self._core.house.peers,
             self.warn,
         )
-        self._gateway = Router(
-            self._context,
-            gateway_address(house.runtime_dir),
+        gateway = Router(
+            context,
+            gateway_address(runtime_dir),
             FromClient,
             self._from_client,
             lambda peer: self.push(ClientLost(peer)),
@@ -118,12 +127,7 @@ class Shell:
             lambda peer: peer in self._core.house.clients,
             self.warn,
         )
-        self._loop.add_reader(link.fileno(), self._from_keeper)
-        for warning in self._log.warnings:
-            self.warn(warning)
-        self._run(self._core.start(time.monotonic(), _wall()))
-        keeper.send(link, Ready())
-        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+        return backstage, gateway
 
     # --- events ---
 

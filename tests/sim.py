@@ -300,7 +300,8 @@ class World:
         elif chance < 0.65:
             self.client_step(faults)
         else:
-            self.move()
+            for _ in range(self.random.randrange(1, 6)):  # Else little happens between two faults.
+                self.move()
 
     def fault(self) -> None:
         match self.random.randrange(5):
@@ -391,7 +392,7 @@ class World:
         actor.shown.add(key)
         self.ledger[actor.texts[key]] += 1
         actor.todo[key] = deque(range(UPDATES_PER_TURN))
-        if self.random.random() < 0.4:
+        if self.random.random() < 0.8:
             actor.todo[key].insert(2, self.random.choice((ASK_ALL, ASK_ONE)))
 
     # --- the client ---

@@ -1,5 +1,6 @@
 """`understudy acp` when the house comes and goes: a house is started, falls, is shut down, cannot start."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.editor import EVERYTHING, Editor, asks, says
+from tests.editor import EVERYTHING, Editor, allow, asks, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
@@ -61,6 +62,23 @@ def test_the_session_goes_on_after_the_supervisor_fell(alone: RealHouse) -> None
         assert "end_turn" == editor.play(session, "[[say there again]]")
 
 
+def test_a_question_outlives_the_supervisor(alone: RealHouse) -> None:
+    alone.start()
+    with Editor(alone_command(alone)) as editor:
+        session = editor.new()
+        turn = editor.prompt(session, "[[ask May I?]]")
+        asked = editor.until(asks("session/request_permission"))
+        supervisor = alone.supervisor()
+
+        os.kill(supervisor, signal.SIGKILL)
+        wait_until(lambda: alone.supervisor() != supervisor, "the next supervisor")
+        answer = {"jsonrpc": "2.0", "id": asked["id"], **allow(asked)}
+        editor.write(json.dumps(answer).encode())
+
+        assert "end_turn" == editor.answer(turn)["result"]["stopReason"]
+
+
+@pytest.mark.slow
 def test_a_question_whose_asker_fell_with_the_supervisor_is_not_left_at_the_editor(alone: RealHouse) -> None:
     alone.start()
     with Editor(alone_command(alone)) as editor:
@@ -68,7 +86,9 @@ def test_a_question_whose_asker_fell_with_the_supervisor_is_not_left_at_the_edit
         turn = editor.prompt(session, "[[ask May I?]]")
         asked = editor.until(asks("session/request_permission"))
 
+        actor = alone.pid()
         os.kill(alone.supervisor(), signal.SIGKILL)
+        os.kill(actor, signal.SIGKILL)
 
         assert asked["id"] == editor.until(asks("$/cancel_request"))["params"]["requestId"]
         assert "interrupted" == editor.answer(turn)["error"]["data"]["reason"]

@@ -101,7 +101,7 @@ class Host:
         waiting: set[asyncio.Future[Any]] = {ended, self._stop}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not self._stop.done():
-            return await self._leave(actor.end_reason or "the program ended", status=1)
+            return await self._leave(actor.end_reason or "the program ended", actor.end_status)
         ended.cancel()
         return await self._stop_in_order(actor, self._stop.result())
 
@@ -136,6 +136,7 @@ class Host:
 
     async def _fail(self, reason: str) -> int:
         """Say why it could not start, and end."""
+        self._machine.ready = False
         self._connect()
         return await self._leave(reason, status=1)
 

@@ -46,6 +46,13 @@ def program_preexec(memory_mb: int, files: int) -> Callable[[], None]:
     return preexec
 
 
+def exit_code(status: int | None) -> int:
+    """Return what an actor exits with after its program: the program's code, as a shell names it (128 + signal)."""
+    if status is None:
+        return 1
+    return status if status >= 0 else 128 - status
+
+
 def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()

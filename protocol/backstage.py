@@ -133,6 +133,7 @@ class Backstage:
         self.actor = actor
         self.epoch = epoch
         self.pid = pid
+        self.ready = True  # False before it connects: it could not start, and says why.
         self.link = Link.DOWN
         self.unrecorded_bytes = 0
         self._number = 0
@@ -158,7 +159,7 @@ class Backstage:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
         self.link = Link.GREETING
         self._connections += 1
-        self._out = [ActorHello(PROTOCOL_VERSION, self.actor, self.epoch, self.pid, self._connections)]
+        self._out = [ActorHello(PROTOCOL_VERSION, self.actor, self.epoch, self.pid, self._connections, self.ready)]
 
     def disconnected(self) -> None:
         """The connection is gone; what is kept goes out again after the next hello."""

@@ -47,6 +47,7 @@ class ActorHello(_Frame, frozen=True, tag="actor_hello"):
     """An actor's first frame on each connection: binds the connection to `actor`#`epoch`.
 
     `connection` counts the actor's connections: a hello that was under way when the next one was made is late.
+    Not `ready`: it could not start, and connects only to say why.
     """
 
     version: int
@@ -54,6 +55,7 @@ class ActorHello(_Frame, frozen=True, tag="actor_hello"):
     epoch: int
     pid: int
     connection: int = 1
+    ready: bool = True
 
 
 class Welcome(_Frame, frozen=True, tag="welcome"):

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnCrash, RestartPolicy
+from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -85,6 +85,7 @@ class _Reader:
             self._mistake("agent", "", "there is no agent; write a table [agent.NAME] for each")
             agents = {}
         specs = tuple(self._agent(name, value) for name, value in agents.items())
+        self._order({spec.name: spec.after for spec in specs})
         return replace(default, agents=specs, **changes)
 
     def _agent(self, name: str, table: Any) -> AgentSpec:
@@ -101,6 +102,7 @@ class _Reader:
             "files": _whole(16),
             "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
             "understudies": _whole(0, UNDERSTUDIES_MAX),
+            "after": _names,
             "turns_max": _whole(1),
             "queued_turns_max": _whole(1),
             "start_timeout_s": _seconds,
@@ -118,8 +120,30 @@ class _Reader:
             self._mistake(header, "driver", 'driver = "python" needs play = "module:Class"')
         return spec
 
+    def _order(self, after: Mapping[str, tuple[str, ...]]) -> None:
+        """See that every `after` names others of the cast, and that nobody waits for itself in the end."""
+        for name, others in after.items():
+            for other in others:
+                if other not in after:
+                    near = difflib.get_close_matches(other, after, 1)
+                    remedy = f"did you mean {near[0]!r}?" if near else f"the cast is: {', '.join(sorted(after))}"
+                    self._mistake(f"agent.{name}", "after", f"there is no agent {other!r}; {remedy}")
+            trail, ahead = set[str](), list(others)
+            while ahead:
+                other = ahead.pop()
+                if other not in trail:
+                    trail.add(other)
+                    ahead.extend(after.get(other, ()))
+            if name in trail:
+                text = f"{name} would wait for itself (through {', '.join(sorted(trail))}); take one of them out"
+                self._mistake(f"agent.{name}", "after", text)
+
     def _restart(self, header: str, value: Any) -> RestartPolicy:
-        checks = {each.name: _seconds for each in fields(RestartPolicy)} | {"intensity": _whole(0)}
+        checks: dict[str, Callable[[Any], Any]] = {each.name: _seconds for each in fields(RestartPolicy)} | {
+            "intensity": _whole(0),
+            "policy": lambda value: Comeback(_one_of(*(each.value for each in Comeback))(value)),
+            "expected": _exit_codes,
+        }
         return RestartPolicy(**self._known(_table(value), f"{header}.restart", checks))
 
     def _folder(self, value: Any) -> str:
@@ -205,6 +229,19 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
         return str(value)
 
     return check
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError('must be a list of names of agents: ["NAME", …]')
+    return tuple(value)
+
+
+def _exit_codes(value: Any) -> tuple[int, ...]:
+    codes = value if isinstance(value, list) else [value]
+    if not all(isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= 255 for code in codes):
+        raise ValueError("must be a list of exit codes from 0 to 255")
+    return tuple(codes)
 
 
 def _import_path(value: Any) -> str:

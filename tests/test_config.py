@@ -77,3 +77,23 @@ def test_the_order_in_which_a_file_is_found(tmp_path: Path, monkeypatch: pytest.
     found.append(load(None, None, None, environ).agents[0].name)
 
     assert ["hom", "xdg", "here"] == found
+
+
+def test_who_starts_after_whom_and_who_comes_back_is_checked(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '[agent.one]\nafter = ["two"]\n[agent.two]\nafter = ["one"]\n[agent.three]\nafter = ["tow"]\n'
+        'restart = { policy = "transiet", expected = [300] }\n',
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, None, None, {})
+
+    assert [
+        f"{path}:7: agent.three.restart.policy: must be one of permanent, transient, temporary; "
+        "did you mean 'transient'?",
+        f"{path}:7: agent.three.restart.expected: must be a list of exit codes from 0 to 255",
+        f"{path}:2: agent.one.after: one would wait for itself (through one, two); take one of them out",
+        f"{path}:4: agent.two.after: two would wait for itself (through one, two); take one of them out",
+        f"{path}:6: agent.three.after: there is no agent 'tow'; did you mean 'two'?",
+    ] == sorted(caught.value.mistakes, key=lambda text: text.split(": ")[1] == "agent.three.after")

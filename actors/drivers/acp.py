@@ -18,7 +18,7 @@ from typing import Any
 
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice
 from understudy.actors.drivers.terminals import LocalClient
-from understudy.actors.limits import program_preexec
+from understudy.actors.limits import exit_code, program_preexec
 from understudy.protocol.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, Connection, JsonRpcError
 
 READ_BYTES = 1 << 18
@@ -140,6 +140,7 @@ class AcpProgram(Actor):
         await asyncio.wait(self._tasks[1:], timeout=0.2)
         status = process.poll()
         self._unread += self._bytes_unread()
+        self.end_status = exit_code(status)
         how = "closed its output" if status is None else f"ended ({_status(status)})"
         words = "\n".join(self._last_lines)
         self.end_reason = f"the program {self.role.command[0]} {how}" + (f"; its last words:\n{words}" if words else "")

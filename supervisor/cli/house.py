@@ -13,12 +13,14 @@ EXIT_NOT_ALL_RUNNING = 3
 EXIT_OUT_OF_REACH = 4
 EXIT_NOT_RUNNING = 7
 SHUTDOWN_S_MAX = 60.0
+LAST_LINES = 10
+TAIL_BYTES_MAX = 1 << 20
 STATUS_COLUMNS = [
     "name",
     "state",
     "pid",
     "epoch",
-    "uptime",
+    "since",
     "restarts",
     "queue",
     "sessions",
@@ -40,12 +42,16 @@ def run(options: Any) -> int:
         if options.verb == "shutdown":
             return EXIT_NOT_RUNNING
         return EXIT_OUT_OF_REACH if error.code == CONNECTION_LOST else 1
+    if options.verb == "status":
+        for row in rows:
+            row["last_lines"] = last_lines(row["log"], LAST_LINES) if row["state"] == "FATAL" else []
     if options.json:
         import json
 
         print(json.dumps(rows, indent=2))
     elif options.verb == "status":
         _table(STATUS_COLUMNS, [_status_cells(row) for row in rows])
+        _show_last_lines(rows)
     else:
         _table(
             ["session", "agent", "last", "queue", "state", "cwd"],
@@ -67,14 +73,33 @@ def _status_cells(row: dict[str, Any]) -> list[object]:
         row["state"],
         row["pid"] or "-",
         row["epoch"],
-        _duration(row["uptime_s"]),
+        _duration(row["state_s"]),
         row["restarts"],
         row["queue"],
         row["sessions"],
         memory,
         files,
-        row["waiting_for"] or ("-" if row["state"] == "RUNNING" else row["why"]),
+        row["waiting_for"] or ("-" if row["state"] == "RUNNING" else row["why"].partition("\n")[0]),
     ]
+
+
+def _show_last_lines(rows: list[dict[str, Any]]) -> None:
+    """Write below the table what agents that gave up said last on stderr."""
+    for row in rows:
+        if row["last_lines"]:
+            print(f"\n{row['name']} gave up; the end of {row['log']}:")
+            for line in row["last_lines"]:
+                print(f"  {line}")
+
+
+def last_lines(path: str, count: int) -> list[str]:
+    """Return the last lines of a file, [] when there is none to be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES_MAX))
+            return file.read().decode(errors="replace").splitlines()[-count:] if count else []
+    except OSError:
+        return []
 
 
 def _duration(seconds: float) -> str:

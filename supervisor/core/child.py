@@ -3,7 +3,8 @@
 Every (state, event) pair is decided here; what it means for sessions is decided in `core`.
 
     STOPPED --start--> STARTING --hello--> RUNNING --exit--> BACKOFF --due--> STARTING
-                          |                   |                 `--budget--> FATAL --start--> STARTING
+                          |                   |                 |--budget--> FATAL --start, retry--> STARTING
+                          |                   |                 `--not to come back--> EXITED --start--> STARTING
                           `--exit, timeout----+--stop--> STOPPING --exit--> STOPPED
 """
 
@@ -23,15 +24,18 @@ STORY_LINES_MAX = 64
 class State(Enum):
     """supervisord's names, with its meanings."""
 
-    STOPPED = "STOPPED"
-    STARTING = "STARTING"
-    RUNNING = "RUNNING"
-    BACKOFF = "BACKOFF"
-    STOPPING = "STOPPING"
-    FATAL = "FATAL"
+    STOPPED = "STOPPED"  # Never started, waits for those it starts after, or was stopped.
+    STARTING = "STARTING"  # Its process is made, or exists and is not ready.
+    RUNNING = "RUNNING"  # It said that it is ready.
+    BACKOFF = "BACKOFF"  # It fell, and waits to start again.
+    STOPPING = "STOPPING"  # It was asked to end, and something of it may live.
+    EXITED = "EXITED"  # It ended, and by its policy is not to come back.
+    FATAL = "FATAL"  # It fell more often than its budget allows.
+    UNKNOWN = "UNKNOWN"  # Something of it could not be ended, so another must not start.
 
 
 LIVING = (State.STARTING, State.RUNNING, State.STOPPING)
+AT_REST = (State.STOPPED, State.EXITED, State.FATAL, State.UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class Line:
 
     epoch: int
     restarts: Restarts
+    player: "Child | None" = None
 
 
 @dataclass(slots=True)
@@ -67,6 +72,8 @@ class Child:
     terminated: bool = False
     memory_mb: float = 0.0
     files: int = 0
+    others: list[Line] = field(default_factory=list[Line])  # It starts only while their players are RUNNING.
+    held: bool = False  # It waits for them.
 
     @property
     def title(self) -> str:
@@ -78,9 +85,15 @@ class Child:
         self.wanted = True
         if self.state is State.FATAL:
             self.line.restarts.forgive()
-        if self.state in (State.STOPPED, State.FATAL):
-            return self._spawn(now)
-        return []
+        return self._spawn(now) if self.state in AT_REST else []
+
+    def released(self, now: float) -> list[Spawn]:
+        """Another actor is RUNNING now: start if this one waited for it."""
+        return self._spawn(now) if self.held else []
+
+    def recalled(self, now: float) -> list[Spawn]:
+        """It ended and was not to come back, but turns wait for it: the same policy as for one that fell."""
+        return self._fell(now) if self.state is State.EXITED else []
 
     def prepare(self, after_s: float, now: float) -> None:
         """Start it in a while, as an understudy: first comes whoever plays."""
@@ -107,14 +120,14 @@ class Child:
         if hello.connection <= self.connection:
             return False
         self.peer, self.connection = peer, hello.connection
-        if self.state is State.STARTING:
+        if self.state is State.STARTING and hello.ready:
             self._enter(State.RUNNING, now, "back" if self.returning else "ready")
             self.returning = False
         return True
 
     def stop(self, now: float) -> list[Kill]:
         """Nobody wants it any more. The caller has asked a connected actor to end; a silent one is terminated."""
-        self.wanted = False
+        self.wanted = self.held = False
         match self.state:
             case State.STARTING | State.RUNNING:
                 self._enter(State.STOPPING, now, "asked to stop", now + self.spec.stop_grace_s)
@@ -122,7 +135,9 @@ class Child:
                 return [Kill(self.name, self.epoch, signal.SIGTERM)] if self.terminated else []
             case State.BACKOFF:
                 self._enter(State.STOPPED, now, "stopped while it waited to start again")
-            case State.STOPPED | State.FATAL | State.STOPPING:
+            case State.FATAL | State.EXITED:
+                self._enter(State.STOPPED, now, f"stopped; before that: {self.why}")
+            case State.STOPPED | State.UNKNOWN | State.STOPPING:
                 pass
         return []
 
@@ -143,24 +158,28 @@ class Child:
         stopping = self.state is State.STOPPING
         self.why = self.last_words or self.why_exit(event.status)
         self.peer, self.pid, self.last_words, self.memory_mb, self.files = None, 0, "", 0.0, 0
+        if event.survivors:
+            remedy = f"end them, then: understudy start {self.name}"
+            self._enter(State.UNKNOWN, now, f"{event.survivors} process(es) of it could not be ended: {remedy}")
+            return []
         if stopping:
             self._enter(State.STOPPED, now, self.why)
             return []
-        return self._fell(now, wait_s_min)
+        return self._ended(event.status, now, wait_s_min)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
         """There is no process: the same policy as for one that fell."""
         if epoch != self.epoch or self.state not in LIVING:
             return []
         self.why = f"could not be forked: {reason}"
-        return self._fell(now)
+        return self._ended(None, now)
 
     def ticked(self, now: float) -> list[Spawn | Kill]:
         """A deadline may have passed."""
         if self.due is None or now < self.due:
             return []
         match self.state:
-            case State.BACKOFF:
+            case State.BACKOFF | State.FATAL:
                 return [*self._spawn(now)]
             case State.STARTING:
                 waited = f"within {now - self.since:.0f} s"
@@ -169,7 +188,7 @@ class Child:
                 # Asked, waited; now the group, whatever it is doing.
                 self.due = None
                 return [Kill(self.name, self.epoch, signal.SIGKILL)]
-            case State.RUNNING | State.STOPPED | State.FATAL:
+            case State.RUNNING | State.STOPPED | State.EXITED | State.UNKNOWN:
                 raise AssertionError(f"{self.title}: nothing is due while {self.state.name}")
 
     def why_exit(self, status: int) -> str:
@@ -185,12 +204,27 @@ class Child:
         return f"exited with status {status}"
 
     def _spawn(self, now: float) -> list[Spawn]:
+        missing = [
+            f"{line.player.name} ({line.player.state.value})"
+            for line in self.others
+            if line.player is not None and line.player.state is not State.RUNNING
+        ]
+        self.held = bool(missing)
+        if missing:
+            self._enter(State.STOPPED, now, f"starts when RUNNING: {', '.join(missing)}")
+            return []
         self.line.epoch += 1
         self.epoch = self.line.epoch
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
         self.returning = False
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]
+
+    def _ended(self, status: int | None, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
+        if self.line.restarts.returns(status):
+            return self._fell(now, wait_s_min)
+        self._enter(State.EXITED, now, self.why)
+        return []
 
     def _fell(self, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
         wait_s = self.line.restarts.fell(now - self.ran_from, now)
@@ -200,6 +234,7 @@ class Child:
                 State.FATAL,
                 now,
                 f"{self.why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s",
+                now + policy.fatal_retry_s if policy.fatal_retry_s else None,
             )
             return []
         wait_s = max(wait_s, wait_s_min)

@@ -42,7 +42,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.supervisor.core import follows, turns
-from understudy.supervisor.core.child import State
+from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import Session, Turn
@@ -208,7 +208,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id))
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
-    if role.child.state in (State.FATAL, State.STOPPED):
+    if role.child.state in AT_REST:
         house.carry_out(role.child.start(house.now))
 
 

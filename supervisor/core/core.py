@@ -87,7 +87,12 @@ class Core:
         for agent in spec.agents:
             line = Line(restored.epochs.get(agent.name, 0), Restarts(agent.restart, random))
             actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
+            line.player = actors[0]
             self.house.roles[agent.name] = Role(actors[0], actors[1:])
+        for agent in spec.agents:
+            lines = [self.house.roles[name].child.line for name in agent.after]
+            for child in self.house.roles[agent.name].actors:
+                child.others.extend(lines)
         for process in sorted(living, key=lambda each: each.epoch):
             role = self.house.roles.get(process.actor)
             free = [child for child in role.actors if child.state is State.STOPPED] if role else []
@@ -258,7 +263,8 @@ class Core:
             what += f"; {event.swept} more process(es) of it were ended"
         if event.survivors:
             house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
-        replaced = plays and not house.stopping and role.promote()
+        returns = child.line.restarts.returns(event.status) and not event.survivors
+        replaced = plays and returns and not house.stopping and role.promote()
         house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else UNDERSTUDY_AFTER_S))
         if replaced:
             what += f"; its understudy {role.child.title} takes over"
@@ -272,7 +278,9 @@ class Core:
         self._after_fall(role)
 
     def _after_fall(self, role: Role) -> None:
-        if role.child.state is State.FATAL:
+        if role.child.state is State.EXITED and (role.queued or turns.calls_wait(self.house, role)):
+            self.house.carry_out(role.child.recalled(self.house.now))
+        if role.child.state in (State.FATAL, State.UNKNOWN):
             turns.give_up(self.house, role, role.child.why)
 
     def _actor_said(self, peer: bytes, frame: FromActor) -> None:
@@ -348,10 +356,12 @@ class Core:
         house.tell_actor(
             child, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid, child.number), house.after
         )
-        if child is not role.child:
+        if child is not role.child or child.state is not State.RUNNING:
             return
         for understudy in role.understudies:
             understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
+        for other in [each for role in house.roles.values() for each in role.actors]:
+            house.carry_out(other.released(house.now))
         if resumed:
             self._resume(role)
         turns.send_waiting_calls(house, child.spec.name)

@@ -76,7 +76,7 @@ class Role:
         heir = min(ready, key=lambda each: each.epoch)
         self.understudies.remove(heir)
         self.understudies.append(self.child)
-        self.child = heir
+        self.child = heir.line.player = heir
         return True
 
 

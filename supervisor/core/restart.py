@@ -7,8 +7,9 @@ first restart after a stable time is immediate.
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import assert_never
 
-from understudy.supervisor.core.specs import RestartPolicy
+from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
 
 @dataclass(slots=True)
@@ -20,6 +21,18 @@ class Restarts:
     total: int = 0
     in_a_row: int = 0
     _restarted_at: list[float] = field(default_factory=list[float])
+
+    def returns(self, status: int | None) -> bool:
+        """Return whether an actor that ended with `status` (None: it never began) is to come back."""
+        match self.policy.policy:
+            case Comeback.PERMANENT:
+                return True
+            case Comeback.TRANSIENT:
+                return status not in self.policy.expected
+            case Comeback.TEMPORARY:
+                return False
+            case _:
+                assert_never(self.policy.policy)
 
     def fell(self, ran_s: float, now: float) -> float | None:
         """Record a fall after `ran_s` seconds of running; return how long to wait, or None: the budget is spent."""

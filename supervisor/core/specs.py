@@ -12,10 +12,25 @@ class OnCrash(Enum):
     RETRY = "retry"
 
 
+class Comeback(Enum):
+    """Which ended actors come back: all, those that did not exit with an expected code, none."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
+
+
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How a fallen actor comes back: more than `intensity` restarts within `period_s` means FATAL."""
+    """How a fallen actor comes back: more than `intensity` restarts within `period_s` means FATAL.
 
+    `expected`: exit codes that do not count as a fall when transient. `fatal_retry_s`: try again out
+    of FATAL after so long; 0: only when somebody asks.
+    """
+
+    policy: Comeback = Comeback.PERMANENT
+    expected: tuple[int, ...] = (0,)
+    fatal_retry_s: float = 0.0
     intensity: int = 10
     period_s: float = 60.0
     backoff_min_s: float = 0.25
@@ -28,7 +43,8 @@ class AgentSpec:
     """One agent (a role) of the cast.
 
     `driver`: scripted, acp, or python. `play`: import path `module:Class` for python.
-    `understudies`: how many spare actors are kept ready. `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    `understudies`: how many spare actors are kept ready. `after`: it starts only while these are RUNNING.
+    `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
     """
 
     name: str
@@ -42,6 +58,7 @@ class AgentSpec:
     on_crash: OnCrash = OnCrash.INTERRUPT
     understudies: int = 0
     restart: RestartPolicy = RestartPolicy()
+    after: tuple[str, ...] = ()
     turns_max: int = 1000
     queued_turns_max: int = 10_000
     start_timeout_s: float = 60.0

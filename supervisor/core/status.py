@@ -39,6 +39,9 @@ def _row(house: House, role: Role, child: Child, name: str, sessions: int) -> di
         "files": child.files,
         "files_limit": child.spec.files or None,
         "why": child.why,
+        "state_s": round(house.now - child.since, 3),
+        "since": round(house.wall - (house.now - child.since), 3),
+        "log": f"{house.spec.state_dir}/agents/{child.spec.name}.log",
     }
 
 
@@ -63,7 +66,7 @@ def waiting_for(house: House, role: Role) -> str:
             return "the turn before it in its session"
         case State.STARTING | State.BACKOFF:
             return f"the actor to start: {role.child.why}" if role.child.why else "the actor to start"
-        case State.STOPPING | State.STOPPED | State.FATAL:
+        case State.STOPPING | State.STOPPED | State.EXITED | State.FATAL | State.UNKNOWN:
             return f"the actor, which is {role.child.state.value}: {role.child.why}"
 
 

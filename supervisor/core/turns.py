@@ -309,6 +309,11 @@ def send_waiting_calls(house: House, agent: str) -> None:
             send_call(house, name)
 
 
+def calls_wait(house: House, role: Role) -> bool:
+    """Return whether a call waits for the agent's actor."""
+    return any(call.agent == role.child.spec.name and not call.sent for call in house.calls.values())
+
+
 def called(house: House, frame: Result | Fault) -> None:
     """The actor answered a call."""
     pending = house.calls.pop(frame.request, None)

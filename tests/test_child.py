@@ -1,0 +1,153 @@
+"""The life of one actor: every policy, in any order of events."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello
+from understudy.supervisor.core.child import LIVING, Child, Line, State
+from understudy.supervisor.core.events import Exited, Spawn
+from understudy.supervisor.core.restart import Restarts
+from understudy.supervisor.core.specs import AgentSpec, Comeback, RestartPolicy
+
+
+def child(name: str = "a", policy: RestartPolicy | None = None, others: list[Child] | None = None) -> Child:
+    policy = policy or RestartPolicy()
+    line = Line(0, Restarts(policy, Random(1)))
+    line.player = Child(name, AgentSpec(name, restart=policy), line, others=[each.line for each in others or []])
+    return line.player
+
+
+def run(made: Child, now: float = 0.0) -> None:
+    """Bring it to RUNNING."""
+    made.greeted(ActorHello(PROTOCOL_VERSION, made.name, made.epoch, 1), b"peer", now)
+
+
+def end(made: Child, status: int, now: float = 0.0, survivors: int = 0) -> list[Spawn]:
+    return made.exited(Exited(made.name, made.epoch, 1, status, survivors=survivors), now)
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "state"),
+    [
+        (Comeback.PERMANENT, 0, State.STARTING),
+        (Comeback.PERMANENT, 1, State.STARTING),
+        (Comeback.PERMANENT, -9, State.STARTING),
+        (Comeback.TRANSIENT, 0, State.EXITED),
+        (Comeback.TRANSIENT, 3, State.EXITED),
+        (Comeback.TRANSIENT, 1, State.STARTING),
+        (Comeback.TRANSIENT, -9, State.STARTING),
+        (Comeback.TEMPORARY, 0, State.EXITED),
+        (Comeback.TEMPORARY, 1, State.EXITED),
+        (Comeback.TEMPORARY, -9, State.EXITED),
+    ],
+)
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_comes_back(policy: Comeback, status: int, state: State, stopped: bool) -> None:
+    made = child(policy=RestartPolicy(policy, expected=(0, 3)))
+    made.start(0.0)
+    run(made)
+    if stopped:
+        made.stop(1.0)
+
+    end(made, status, 2.0)
+
+    assert made.state is (State.STOPPED if stopped else state)
+
+
+def test_the_first_restart_is_immediate_the_next_waits_and_a_stable_time_forgets() -> None:
+    made = child(policy=RestartPolicy(stable_s=30.0, backoff_min_s=1.0))
+    made.start(0.0)
+    end(made, 1, 1.0)
+    states = [made.state]
+    end(made, 1, 2.0)
+    states.append(made.state)
+    assert made.due is not None
+    made.ticked(made.due)
+    run(made, made.due)
+    end(made, 1, made.since + 100.0)
+
+    assert [State.STARTING, State.BACKOFF, State.STARTING] == [*states, made.state]
+
+
+@pytest.mark.parametrize(("retry_s", "after"), [(0.0, State.FATAL), (60.0, State.STARTING)])
+def test_fatal_is_left_slowly_or_never(retry_s: float, after: State) -> None:
+    made = child(policy=RestartPolicy(intensity=0, fatal_retry_s=retry_s))
+    made.start(0.0)
+    end(made, 1, 1.0)
+    assert made.state is State.FATAL
+
+    made.ticked(61.0)
+
+    assert made.state is after
+
+
+def test_it_starts_only_when_the_named_ones_run() -> None:
+    other = child("b")
+    made = child("a", others=[other])
+
+    assert [] == made.start(0.0)
+    assert "starts when RUNNING: b (STOPPED)" == made.why
+    other.start(0.0)
+    assert [] == made.released(1.0)
+    run(other)
+    assert [Spawn("a", 1, "a")] == made.released(2.0)
+    assert [] == made.released(3.0)
+
+
+def test_one_that_could_not_be_ended_is_not_started_beside_what_is_left() -> None:
+    made = child()
+    made.start(0.0)
+
+    assert [] == end(made, 1, 1.0, survivors=2)
+    assert made.state is State.UNKNOWN
+    assert "understudy start a" in made.why
+
+
+def test_an_exited_one_that_is_needed_again_keeps_to_its_budget() -> None:
+    made = child(policy=RestartPolicy(Comeback.TEMPORARY, intensity=1))
+    made.start(0.0)
+    end(made, 0, 1.0)
+    made.recalled(1.0)
+    first = made.state
+    end(made, 0, 2.0)
+    made.recalled(2.0)
+
+    assert (State.STARTING, State.FATAL) == (first, made.state)
+
+
+@given(
+    st.sampled_from(Comeback),
+    st.floats(0, 100),
+    st.lists(st.sampled_from(["start", "run", "stop", "exit 0", "exit 1", "tick", "recall", "kill"]), max_size=60),
+)
+def test_at_most_one_process_lives_whatever_happens(policy: Comeback, retry_s: float, steps: list[str]) -> None:
+    made = child(policy=RestartPolicy(policy, intensity=3, fatal_retry_s=retry_s))
+    now, lives = 0.0, False
+    for step in steps:
+        now += 1.0
+        spawns: list[object] = []
+        match step:
+            case "start":
+                spawns = [*made.start(now)]
+            case "run":
+                run(made, now)
+            case "stop":
+                made.stop(now)
+            case "exit 0" | "exit 1" if made.state in LIVING:
+                lives = False
+                spawns = [*end(made, int(step[-1]), now)]
+            case "tick":
+                now = now if made.due is None else max(now, made.due)
+                spawns = [each for each in made.ticked(now) if isinstance(each, Spawn)]
+            case "recall":
+                spawns = [*made.recalled(now)]
+            case "kill":
+                made.kill("for the test", now)
+            case _:
+                continue
+        assert not (spawns and lives)
+        lives = lives or bool(spawns)
+        assert lives == (made.state in LIVING)

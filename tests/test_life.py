@@ -1,0 +1,66 @@
+"""Real agents that end, and what their policies make of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+
+Houses = Callable[[str], RealHouse]
+
+
+@pytest.fixture
+def houses(tmp_path: Path) -> Any:
+    made: list[RealHouse] = []
+
+    def start(text: str) -> RealHouse:
+        made.append(RealHouse(tmp_path, text))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.stop()
+
+
+def row(house: RealHouse, name: str) -> dict[str, Any]:
+    return next(each for each in house.rows() if each["name"] == name)
+
+
+def wait_state(house: RealHouse, name: str, state: str) -> None:
+    wait_until(lambda: bool(row(house, name)["state"] == state), f"{name} to be {state}: {house.log()}")
+
+
+def test_an_agent_that_gave_up_shows_its_last_lines(houses: Houses) -> None:
+    command = "['sh', '-c', 'echo no key >&2; exit 3']"
+    house = houses(f'[agent.a]\ndriver = "acp"\ncommand = {command}\nrestart = {{ intensity = 0 }}\n')
+    wait_state(house, "a", "FATAL")
+
+    shown = house.run("status")
+    (told,) = json.loads(house.run("status", "--json").stdout)
+
+    assert 3 == shown.returncode
+    assert "  no key\n" in shown.stdout
+    assert ["no key"] == told["last_lines"]
+    assert "status 3" in told["why"]
+
+
+def test_one_starts_after_another_is_ready(houses: Houses) -> None:
+    house = houses('[agent.a]\nafter = ["b"]\n[agent.b]\n')
+
+    house.pid("a")
+
+    assert "RUNNING" == row(house, "b")["state"]
+    assert row(house, "b")["since"] <= row(house, "a")["since"]
+
+
+def test_one_whose_other_cannot_run_says_what_it_waits_for(houses: Houses) -> None:
+    broken = "driver = 'acp'\ncommand = 'false'\nrestart = { intensity = 0 }\n"
+    house = houses(f'[agent.a]\nafter = ["b"]\n[agent.b]\n{broken}')
+    wait_state(house, "b", "FATAL")
+
+    assert "STOPPED" == row(house, "a")["state"]
+    assert "starts when RUNNING: b" in row(house, "a")["why"]

@@ -139,6 +139,8 @@ class Actor:
         self.ended = asyncio.Event()
         """Set it (with `end_reason`) when the program is gone: the actor ends, and its supervisor starts another."""
         self.end_reason = ""
+        self.program_pid = 0
+        """The program's process, for `signal`; 0: the actor runs none."""
         self.end_status = 1
         """What the actor exits with when `ended` is set: a program's exit code decides whether it comes back."""
 

@@ -385,10 +385,14 @@ def make(role: Role, voice: Any) -> Actor:
             from understudy.actors.drivers.acp import AcpProgram
 
             return AcpProgram(role, voice)
+        case "program":
+            from understudy.actors.drivers.program import Program
+
+            return Program(role, voice)
         case "python":
             return _load(str(role.options.get("play", "")))(role, voice)
         case other:
-            raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, python or scripted")
+            raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, program, python or scripted")
 
 
 def _load(path: str) -> type[Actor]:

@@ -19,6 +19,7 @@ ACTOR_LOST: Final = "actor_lost"
 QUARANTINED: Final = "quarantined"
 CLIENT_GONE: Final = "client_gone"
 CONNECTION_LOST: Final = "connection_lost"
+NO_SESSIONS: Final = "no_sessions"
 AGENT_ERROR: Final = "agent_error"
 
 

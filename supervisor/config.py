@@ -17,7 +17,7 @@ from understudy.supervisor.directories import absolute, directories
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MEMORY = re.compile(r"(\d+)\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
-DRIVERS = ("acp", "python", "scripted")
+DRIVERS = ("acp", "program", "python", "scripted")
 UNDERSTUDIES_MAX = 16
 BUILT_IN = (AgentSpec("rehearsal"),)
 HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
@@ -105,6 +105,7 @@ class _Reader:
             "after": _names,
             "turns_max": _whole(1),
             "queued_turns_max": _whole(1),
+            "start_s": _seconds,
             "start_timeout_s": _seconds,
             "stop_grace_s": _seconds,
             "cancel_grace_s": _seconds,
@@ -114,8 +115,10 @@ class _Reader:
         values = self._known(table, header, checks)
         values["memory_mb"] = values.pop("memory", 0)
         spec = AgentSpec(name, **values)
-        if spec.driver == "acp" and not spec.command:
-            self._mistake(header, "driver", 'driver = "acp" needs command = "PROGRAM ARGUMENTS"')
+        if spec.driver in ("acp", "program") and not spec.command:
+            self._mistake(header, "driver", f'driver = "{spec.driver}" needs command = "PROGRAM ARGUMENTS"')
+        if spec.driver == "program" and spec.start_s >= spec.start_timeout_s:
+            self._mistake(header, "start_s", f"must be less than start_timeout_s ({spec.start_timeout_s:g} s)")
         if spec.driver == "python" and not spec.play:
             self._mistake(header, "driver", 'driver = "python" needs play = "module:Class"')
         return spec

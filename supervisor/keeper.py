@@ -232,7 +232,7 @@ class Keeper:
             env=spec.env,
             memory_mb=spec.memory_mb,
             files=spec.files,
-            options={**spec.options, "driver": spec.driver, "play": spec.play},
+            options={**spec.options, "driver": spec.driver, "play": spec.play, "start_s": spec.start_s},
             log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),
         )
         process = self._fill_blank(role, mark) or self._fork(self._be_actor, lambda: (role, mark))
@@ -482,6 +482,6 @@ def run(house: HouseSpec) -> int:
     from understudy.actors import host
     from understudy.supervisor import shell
 
-    for driver in {agent.driver for agent in house.agents} & {"acp", "scripted"}:
+    for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")
     return Keeper(house, shell.main, host.main).run()

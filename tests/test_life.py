@@ -64,3 +64,36 @@ def test_one_whose_other_cannot_run_says_what_it_waits_for(houses: Houses) -> No
 
     assert "STOPPED" == row(house, "a")["state"]
     assert "starts when RUNNING: b" in row(house, "a")["why"]
+
+
+def program(name: str, script: str, more: str = "") -> str:
+    return f"[agent.{name}]\ndriver = 'program'\nstart_s = 0.05\ncommand = ['sh', '-c', '''{script}''']\n{more}\n"
+
+
+def test_a_program_is_kept_and_holds_no_sessions(houses: Houses) -> None:
+    house = houses(program("p", "echo hello; echo oops >&2; exec sleep 1000"))
+    wait_state(house, "p", "RUNNING")
+    wait_until(lambda: "oops\n" in Path(row(house, "p")["log"]).read_text(), "its output")
+
+    refused = house.run("prompt", "p", "hello")
+
+    assert 1 == refused.returncode
+    assert "p is a program: it holds no sessions" in refused.stderr
+
+
+@pytest.mark.parametrize(("status", "state"), [(4, "EXITED"), (5, "FATAL")])
+def test_the_exit_status_of_a_program_decides(houses: Houses, status: int, state: str) -> None:
+    policy = "restart = { policy = 'transient', expected = [4], intensity = 0 }"
+    house = houses(program("p", f"sleep 0.3; exit {status}", policy))
+
+    wait_state(house, "p", state)
+
+    assert f"status {status}" in row(house, "p")["why"]
+
+
+def test_a_program_that_ends_too_early_has_not_started(houses: Houses) -> None:
+    house = houses(program("p", "exit 0", "restart = { policy = 'transient', intensity = 0 }"))
+
+    wait_state(house, "p", "FATAL")
+
+    assert "before it had lived 0.05 s (start_s)" in row(house, "p")["why"]

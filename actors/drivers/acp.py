@@ -90,6 +90,7 @@ class AcpProgram(Actor):
                 f"agent {role.name}: the program {role.command[0]!r} cannot be started: {error}; "
                 "install it, or mend `command` in the configuration"
             ) from error
+        self.program_pid = process.pid
         self._stdin = os.dup(_given(process.stdin).fileno())  # Outlives the pipe's closing, to see what was left.
         loop = asyncio.get_running_loop()
         self._stdout = asyncio.StreamReader(limit=READ_BYTES)

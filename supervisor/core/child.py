@@ -155,7 +155,7 @@ class Child:
         if event.epoch != self.epoch:
             return []
         assert self.state in LIVING, f"{self.title} exited while {self.state.name}"
-        stopping = self.state is State.STOPPING
+        stopping, was_ready = self.state is State.STOPPING, self.state is State.RUNNING
         self.why = self.last_words or self.why_exit(event.status)
         self.peer, self.pid, self.last_words, self.memory_mb, self.files = None, 0, "", 0.0, 0
         if event.survivors:
@@ -165,7 +165,7 @@ class Child:
         if stopping:
             self._enter(State.STOPPED, now, self.why)
             return []
-        return self._ended(event.status, now, wait_s_min)
+        return self._ended(event.status if was_ready else None, now, wait_s_min)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
         """There is no process: the same policy as for one that fell."""

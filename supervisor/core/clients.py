@@ -8,6 +8,7 @@ from understudy.protocol.errors import (
     LIMIT_REACHED,
     LOG_STALLED,
     NO_HELLO,
+    NO_SESSIONS,
     QUARANTINED,
     SHUTTING_DOWN,
     UNKNOWN_AGENT,
@@ -133,6 +134,10 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     if frame.agent not in house.roles:
         text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.roles))}"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
+        return
+    if house.roles[frame.agent].child.spec.driver == "program":
+        text = f"{frame.agent} is a program: it holds no sessions; see its output with understudy tail {frame.agent}"
+        house.fault(client.peer, NO_SESSIONS, text, frame.request)
         return
     if len(house.sessions) >= SESSIONS_MAX:
         house.fault(client.peer, LIMIT_REACHED, f"the house holds {SESSIONS_MAX} sessions", frame.request)

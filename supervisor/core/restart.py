@@ -23,7 +23,7 @@ class Restarts:
     _restarted_at: list[float] = field(default_factory=list[float])
 
     def returns(self, status: int | None) -> bool:
-        """Return whether an actor that ended with `status` (None: it never began) is to come back."""
+        """Return whether an actor that ended with `status` (None: it was never ready) is to come back."""
         match self.policy.policy:
             case Comeback.PERMANENT:
                 return True

@@ -42,8 +42,9 @@ class RestartPolicy:
 class AgentSpec:
     """One agent (a role) of the cast.
 
-    `driver`: scripted, acp, or python. `play`: import path `module:Class` for python.
-    `understudies`: how many spare actors are kept ready. `after`: it starts only while these are RUNNING.
+    `driver`: scripted, acp, program (no sessions; ready when it lived `start_s`), or python.
+    `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
+    `understudies`: how many spare actors are kept ready.
     `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
     """
 
@@ -61,6 +62,7 @@ class AgentSpec:
     after: tuple[str, ...] = ()
     turns_max: int = 1000
     queued_turns_max: int = 10_000
+    start_s: float = 1.0
     start_timeout_s: float = 60.0
     stop_grace_s: float = 5.0
     cancel_grace_s: float = 10.0

@@ -293,6 +293,9 @@ class Host:
 
     async def _answer_call(self, call: ActorCall) -> None:
         assert self._actor is not None
+        if not call.session:
+            self._signal_program(call)
+            return
         plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
         try:
             self._machine.answer_call(call.request, await self._actor.call(plan, call.method, unpack(call.body)))
@@ -301,6 +304,15 @@ class Host:
         except Exception as error:  # noqa: BLE001
             traceback.print_exc()
             self._machine.refuse_call(call.request, AGENT_ERROR, f"{type(error).__name__}: {error}")
+        self._flush()
+
+    def _signal_program(self, call: ActorCall) -> None:
+        """Send the program (ourselves, when there is none) a signal for a person."""
+        assert self._actor is not None
+        if processes.kill(self._actor.program_pid or os.getpid(), int(unpack(call.body))):
+            self._machine.answer_call(call.request, None)
+        else:
+            self._machine.refuse_call(call.request, AGENT_ERROR, f"the program of {self._role.name} is gone", None)
         self._flush()
 
     # --- the actor's voice ---

@@ -97,3 +97,40 @@ def test_a_program_that_ends_too_early_has_not_started(houses: Houses) -> None:
     wait_state(house, "p", "FATAL")
 
     assert "before it had lived 0.05 s (start_s)" in row(house, "p")["why"]
+
+
+def test_a_stopped_agent_stays_stopped_until_it_is_started(houses: Houses) -> None:
+    house = houses("[agent.a]\n[agent.b]\n")
+    house.pid("a")
+
+    stopped = house.run("stop", "a")
+    status = house.run("status")
+    pid = house.run("pid", "a")
+    started = house.run("start", "all")
+
+    assert (0, "a: STOPPED\n") == (stopped.returncode, stopped.stdout)
+    assert (3, 7, "0\n") == (status.returncode, pid.returncode, pid.stdout)
+    assert (0, "a: RUNNING\nb: RUNNING\n") == (started.returncode, started.stdout)
+
+
+def test_restart_signal_and_tail(houses: Houses) -> None:
+    house = houses(program("p", "trap 'echo heard' HUP; echo up; while :; do sleep 0.02; done"))
+    before = house.pid("p")
+
+    restarted = house.run("restart", "p")
+    signalled = house.run("signal", "HUP", "p")
+    wait_until(lambda: "heard\n" in Path(row(house, "p")["log"]).read_text(), "the signal to be heard")
+
+    assert (0, "p: RUNNING\n") == (restarted.returncode, restarted.stdout)
+    assert before != house.pid("p")
+    assert 0 == signalled.returncode
+    assert "heard\n" == house.run("tail", "-n", "1", "p").stdout
+
+
+def test_bad_names_and_signals_say_what_to_do(houses: Houses) -> None:
+    house = houses("[agent.a]\n")
+
+    missing, wrong = house.run("start", "x"), house.run("signal", "NONE", "a")
+
+    assert (1, 2) == (missing.returncode, wrong.returncode)
+    assert "there is no agent 'x'; the cast is: a" in missing.stderr

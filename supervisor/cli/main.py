@@ -64,6 +64,10 @@ def _run(options: object) -> int:
             from understudy.supervisor.cli import house
 
             return house.run(options)
+        case "start" | "stop" | "restart" | "signal" | "pid" | "tail":
+            from understudy.supervisor.cli import control
+
+            return control.run(options)
         case "up":
             from understudy.supervisor.cli import up
 

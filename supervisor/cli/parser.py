@@ -1,6 +1,7 @@
 """What the command line takes: verbs, options, and an example for each. Imports nothing heavy."""
 
 import argparse
+from collections.abc import Callable
 
 from understudy import __version__
 
@@ -44,6 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, text in (("status", "show the actors"), ("sessions", "list the sessions, the newest first")):
         made = verb(name, text, f"understudy {name} --json")
         made.add_argument("--json", action="store_true", help="as a JSON array")
+    _controls(verb)
     prompt = verb("prompt", "give an agent a prompt and stream its answer", 'understudy prompt rehearsal "hello"')
     prompt.add_argument("agent")
     prompt.add_argument("text", help="the prompt; - reads it from standard input")
@@ -61,3 +63,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     acp.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
     verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
     return parser.parse_args(arguments)
+
+
+def _controls(verb: Callable[[str, str, str], Parser]) -> None:
+    """Add what a person does with agents and programs."""
+    for name, text in (
+        ("start", "start agents or programs, and return when they are ready"),
+        ("stop", "stop agents or programs until they are started again"),
+        ("restart", "stop agents or programs and start them again"),
+    ):
+        verb(name, text, f"understudy {name} claude").add_argument("names", nargs="+", metavar="NAME|all")
+    send = verb("signal", "send a signal to the program of an agent", "understudy signal HUP web")
+    send.add_argument("signal", metavar="SIGNAL", help="a name like HUP, or a number")
+    send.add_argument("names", nargs="+", metavar="NAME")
+    pid = verb("pid", "show the process id of an actor, 0 when there is none", "understudy pid claude")
+    pid.add_argument("name", nargs="?", metavar="NAME")
+    tail = verb("tail", "show the end of a log", "understudy tail -f -n 50 web")
+    tail.add_argument("-f", "--follow", action="store_true", help="go on as it grows; Ctrl-C ends it")
+    tail.add_argument("-n", dest="lines", type=int, default=10, metavar="LINES", help="how many lines (default 10)")
+    tail.add_argument("name", metavar="NAME")

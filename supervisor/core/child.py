@@ -74,6 +74,7 @@ class Child:
     files: int = 0
     others: list[Line] = field(default_factory=list[Line])  # It starts only while their players are RUNNING.
     held: bool = False  # It waits for them.
+    by_person: bool = False  # A person stopped it: it stays so until a person starts it.
 
     @property
     def title(self) -> str:
@@ -87,6 +88,10 @@ class Child:
             self.line.restarts.forgive()
         return self._spawn(now) if self.state in AT_REST else []
 
+    def needed(self, now: float) -> list[Spawn]:
+        """Work came for it: start it, unless a person has stopped it."""
+        return [] if self.by_person else self.start(now)
+
     def released(self, now: float) -> list[Spawn]:
         """Another actor is RUNNING now: start if this one waited for it."""
         return self._spawn(now) if self.held else []
@@ -97,7 +102,8 @@ class Child:
 
     def prepare(self, after_s: float, now: float) -> None:
         """Start it in a while, as an understudy: first comes whoever plays."""
-        if self.state is State.STOPPED and self.wanted:
+        if self.state is State.STOPPED:
+            self.wanted = True
             self._enter(State.BACKOFF, now, "an understudy, about to start", now + after_s)
 
     def adopt(self, living: Spawned, number: int, grace_s: float, now: float) -> None:
@@ -164,7 +170,7 @@ class Child:
             return []
         if stopping:
             self._enter(State.STOPPED, now, self.why)
-            return []
+            return self._spawn(now) if self.wanted else []
         return self._ended(event.status if was_ready else None, now, wait_s_min)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from understudy import __version__
 from understudy.protocol.errors import (
+    AGENT_FAILED,
     BAD_FRAME,
     LIMIT_REACHED,
     LOG_STALLED,
@@ -42,7 +43,7 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
-from understudy.supervisor.core import follows, turns
+from understudy.supervisor.core import control, follows, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
@@ -51,6 +52,7 @@ from understudy.supervisor.core.status import session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
 UNRECORDED_ENTRIES_MAX = 10_000
+KNOWN_VERBS = "restart, sessions, shutdown, signal, start, status, stop"
 
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
@@ -214,7 +216,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
     if role.child.state in AT_REST:
-        house.carry_out(role.child.start(house.now))
+        house.carry_out(role.child.needed(house.now))
 
 
 def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:
@@ -238,6 +240,10 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             if len(house.calls) >= CALLS_MAX:
                 house.fault(client.peer, LIMIT_REACHED, f"{CALLS_MAX} calls wait for their answers", request)
                 return
+            if house.roles[session.agent].child.by_person:
+                text = f"{session.agent} was stopped by a person; understudy start {session.agent}"
+                house.fault(client.peer, AGENT_FAILED, text, request)
+                return
             turns.call(house, session, frame, client.peer)
             house.carry_out(house.roles[session.agent].child.start(house.now))
         case _:
@@ -248,8 +254,10 @@ def verb(house: House, client: Client, frame: Verb) -> None:
     """Answer a verb of the command line."""
     try:
         options = unpack(frame.body) or {}
+        names = [str(name) for name in options.get("names") or []]
+        number = int(options.get("signal", 0))
         only, hurry = str(options.get("session", "")), bool(options.get("hurry"))
-    except (FrameError, AttributeError):
+    except (FrameError, AttributeError, TypeError, ValueError):
         house.fault(client.peer, BAD_FRAME, "the body of a verb must be a map", frame.request)
         return
     match frame.verb:
@@ -260,8 +268,11 @@ def verb(house: House, client: Client, frame: Verb) -> None:
         case "shutdown":
             house.shutdown_asked, house.hurry_asked = True, hurry
             body = {"pid": house.pid}
+        case "start" | "stop" | "restart" | "signal":
+            control.control(house, client, frame.request, frame.verb, names, number)
+            return
         case _:
-            text = f"this house knows no verb {frame.verb!r}; it knows: sessions, shutdown, status"
+            text = f"this house knows no verb {frame.verb!r}; it knows: {KNOWN_VERBS}"
             house.fault(client.peer, UNKNOWN_VERB, text, frame.request)
             return
     house.tell(client.peer, Result(frame.request, pack(body)))

@@ -31,7 +31,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
-from understudy.supervisor.core import clients, follows, turns
+from understudy.supervisor.core import clients, control, follows, turns
 from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -146,6 +146,8 @@ class Core:
             house.record(MarkRow(name, child.epoch, child.number))
             house.tell_actor(child, Recorded(child.number), house.after, lazily=True)
         house.acks.clear()
+        if house.waits:
+            control.answer(house)
         self._finish_if_over()
         return house.close_step()
 
@@ -264,10 +266,12 @@ class Core:
         if event.survivors:
             house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
         returns = child.line.restarts.returns(event.status) and not event.survivors
-        replaced = plays and returns and not house.stopping and role.promote()
+        replaced = plays and returns and child.state is not State.STOPPING and role.promote()
         house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else UNDERSTUDY_AFTER_S))
         if replaced:
             what += f"; its understudy {role.child.title} takes over"
+        if child.state is State.STOPPED and role.child.state is State.RUNNING and not house.stopping:
+            child.prepare(UNDERSTUDY_AFTER_S, house.now)
         if plays:
             turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
         if replaced and role.child.state is State.RUNNING:

@@ -47,6 +47,16 @@ class OpenCall:
 
 
 @dataclass(slots=True)
+class Wait:
+    """A verb that is answered when its actors (with their epochs when it came) have reached its state."""
+
+    peer: bytes
+    request: str
+    verb: str
+    epochs: dict[str, int]
+
+
+@dataclass(slots=True)
 class Role:
     """An agent: the actor that plays it, its understudies, the turns that run, and the sessions that wait, oldest first.
 
@@ -94,6 +104,7 @@ class House:
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
     requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
+    waits: list[Wait] = field(default_factory=list[Wait])
     peers: dict[bytes, str] = field(default_factory=dict[bytes, str])
     acks: dict[str, None] = field(default_factory=dict[str, None])
     cancels: dict[tuple[str, int], Turn] = field(default_factory=dict[tuple[str, int], Turn])

@@ -59,6 +59,8 @@ def waiting_for(house: House, role: Role) -> str:
         return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"
     if not role.queued:
         return ""
+    if role.child.by_person:
+        return f"stopped by a person; understudy start {role.child.name}"
     match role.child.state:
         case State.RUNNING:
             if role.running >= role.child.spec.turns_max:

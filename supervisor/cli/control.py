@@ -1,0 +1,106 @@
+"""`start`, `stop`, `restart`, `signal`, `pid` and `tail`: what a person does with agents and programs."""
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from understudy.protocol.errors import CONNECTION_LOST, UnderstudyError
+from understudy.protocol.once import verb
+from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
+from understudy.supervisor.directories import directories
+
+DONE_S_MAX = 600.0
+FOLLOW_S = 0.1
+READ_BYTES = 1 << 16
+
+
+def run(options: Any) -> int:
+    """Carry out the verb; exit codes are supervisord's."""
+    place, _ = directories(options.runtime_dir, options.state_dir, os.environ)
+    try:
+        match options.verb:
+            case "signal":
+                return _signal(place, options.signal, options.names)
+            case "pid":
+                return _pid(place, options.name)
+            case "tail":
+                return _tail(place, options.name, options.lines, options.follow)
+            case other:
+                return _control(place, other, options.names)
+    except UnderstudyError as error:
+        print(f"understudy: {error.text}", file=sys.stderr)
+        return EXIT_NOT_RUNNING if error.code == CONNECTION_LOST else 1
+
+
+def _control(place: str, name: str, names: list[str]) -> int:
+    status = 0
+    for row in verb(place, name, {"names": names}, DONE_S_MAX):
+        if row["error"]:
+            status = 1
+            print(f"understudy: {row['name']}: {row['error']}", file=sys.stderr)
+        else:
+            print(f"{row['name']}: {row['state']}")
+    return status
+
+
+def _signal(place: str, text: str, names: list[str]) -> int:
+    name = text.upper().removeprefix("SIG")
+    known = {each.name.removeprefix("SIG"): each.value for each in signal.Signals}
+    number = int(text) if text.isdigit() else known.get(name, 0)
+    if number not in known.values():
+        print(f"understudy: there is no signal {text!r}; use a name like HUP or a number", file=sys.stderr)
+        return 2
+    for each in names:
+        verb(place, "signal", {"names": [each], "signal": number})
+        print(f"{each}: signalled")
+    return 0
+
+
+def _row(place: str, name: str) -> dict[str, Any] | None:
+    rows = verb(place, "status")
+    for row in rows:
+        if row["name"] == name:
+            return dict(row)
+    cast = ", ".join(row["name"] for row in rows)
+    print(f"understudy: there is no agent {name!r}; the cast is: {cast}", file=sys.stderr)
+    return None
+
+
+def _pid(place: str, name: str | None) -> int:
+    if name is None:
+        for row in verb(place, "status"):
+            print(f"{row['name']} {row['pid'] or 0}")
+        return 0
+    row = _row(place, name)
+    if row is None:
+        return 1
+    print(row["pid"] or 0)
+    return 0 if row["pid"] else EXIT_NOT_RUNNING
+
+
+def _tail(place: str, name: str, count: int, follow: bool) -> int:
+    row = _row(place, name)
+    if row is None:
+        return 1
+    for line in last_lines(row["log"], count):
+        print(line)
+    if follow:
+        _follow(row["log"])
+    return 0
+
+
+def _follow(path: str) -> None:
+    """Go on as the log grows, over rotations, until interrupted."""
+    at = os.stat(path).st_size if os.path.exists(path) else 0  # noqa: PTH110, PTH116
+    while True:
+        if os.path.exists(path):  # noqa: PTH110
+            with open(path, "rb") as log:
+                at = at if os.fstat(log.fileno()).st_size >= at else 0
+                log.seek(at)
+                while piece := log.read(READ_BYTES):
+                    at += len(piece)
+                    sys.stdout.write(piece.decode(errors="replace"))
+        sys.stdout.flush()
+        time.sleep(FOLLOW_S)

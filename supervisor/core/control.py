@@ -1,0 +1,76 @@
+"""`start`, `stop`, `restart` and `signal`: what a person asks of actors, answered when it is done. Pure."""
+
+from understudy.protocol.errors import AGENT_FAILED, LIMIT_REACHED, SHUTTING_DOWN, UNKNOWN_AGENT
+from understudy.protocol.frames import ActorCall, Result, Stop, pack
+from understudy.supervisor.core.child import AT_REST, Child, State
+from understudy.supervisor.core.house import CALLS_MAX, Client, House, OpenCall, Wait
+
+WAITS_MAX = 1_000
+
+
+def control(house: House, client: Client, request: str, verb: str, names: list[str], number: int) -> None:
+    """Carry out `verb` on the actors `names` ("all": every one); the answer comes when each has reached its state."""
+    names = sorted(house.roles) if names == ["all"] else list(dict.fromkeys(names))
+    unknown = [name for name in names if name not in house.roles]
+    if unknown or not names:
+        text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.roles))}"
+        house.fault(client.peer, UNKNOWN_AGENT, text, request)
+        return
+    if house.stopping:
+        house.fault(client.peer, SHUTTING_DOWN, "the house is shutting down", request)
+        return
+    if len(house.waits) >= WAITS_MAX or len(house.calls) >= CALLS_MAX:
+        house.fault(client.peer, LIMIT_REACHED, "too many verbs wait for their answers", request)
+        return
+    if verb == "signal":
+        _signal(house, client, request, house.roles[names[0]].child, number)
+        return
+    house.waits.append(Wait(client.peer, request, verb, {name: house.roles[name].child.epoch for name in names}))
+    for name in names:
+        role = house.roles[name]
+        for child in role.actors if verb != "start" else []:
+            if child.state is State.RUNNING:
+                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
+            house.carry_out(child.stop(house.now))
+        role.child.by_person = verb == "stop"
+        if verb != "stop":
+            house.carry_out(role.child.start(house.now))  # Its understudies follow when it is ready.
+
+
+def _signal(house: House, client: Client, request: str, child: Child, number: int) -> None:
+    if child.state is not State.RUNNING:
+        text = f"{child.name} is {child.state.value}; start it with: understudy start {child.name}"
+        house.fault(client.peer, AGENT_FAILED, text, request)
+        return
+    house.calls_made += 1
+    name = f"c{house.calls_made}"
+    house.calls[name] = OpenCall(client.peer, request, "", child.spec.name, "signal", b"", sent=True)
+    house.tell_actor(child, ActorCall(name, "", "signal", "", pack(number)))
+
+
+def answer(house: House) -> None:
+    """Answer the verbs whose actors have all reached their state. Called when a step ends."""
+    for wait in list(house.waits):
+        outcomes = [_outcome(house.roles[name].child, wait.verb, epoch) for name, epoch in wait.epochs.items()]
+        if None not in outcomes or house.stopping:
+            house.waits.remove(wait)
+            rows = [
+                {"name": name, "state": house.roles[name].child.state.value, "error": outcome}
+                for name, outcome in zip(wait.epochs, outcomes, strict=True)
+            ]
+            house.tell(wait.peer, Result(wait.request, pack(rows)), house.after)
+
+
+def _outcome(child: Child, verb: str, epoch: int) -> str | None:
+    """Return "" when the actor is there, what is wrong when it will not be, None while it is under way."""
+    if verb == "stop":
+        return "" if child.state in AT_REST else None
+    if child.state is State.RUNNING and (verb == "start" or child.epoch > epoch):
+        return ""
+    if child.state is State.EXITED:
+        return ""
+    others = [line.player for line in child.others if line.player is not None]
+    hopeless = any(other.state in AT_REST and not other.held for other in others)
+    if child.state in AT_REST and (not child.held or hopeless):
+        return f"{child.state.value}: {child.why}"
+    return None

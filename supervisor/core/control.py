@@ -1,6 +1,8 @@
 """`start`, `stop`, `restart` and `signal`: what a person asks of actors, answered when it is done. Pure."""
 
-from understudy.protocol.errors import AGENT_FAILED, LIMIT_REACHED, SHUTTING_DOWN, UNKNOWN_AGENT
+import signal
+
+from understudy.protocol.errors import AGENT_FAILED, BAD_FRAME, LIMIT_REACHED, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
 from understudy.supervisor.core.child import AT_REST, Child, State
 from understudy.supervisor.core.house import CALLS_MAX, Client, House, OpenCall, Wait
@@ -38,6 +40,9 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
 
 
 def _signal(house: House, client: Client, request: str, child: Child, number: int) -> None:
+    if not 1 <= number < signal.NSIG:
+        house.fault(client.peer, BAD_FRAME, f"there is no signal {number}", request)
+        return
     if child.state is not State.RUNNING:
         text = f"{child.name} is {child.state.value}; start it with: understudy start {child.name}"
         house.fault(client.peer, AGENT_FAILED, text, request)

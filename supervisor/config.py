@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, RestartPolicy
+from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -109,6 +109,9 @@ class _Reader:
             "start_timeout_s": _seconds,
             "stop_grace_s": _seconds,
             "cancel_grace_s": _seconds,
+            "turn_timeout_s": _seconds,
+            "quiet_timeout_s": _seconds,
+            "on_hang": lambda value: OnHang(_one_of(*(each.value for each in OnHang))(value)),
             "restart": lambda value: self._restart(header, value),
             "options": _table,
         }

@@ -134,7 +134,7 @@ def _show(item: Item) -> None:
             print(text, end="", flush=True)
         elif item.body.get("sessionUpdate") == "tool_call":
             print(f"[{item.body.get('title', 'tool')}]", file=sys.stderr)
-    elif item.kind in ("lost", "requeued"):
+    elif item.kind in ("lost", "requeued", "note"):
         print(f"\nunderstudy: {item.body.get('text', '')}", file=sys.stderr)
     elif item.kind == "ended":
         print(flush=True)

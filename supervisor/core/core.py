@@ -31,7 +31,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
-from understudy.supervisor.core import clients, control, follows, turns
+from understudy.supervisor.core import clients, control, follows, hangs, turns
 from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -125,6 +125,7 @@ class Core:
             dues.append(house.idle_since + house.spec.idle_exit_s)
         if house.return_due is not None:
             dues.append(house.return_due)
+        dues.extend(hangs.dues(house))
         house.due = min([*dues, house.next_ping])
         return house.due
 
@@ -172,7 +173,7 @@ class Core:
             for entry in open_turn.asks:
                 turns.restore_ask(house, session, entry)
             turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
-            role.running += 1
+            role.plays(session)
             # While an actor lives it may still be shown: then its exit settles it, unless one before it had shown it.
             if role.child.state is State.STOPPED or (shown is not None and (session.id, turn.number) in shown):
                 turns.settle(house, role, session, turn, "the supervisor ended while this turn ran", shown)
@@ -275,6 +276,7 @@ class Core:
         if plays:
             turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
         if replaced and role.child.state is State.RUNNING:
+            hangs.greeted(house, role)
             turns.send_waiting_calls(house, child.spec.name)
             turns.admit_waiting(house, role)
         if not house.stopping:
@@ -296,6 +298,8 @@ class Core:
         child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
         if role is None or child is None:
             return  # A dead letter: nothing of an older incarnation has an effect.
+        if child is role.child:
+            hangs.heard(house, role)
         match frame:
             case Updates() | Ended() | Ask() | Remember() | Begin():
                 if child is role.child:
@@ -325,6 +329,7 @@ class Core:
             # It lost something that it had not had acknowledged: nothing it says can be trusted.
             self.house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
             return
+        hangs.progressed(house, session)
         match frame:
             case Updates():
                 turns.updates(house, session, frame, child)
@@ -362,6 +367,7 @@ class Core:
         )
         if child is not role.child or child.state is not State.RUNNING:
             return
+        hangs.greeted(house, role)
         for understudy in role.understudies:
             understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
         for other in [each for role in house.roles.values() for each in role.actors]:
@@ -424,7 +430,8 @@ class Core:
             if turn.cancel_due is not None and house.now >= turn.cancel_due:
                 turn.cancel_due = None
                 child = house.roles[house.sessions[name].agent].child
-                self.house.carry_out(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
+                house.carry_out(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
+        house.carry_out(hangs.ticked(house, ping_idle=house.now >= house.next_ping))
         idle_s = house.spec.idle_exit_s
         if idle_s and not house.clients and not house.stopping and house.now >= house.idle_since + idle_s:
             house.warn(f"no client for {idle_s:g} s: the house ends")

@@ -19,6 +19,7 @@ CLIENTS_MAX = 4_000
 CALLS_MAX = 10_000
 SESSIONS_MAX = 100_000
 FOLLOWS_PER_CLIENT_MAX = 4_096
+PING_BUSY_EVERY_S = 1.0  # So long may an actor with turns be silent before it is asked.
 
 
 @dataclass(slots=True)
@@ -57,6 +58,15 @@ class Wait:
 
 
 @dataclass(slots=True)
+class Link:
+    """When the actor was last heard, and since when a ping of ours waits for its answer."""
+
+    heard: float = 0.0
+    pinged: float | None = None
+    silent: bool = False
+
+
+@dataclass(slots=True)
 class Role:
     """An agent: the actor that plays it, its understudies, the turns that run, and the sessions that wait, oldest first.
 
@@ -68,6 +78,8 @@ class Role:
     running: int = 0
     queued: int = 0
     waiting: dict[str, None] = field(default_factory=dict[str, None])
+    link: Link = field(default_factory=Link)
+    playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
 
     @property
     def actors(self) -> list[Child]:
@@ -88,6 +100,11 @@ class Role:
         self.understudies.append(self.child)
         self.child = heir.line.player = heir
         return True
+
+    def plays(self, session: Session) -> None:
+        """Count the session's turn as running, and as one to watch."""
+        self.running += 1
+        self.playing[session.id] = session
 
 
 @dataclass(slots=True)

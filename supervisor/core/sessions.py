@@ -35,6 +35,9 @@ class Turn:
     unmarked: bool = False  # Handed over without the handshake: nobody marks when the agent sees it.
     cancel_due: float | None = None
     since: float = 0.0
+    progressed: float = 0.0  # When it had its last entry or answer.
+    quiet_told: bool = False
+    over_told: bool = False
 
 
 @dataclass(slots=True)

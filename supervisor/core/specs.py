@@ -20,6 +20,14 @@ class Comeback(Enum):
     TEMPORARY = "temporary"
 
 
+class OnHang(Enum):
+    """What is done about an actor that is silent, or a turn past its timeouts; all of them tell."""
+
+    TELL = "tell"
+    CANCEL = "cancel"
+    RESTART = "restart"
+
+
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
     """How a fallen actor comes back: more than `intensity` restarts within `period_s` means FATAL.
@@ -46,6 +54,7 @@ class AgentSpec:
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
     `understudies`: how many spare actors are kept ready.
     `memory_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    `turn_timeout_s`: from hand-over; `quiet_timeout_s`: without an entry while nobody is asked; 0 means none.
     """
 
     name: str
@@ -66,6 +75,9 @@ class AgentSpec:
     start_timeout_s: float = 60.0
     stop_grace_s: float = 5.0
     cancel_grace_s: float = 10.0
+    turn_timeout_s: float = 0.0
+    quiet_timeout_s: float = 0.0
+    on_hang: OnHang = OnHang.TELL
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

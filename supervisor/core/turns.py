@@ -26,7 +26,7 @@ from understudy.protocol.frames import (
 )
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import MemoryRow, TurnRow
-from understudy.supervisor.core.house import House, OpenCall, Role
+from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, OpenCall, Role
 from understudy.supervisor.core.sessions import (
     HANDOVERS_MAX,
     RETRIES_MAX,
@@ -66,7 +66,8 @@ def admit(house: House, session: Session, role: Role) -> None:
     turn = session.mailbox.popleft()
     role.queued -= 1
     role.waiting.pop(session.id, None)
-    role.running += 1
+    role.plays(session)
+    house.due = min(house.due, house.now + PING_BUSY_EVERY_S)
     session.current = turn
     turn.handovers += 1
     turn.since = house.now
@@ -259,6 +260,8 @@ def answer(house: House, session: Session, frame: Answer) -> bool:
     pending = session.asks.pop(frame.ask, None)
     if pending is None:
         return False
+    if session.current is not None:
+        session.current.progressed, house.replan = house.now, True  # Quiet is counted again.
     if pending.public:
         body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
         house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})

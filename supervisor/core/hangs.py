@@ -1,0 +1,154 @@
+"""Hangs: an actor that is silent on the link, a turn that takes too long or makes no progress. Pure.
+
+Three signals are kept apart: the process (the keeper's word), the link (any frame of the actor, asked for by a
+ping when there was none), and progress (entries of the turn, while nobody is asked and the log can write).
+"""
+
+from understudy.protocol.frames import Ping
+from understudy.supervisor.core import turns
+from understudy.supervisor.core.child import State
+from understudy.supervisor.core.events import Kill
+from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Link, Role
+from understudy.supervisor.core.sessions import Session, Turn
+from understudy.supervisor.core.specs import OnHang
+
+ANSWER_S_MAX = 1.75  # A ping unanswered for so long means a silent link: with the pause before it, under 3 s.
+LATE_S_MAX = 0.5  # A tick so late means that we were held up ourselves: what actors said waits to be read.
+
+
+def greeted(house: House, role: Role) -> None:
+    """The actor has a new connection: it is heard from now on."""
+    role.link = Link(house.now)
+    _look_within(house, PING_BUSY_EVERY_S)
+
+
+def heard(house: House, role: Role) -> None:
+    """Any frame of the actor's proves the link."""
+    link = role.link
+    if link.silent:
+        text = f"{role.child.title} is heard again, after {house.now - link.heard:.1f} s of silence"
+        house.warn(text)
+        for session, turn in playing(role):
+            house.write(session, "note", turn.number, {"text": text})
+        house.replan = True
+    link.heard, link.pinged, link.silent = house.now, None, False
+
+
+def progressed(house: House, session: Session) -> None:
+    """The session's turn has a new entry, or an answer."""
+    if session.current is not None:
+        session.current.progressed, session.current.quiet_told = house.now, False
+
+
+def playing(role: Role) -> list[tuple[Session, Turn]]:
+    """Return the turns that the role's actor has."""
+    found = []
+    for name, session in list(role.playing.items()):
+        if session.current is None:
+            del role.playing[name]
+        else:
+            found.append((session, session.current))
+    return found
+
+
+def dues(house: House) -> list[float]:
+    """Return when to look again: at the link of each busy or pinged actor, at each turn that has a timeout."""
+    found = []
+    for role in house.roles.values():
+        link, child = role.link, role.child
+        if child.state is not State.RUNNING or link.silent:
+            pass
+        elif link.pinged is not None:
+            found.append(link.pinged + ANSWER_S_MAX)
+        elif role.running:
+            found.append(link.heard + PING_BUSY_EVERY_S)
+        if role.running and (child.spec.turn_timeout_s or child.spec.quiet_timeout_s):
+            for session, turn in playing(role):
+                found.extend(due for due in (_over_at(role, turn), _quiet_at(house, role, session, turn)) if due)
+    return found
+
+
+def ticked(house: House, ping_idle: bool) -> list[Kill]:
+    """Look at every link and every turn with a timeout; return which actors are to end. `ping_idle`: ask all."""
+    late = house.now > house.due + LATE_S_MAX
+    kills: list[Kill] = []
+    for role in house.roles.values():
+        if role.child.state is State.RUNNING and role.child.peer is not None:
+            kills.extend(_look_at_link(house, role, ping_idle, late))
+        if role.running and not late:
+            kills.extend(_look_at_turns(house, role))
+    return kills
+
+
+def _look_at_link(house: House, role: Role, ping_idle: bool, late: bool) -> list[Kill]:
+    link, child = role.link, role.child
+    if link.silent:
+        return []
+    if link.pinged is None:
+        if ping_idle or (role.running and house.now >= link.heard + PING_BUSY_EVERY_S):
+            link.pinged = house.now
+            house.tell_actor(child, Ping())
+        return []
+    if late:
+        link.pinged = house.now
+    if house.now < link.pinged + ANSWER_S_MAX:
+        return []
+    link.silent = True
+    text = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s, nor an answer to a ping"
+    house.warn(text)
+    return _react(house, role, playing(role), text)
+
+
+def _look_at_turns(house: House, role: Role) -> list[Kill]:
+    spec = role.child.spec
+    kills: list[Kill] = []
+    if not spec.turn_timeout_s and not spec.quiet_timeout_s:
+        return kills
+    for session, turn in playing(role):
+        over, quiet = _over_at(role, turn), _quiet_at(house, role, session, turn)
+        if over is not None and house.now >= over:
+            turn.over_told = True
+            text = f"turn {turn.number} takes {house.now - turn.since:.1f} s; turn_timeout_s is {spec.turn_timeout_s:g}"
+        elif quiet is not None and house.now >= quiet:
+            turn.quiet_told = True
+            quiet_s = house.now - max(turn.since, turn.progressed)
+            text = f"turn {turn.number} is quiet for {quiet_s:.1f} s; quiet_timeout_s is {spec.quiet_timeout_s:g}"
+        else:
+            continue
+        kills.extend(_react(house, role, [(session, turn)], text))
+    return kills
+
+
+def _over_at(role: Role, turn: Turn) -> float | None:
+    timeout_s = role.child.spec.turn_timeout_s
+    return turn.since + timeout_s if timeout_s and not turn.over_told and not turn.cancelled else None
+
+
+def _quiet_at(house: House, role: Role, session: Session, turn: Turn) -> float | None:
+    """Quiet is counted while nobody is asked, and while we can take what the agent says."""
+    timeout_s = role.child.spec.quiet_timeout_s
+    if not timeout_s or turn.quiet_told or turn.cancelled or session.asks or house.log_failed_at is not None:
+        return None
+    return max(turn.since, turn.progressed) + timeout_s
+
+
+def _react(house: House, role: Role, hanging: list[tuple[Session, Turn]], text: str) -> list[Kill]:
+    """Do what the agent's `on_hang` says; whatever that is, it is written into the sessions."""
+    child, what = role.child, role.child.spec.on_hang
+    then = {OnHang.TELL: "", OnHang.CANCEL: "; the turn is cancelled", OnHang.RESTART: "; the actor is restarted"}
+    for session, turn in hanging:
+        house.write(session, "note", turn.number, {"text": text + then[what]})
+    match what:
+        case OnHang.TELL:
+            pass
+        case OnHang.CANCEL:
+            for session, turn in hanging:
+                turns.cancel(house, session, turn.number)
+        case OnHang.RESTART:
+            child.last_words = text
+            return child.kill(text, house.now)
+    return []
+
+
+def _look_within(house: House, wait_s: float) -> None:
+    house.due = min(house.due, house.now + wait_s)

@@ -1,0 +1,198 @@
+"""Hangs: what is noticed of them, and what is done; decided in pure code, and played with real processes."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.frames import Ping, unpack
+from understudy.supervisor.core import hangs
+from understudy.supervisor.core.child import Child, Line, State
+from understudy.supervisor.core.events import Kill, TellActor
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.restart import Restarts
+from understudy.supervisor.core.sessions import OpenAsk, Session, Turn, TurnState
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnHang
+
+
+def a_house(turn_timeout_s: float = 0.0, quiet_timeout_s: float = 0.0, on_hang: OnHang = OnHang.TELL) -> House:
+    """Return a house in which one turn runs since 0."""
+    spec = AgentSpec("one", turn_timeout_s=turn_timeout_s, quiet_timeout_s=quiet_timeout_s, on_hang=on_hang)
+    house = House(HouseSpec((spec,), "", ""), Random(1))
+    role = Role(
+        Child("one", spec, Line(1, Restarts(spec.restart, Random(1))), epoch=1, state=State.RUNNING, peer=b"peer")
+    )
+    session = Session("s", "one", "", b"", current=Turn(1, b"", [], state=TurnState.RUNNING))
+    role.plays(session)
+    house.roles["one"], house.sessions["s"] = role, session
+    return house
+
+
+def tick(house: House, now: float, ping_idle: bool = False) -> list[Kill]:
+    """Let it be `now`, as promised to the house."""
+    house.now = house.due = now
+    return hangs.ticked(house, ping_idle)
+
+
+def notes(house: House) -> list[str]:
+    return [unpack(entry.body)["text"] for _, entry in house.unfed if entry.kind == "note"]
+
+
+def pings(house: House) -> int:
+    return sum(isinstance(each, TellActor) and isinstance(each.frame, Ping) for each in house.effects)
+
+
+def test_a_silent_actor_with_turns_is_asked_once_and_told_of_once() -> None:
+    house = a_house()
+
+    for now in (0.9, 1.0, 1.5, 2.75, 4.0):
+        tick(house, now)
+
+    assert 1 == pings(house)
+    assert ["one#1 hangs: not a frame of it for 2.8 s, nor an answer to a ping"] == notes(house)
+
+
+def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
+    house = a_house()
+    tick(house, 1.0)
+    hangs.heard(house, house.roles["one"])
+    tick(house, 2.9)
+    tick(house, 4.7)
+    hangs.heard(house, house.roles["one"])
+
+    assert 2 == pings(house)
+    assert "one#1 is heard again, after 3.7 s of silence" == notes(house)[-1]
+
+
+def test_an_idle_actor_is_asked_only_with_all() -> None:
+    house = a_house()
+    house.sessions["s"].current = None
+    house.roles["one"].running = 0
+
+    tick(house, 5.0)
+    before = pings(house)
+    tick(house, 10.0, ping_idle=True)
+
+    assert (0, 1) == (before, pings(house))
+    assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house)
+
+
+def test_our_own_delay_is_not_held_against_an_actor() -> None:
+    house = a_house()
+    tick(house, 1.0)
+    house.due, house.now = 2.75, 60.0
+
+    hangs.ticked(house, False)
+
+    assert [] == notes(house)
+    assert [60.0 + hangs.ANSWER_S_MAX] == hangs.dues(house)
+
+
+def test_quiet_is_not_counted_while_somebody_is_asked_or_the_log_cannot_write() -> None:
+    house = a_house(quiet_timeout_s=5.0)
+    session = house.sessions["s"]
+    session.asks["a"] = OpenAsk(1, "m", 0.0)
+    tick(house, 6.0)
+    session.asks.clear()
+    house.log_failed_at = 1.0
+    tick(house, 6.5)
+    before = notes(house)
+    house.log_failed_at = None
+    tick(house, 7.0)
+
+    assert ([], ["turn 1 is quiet for 7.0 s; quiet_timeout_s is 5"]) == (before, notes(house))
+
+
+def test_a_turn_may_be_quiet_again_after_progress() -> None:
+    house = a_house(quiet_timeout_s=1.0)
+    tick(house, 1.0)
+    hangs.progressed(house, house.sessions["s"])
+    tick(house, 1.5)
+    tick(house, 2.0)
+
+    assert 2 == len(notes(house))
+
+
+@pytest.mark.parametrize(("what", "killed", "cancelled"), [
+    (OnHang.TELL, 0, False), (OnHang.CANCEL, 0, True), (OnHang.RESTART, 1, False),
+])  # fmt: skip
+def test_a_turn_over_its_time_is_told_cancelled_or_restarted(what: OnHang, killed: int, cancelled: bool) -> None:
+    house = a_house(turn_timeout_s=3.0, on_hang=what)
+    turn = house.sessions["s"].current
+    assert turn is not None
+
+    kills = [*tick(house, 2.9), *tick(house, 3.0)]
+
+    assert (killed, cancelled) == (len(kills), turn.cancelled)
+    assert notes(house)[-1].startswith("turn 1 takes 3.0 s; turn_timeout_s is 3")
+
+
+@contextmanager
+def playing(folder: Path, settings: str, prompt: str) -> Iterator[tuple[RealHouse, "subprocess.Popen[str]"]]:
+    """Yield a real house whose one agent plays `prompt`."""
+    house = RealHouse(folder, f'[agent.rehearsal]\ndriver = "scripted"\n{settings}\n')
+    house.start()
+    try:
+        command = house.command("prompt", "rehearsal", "--json", prompt)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as said:
+            yield house, said
+            said.kill()
+    finally:
+        house.stop()
+
+
+def until(said: "subprocess.Popen[str]", kind: str) -> dict[str, str]:
+    """Read until an entry of `kind`; return its body."""
+    assert said.stdout is not None
+    for line in said.stdout:
+        entry = json.loads(line)
+        if entry["kind"] == kind:
+            return dict(entry["body"], reason=entry.get("reason", ""))
+    raise AssertionError(f"no {kind}")
+
+
+def test_a_stopped_actor_is_noticed_shown_and_heard_again(tmp_path: Path) -> None:
+    with playing(tmp_path, "", "[[say in]] [[sleep 60000]]") as (house, said):
+        until(said, "update")
+        pid = house.pid()
+        os.kill(pid, signal.SIGSTOP)
+
+        assert "hangs" in until(said, "note")["text"]
+        (row,) = house.rows()
+        assert row["link"].startswith("silent for ")
+        assert "silent for" in row["waiting_for"]
+        os.kill(pid, signal.SIGCONT)
+        assert "heard again" in until(said, "note")["text"]
+        wait_until(lambda: house.rows()[0]["link"] == "", "the link to be well")
+
+
+@pytest.mark.parametrize(("directive", "what", "reason"), [
+    ("[[spin]]", "cancel", "cancelled"), ("[[hang]]", "restart", "interrupted"),
+])  # fmt: skip
+def test_a_hanging_actor_is_ended_and_the_next_prompt_answered(
+    tmp_path: Path, directive: str, what: str, reason: str
+) -> None:
+    settings = f'on_hang = "{what}"\ncancel_grace_s = 0.1'
+    with playing(tmp_path, settings, f"[[say in]] {directive}") as (house, said):
+        assert "hangs" in until(said, "note")["text"]
+        ended = until(said, "ended")
+
+        assert reason == ended["reason"]
+        assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
+
+
+def test_a_quiet_turn_is_cancelled_politely(tmp_path: Path) -> None:
+    settings = 'on_hang = "cancel"\nquiet_timeout_s = 0.2'
+    with playing(tmp_path, settings, "[[say in]] [[sleep 60000]]") as (house, said):
+        pid = house.pid()
+        assert "quiet" in until(said, "note")["text"]
+
+        assert "cancelled" == until(said, "ended")["reason"]
+        assert pid == house.pid()

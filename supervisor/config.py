@@ -99,6 +99,7 @@ class _Reader:
             "cwd": self._folder,
             "env": _environment,
             "memory": _memory,
+            "memory_soft": _memory,
             "files": _whole(16),
             "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
             "understudies": _whole(0, UNDERSTUDIES_MAX),
@@ -117,6 +118,7 @@ class _Reader:
         }
         values = self._known(table, header, checks)
         values["memory_mb"] = values.pop("memory", 0)
+        values["memory_soft_mb"] = values.pop("memory_soft", 0)
         spec = AgentSpec(name, **values)
         if spec.driver in ("acp", "program") and not spec.command:
             self._mistake(header, "driver", f'driver = "{spec.driver}" needs command = "PROGRAM ARGUMENTS"')

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -49,12 +50,14 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.log import Log, LogError
-from understudy.supervisor.memory import sample_trees
+from understudy.supervisor.memory import Totals, sampling
 from understudy.supervisor.sockets import Router
 
 LOG_RETRY_S = 0.25
 TEND_S = 0.1
-SAMPLE_EVERY_S = 2.0
+SAMPLE_EVERY_S = 0.4
+SAMPLE_IDLE_EVERY = 5  # Every so many samples the idle ones are looked at, too.
+SAMPLE_SLICE_S = 0.002
 WARNINGS_PER_S_MAX = 20
 READ_BYTES_MAX = 1 << 20
 
@@ -88,7 +91,7 @@ class Shell:
         self._events: list[Event] = []
         self._scheduled = False
         self._records: list[Record] = []
-        self._committed = self._tended = 0
+        self._committed = self._tended = self._samples = 0
         self._tending: asyncio.TimerHandle | None = None
         self._tend_failed = False
         self._held: deque[TellClient | TellActor] = deque()
@@ -304,11 +307,33 @@ class Shell:
         self.push(Ticked())
 
     def _sample(self) -> None:
-        if self._core.house.clients:
-            living = {each.pid: each for each in self._living.values()}
-            for pid, (memory_mb, files) in sample_trees(list(living)).items():
-                each = living[pid]
-                self.push(Sampled(each.actor, each.epoch, memory_mb, files))
+        """Choose whom to look at: those with a limit and a turn always, the other ones now and then."""
+        self._samples += 1
+        house, all_of_them = self._core.house, self._samples % SAMPLE_IDLE_EVERY == 0
+        chosen: dict[int, Spawned] = {}
+        exact: set[int] = set()
+        for each in self._living.values():
+            role = house.roles.get(each.actor)
+            limited = role is not None and bool(role.child.spec.memory_mb or role.child.spec.memory_soft_mb)
+            if (limited and role is not None and role.running) or (all_of_them and (limited or house.clients)):
+                chosen[each.pid] = each
+            if limited:
+                exact.add(each.pid)
+        if chosen:
+            totals: Totals = dict.fromkeys(chosen, (0.0, 0))
+            self._sample_on(chosen, totals, sampling(totals, exact))
+        else:
+            self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+
+    def _sample_on(self, chosen: dict[int, Spawned], totals: Totals, steps: Iterator[None]) -> None:
+        """Look for one slice; go on in the loop's next turn, or report and rest."""
+        until = time.monotonic() + SAMPLE_SLICE_S
+        for _ in steps:
+            if time.monotonic() > until:
+                self._loop.call_soon(self._sample_on, chosen, totals, steps)
+                return
+        for pid, (memory_mb, files) in totals.items():
+            self.push(Sampled(chosen[pid].actor, chosen[pid].epoch, memory_mb, files))
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
     def warn(self, text: str) -> None:

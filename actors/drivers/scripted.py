@@ -1,7 +1,7 @@
 """An agent for demos and tests: it follows directives in its prompt, in order, and has no model behind it.
 
 `[[say TEXT]]` `[[stream N MS]]` `[[ask TITLE]]` `[[tool TITLE]]` `[[sleep MS]]` `[[crash SIGKILL]]`
-`[[hang]]` `[[spin]]` `[[memory MB]]` `[[files N]]` `[[stderr KB]]` `[[stray]]` `[[history]]`.
+`[[hang]]` `[[spin]]` `[[memory MB]]` `[[child MB]]` `[[files N]]` `[[stderr KB]]` `[[stray]]` `[[history]]`.
 Without any, it repeats the prompt.
 """
 
@@ -90,6 +90,9 @@ class Scripted(Actor):
                     pass
             case "memory":
                 self._held.append(b"\1" * (_number(name, argument) << 20))
+            case "child":
+                script = f"held = b'x' * ({_number(name, argument)} << 20); import signal; signal.pause()"
+                self._held.append(subprocess.Popen([sys.executable, "-S", "-c", script], stdin=subprocess.DEVNULL))
             case "files":
                 self._held.extend(open(os.devnull, "rb") for _ in range(_number(name, argument)))  # noqa: SIM115
             case "stderr":

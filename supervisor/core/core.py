@@ -31,7 +31,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
-from understudy.supervisor.core import clients, control, follows, hangs, turns
+from understudy.supervisor.core import clients, control, follows, hangs, limits, turns
 from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -224,9 +224,10 @@ class Core:
             case Exited():
                 self._exited(event)
             case Sampled():
-                sampled = house.roles[event.actor].of_epoch(event.epoch)
+                role = house.roles[event.actor]
+                sampled = role.of_epoch(event.epoch)
                 if sampled is not None:
-                    sampled.memory_mb, sampled.files = event.memory_mb, event.files
+                    house.carry_out(limits.sampled(house, role, sampled, event))
             case LogFailed(reason=reason):
                 house.log_failure = reason
                 house.log_failed_at = house.now if house.log_failed_at is None else house.log_failed_at

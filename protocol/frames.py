@@ -179,7 +179,7 @@ class Unfollow(_Frame, frozen=True, tag="unfollow"):
 
 
 class Verb(_Frame, frozen=True, tag="verb"):
-    """A verb of the command line: `status`, `sessions`, `shutdown`. Answer: `Result`."""
+    """A verb of the command line (`status`, `start` …). Answer: `Result`, when it is done."""
 
     request: str
     verb: str

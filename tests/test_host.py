@@ -149,7 +149,7 @@ def test_an_actor_that_is_ready_says_hello(scripted: Stage) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"driver": "mime"}, "agent rehearsal: there is no driver 'mime'; it is acp, python or scripted"),
+        ({"driver": "mime"}, "agent rehearsal: there is no driver 'mime'; it is acp, program, python or scripted"),
         ({"play": "nowhere:X"}, "play = 'nowhere:X': No module named 'nowhere'; it is the import path `module:Class`"),
         ({"play": "cast:nothing"}, "play = 'cast:nothing' is no class derived from understudy.actors.actor.Actor"),
         ({"play": "cast:Broken"}, "could not start: RuntimeError: no strength today"),

@@ -408,8 +408,9 @@ class Log:
         started = turn.state == "started"
         entries = self.read(turn.session, turn.turn, sys.maxsize if started else 1)
         body = _encode(msgspec.msgpack.decode(entries[0].body)["content"])
-        asks = [each for each in entries if each.turn == turn.turn and each.kind in ("asked", "answered")]
-        return replace(turn, body=body, asks=asks)
+        kinds = ("asked", "answered", "requeued")
+        told = [each for each in entries if started and each.turn == turn.turn and each.kind in kinds]
+        return replace(turn, body=body, told=told)
 
     def _tend(self) -> None:
         with (

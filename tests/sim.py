@@ -96,7 +96,11 @@ class Log:
         return Restored(sessions, turns, requests, dict(self.epochs), dict(self.marks))
 
     def asks(self, session: str, turn: int) -> list[Entry]:
-        return [each for each in self.entries[session] if each.turn == turn and each.kind in ("asked", "answered")]
+        return [
+            each
+            for each in self.entries[session]
+            if each.turn == turn and each.kind in ("asked", "answered", "requeued")
+        ]
 
     def prompt(self, session: str, turn: int) -> object:
         return next(unpack(entry.body)["content"] for entry in self.entries[session] if entry.first == turn)

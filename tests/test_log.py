@@ -114,6 +114,19 @@ def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_lo
     assert (3, b"remembered") == (restored.sessions[0].last, restored.sessions[0].memory)
 
 
+def test_a_turn_that_goes_on_is_restored_with_what_was_told(tmp_path: Path, open_log: Opener) -> None:
+    log = open_log(str(tmp_path / "log"))
+    told = [entry(3, kind="asked"), entry(4, kind="requeued")]
+    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, "queued", "r1", [], "c1")])])
+    log.commit([Record(2, [entry(2), *told, TurnRow("s1", 1, "continued")])])
+    waiting = log.restore().turns
+    log.commit([Record(3, [TurnRow("s1", 1, "started")])])
+    running = log.restore().turns
+
+    assert [("continued", "c1", [])] == [(turn.state, turn.client, turn.told) for turn in waiting]
+    assert [("started", "c1", told)] == [(turn.state, turn.client, turn.told) for turn in running]
+
+
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, open_log: Opener) -> None:
     path = tmp_path / "log"
     open_log(str(path)).close()

@@ -166,12 +166,14 @@ class Core:
             if role is None:
                 continue  # Its agent left the configuration; it waits in the log until it is back.
             turn = Turn(open_turn.turn, open_turn.body, open_turn.serves, open_turn.client)
-            if open_turn.state == "queued":
+            if open_turn.state == turns.CONTINUED:
+                turn.body = turns.CONTINUATION
+            if open_turn.state != "started":
                 turns.enqueue(house, session, turn)
                 continue
             session.current, turn.state = turn, TurnState.RUNNING
-            for entry in open_turn.asks:
-                turns.restore_ask(house, session, entry)
+            for entry in open_turn.told:
+                turns.restore_entry(house, session, turn, entry)
             turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
             role.plays(session)
             # While an actor lives it may still be shown: then its exit settles it, unless one before it had shown it.

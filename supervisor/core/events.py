@@ -185,7 +185,7 @@ class MemoryRow(_Row, frozen=True):
 
 
 class TurnRow(_Row, frozen=True):
-    """Where a turn is. `state`: queued, started or ended. `request`, `serves` and `client` only when it is new."""
+    """Where a turn is. `state`: queued, continued, started or ended. `request`, `serves` and `client` only when it is new."""
 
     session: str
     turn: int

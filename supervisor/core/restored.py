@@ -21,9 +21,9 @@ class RestoredSession:
 
 @dataclass(frozen=True, slots=True)
 class RestoredTurn:
-    """A turn without an ending; `state` is queued or started, `body` its prompt's content blocks.
+    """A turn without an ending; `state` is queued, continued or started, `body` its prompt's content blocks.
 
-    `client`: who prompted. `asks`: its `asked` and `answered` entries, in order.
+    `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
     """
 
     session: str
@@ -33,7 +33,7 @@ class RestoredTurn:
     serves: list[str]
     body: bytes
     client: str = ""
-    asks: list[Entry] = field(default_factory=list[Entry])
+    told: list[Entry] = field(default_factory=list[Entry])
 
 
 @dataclass(frozen=True, slots=True)

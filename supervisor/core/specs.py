@@ -9,6 +9,7 @@ class OnCrash(Enum):
     """What becomes of a turn whose agent fell after `go`."""
 
     INTERRUPT = "interrupt"
+    CONTINUE = "continue"
     RETRY = "retry"
 
 

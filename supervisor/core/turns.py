@@ -37,6 +37,17 @@ from understudy.supervisor.core.sessions import (
 )
 from understudy.supervisor.core.specs import OnCrash
 
+CONTINUED = "continued"  # The state in the log of a queued turn whose agent is asked to go on.
+CONTINUATION = pack(
+    [
+        {
+            "type": "text",
+            "text": "You were interrupted while you worked on the last request, and your process was started again. "
+            "Look at what you have done already, and go on from there; do not repeat what is done.",
+        }
+    ]
+)
+
 
 def enqueue(house: House, session: Session, turn: Turn, at_head: bool = False) -> None:
     """Put a turn into its session's mailbox and let the gate look."""
@@ -245,9 +256,12 @@ def give_up_on(house: House, client: str | None) -> None:
             answer(house, session, Answer(session.id, name, error=f"the client that prompted is gone [{CLIENT_GONE}]"))
 
 
-def restore_ask(house: House, session: Session, entry: Entry) -> None:
-    """Take a question, or its answer, from the log."""
+def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:
+    """Take from the log what is to be known of a running turn: a question, its answer, that it goes on."""
     body = unpack(entry.body)
+    if entry.kind == "requeued":
+        turn.body = CONTINUATION if body.get("continues") else turn.body
+        return
     name = str(body["ask"])
     if entry.kind == "asked":
         session.asks[name] = OpenAsk(entry.turn, str(body["method"]), house.now)
@@ -356,7 +370,7 @@ def settle(
         or (turn.state is TurnState.BEGUN and turn.start_ticket > house.committed)
         or (not turn.unmarked and shown is not None and (session.id, turn.number) not in shown)
     )
-    retry = role.child.spec.on_crash is OnCrash.RETRY and turn.retries < RETRIES_MAX
+    again = role.child.spec.on_crash is not OnCrash.INTERRUPT and turn.retries < RETRIES_MAX
     if turn.cancelled:
         finish(house, session, turn, "cancelled", {"text": f"cancelled; {what}"})
     elif house.stopping and not unseen:
@@ -365,7 +379,7 @@ def settle(
     elif unseen and turn.handovers >= HANDOVERS_MAX:
         text = f"{turn.handovers} actors fell before this turn could begin; the last: {what}"
         finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
-    elif unseen or retry:
+    elif unseen or again:
         _put_back(house, role, session, turn, seen=not unseen)
     else:
         text = f"{what}; what it had said is kept, the session goes on"
@@ -375,10 +389,14 @@ def settle(
 def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool) -> None:
     for name in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
         close_ask(house, session, name, {"error": "the actor was lost"})
+    goes_on = seen and role.child.spec.on_crash is OnCrash.CONTINUE
+    if goes_on:
+        turn.body = CONTINUATION
     if turn.state is not TurnState.HANDED:
         why = "it is safe to repeat" if seen else "no agent had seen it"
-        house.write(session, "requeued", turn.number, {"text": f"the turn is handed over again: {why}"})
-        house.record(TurnRow(session.id, turn.number, "queued"))
+        text = "the agent is asked to go on with the turn" if goes_on else f"the turn is handed over again: {why}"
+        house.write(session, "requeued", turn.number, {"text": text, "continues": turn.body == CONTINUATION})
+        house.record(TurnRow(session.id, turn.number, CONTINUED if turn.body == CONTINUATION else "queued"))
         turn.retries += seen
     session.current = None
     session.answers.clear()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.house import RealHouse, children, stat, wait_until
+from tests.faults.house import RealHouse, wait_until
+from understudy.supervisor.chaos.proc import children, stat
 
 
 @pytest.fixture

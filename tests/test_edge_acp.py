@@ -14,9 +14,10 @@ import pytest
 
 from tests.agents.schema import mistakes
 from tests.editor import Editor, allow, asks, says
-from tests.faults.house import RealHouse, children, wait_until
+from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, connect
 from understudy.protocol.once import verb
+from understudy.supervisor.chaos.proc import children
 
 PUPPET = Path(__file__).with_name("puppet.py")
 CAST = f"""

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.house import RealHouse, stat, wait_until
+from tests.faults.house import RealHouse, wait_until
+from understudy.supervisor.chaos.proc import stat
 
 
 @pytest.fixture

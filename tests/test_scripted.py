@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.house import children, stat, wait_until
+from tests.faults.house import wait_until
 from tests.stage import Stage
 from understudy.actors import processes
 from understudy.protocol.frames import Answer, Ask, CancelTurn, Ended, Updates, pack, unpack
+from understudy.supervisor.chaos.proc import children, stat
 
 pytestmark = pytest.mark.faults
 

@@ -1,7 +1,6 @@
 """A real house for tests: started from the command line, looked at from outside, never left behind."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
+from understudy.supervisor.chaos.proc import left, supervisor_of
 
 WAIT_S_MAX = 20.0
 
@@ -24,26 +24,6 @@ def wait_until(holds: Callable[[], bool], what: str, wait_s: float = WAIT_S_MAX)
         assert time.monotonic() < until, f"waited {wait_s:g} s for: {what}"
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
-
-
-def stat(pid: int) -> list[bytes] | None:
-    """Return the fields of /proc/PID/stat after the name, None for no process or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == b"Z" else fields
-
-
-def children(parent: int) -> list[int]:
-    """Return the living children of `parent`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = stat(int(entry.name))
-            if fields is not None and int(fields[1]) == parent:
-                found.append(int(entry.name))
-    return found
 
 
 class RealHouse:
@@ -104,15 +84,11 @@ class RealHouse:
     def supervisor(self) -> int:
         """Return the supervisor's pid."""
         assert self.keeper is not None
-        keeper = self.keeper
-        found: list[int] = []
+        keeper, found = self.keeper, [0]
 
         def there() -> bool:
-            for pid in children(keeper.pid):
-                with contextlib.suppress(OSError):
-                    if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"understudy: supervisor"):
-                        found.append(pid)
-            return bool(found)
+            found[0] = supervisor_of(keeper.pid)
+            return found[0] != 0
 
         wait_until(there, "a supervisor")
         return found[0]
@@ -136,24 +112,5 @@ class RealHouse:
         wait_until(lambda: not self.left(), f"nothing to be left, but: {self.left()}")
 
     def left(self) -> list[str]:
-        """Return the processes of this house that live: by the mark in their environment, or by its sockets."""
-        identity = Path(self.state_dir, "house")
-        mark = f"UNDERSTUDY_MARK={identity.read_text().strip()}/".encode() if identity.exists() else None
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or stat(int(entry.name)) is None:
-                continue
-            with contextlib.suppress(OSError):
-                command = (entry / "cmdline").read_bytes()
-                environment = (entry / "environ").read_bytes()
-                if (mark and mark in environment) or (command.startswith(b"understudy: ") and self.holds(entry)):
-                    found.append(f"{entry.name} {command!r}")
-        return found
-
-    def holds(self, entry: Path) -> bool:
-        """Return whether the process works in this house's folder: its descriptors tell."""
-        for descriptor in (entry / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(self.folder) in os.readlink(descriptor):
-                    return True
-        return False
+        """Return the processes of this house that live."""
+        return left(self.runtime_dir, self.state_dir)

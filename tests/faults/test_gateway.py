@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.faults.house import RealHouse, stat, wait_until
-from tests.faults.ledgers import Accepted, history, judge
+from tests.faults.house import RealHouse, wait_until
+from tests.faults.promises import kept
 from understudy.protocol.client import connect
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
@@ -31,6 +31,8 @@ from understudy.protocol.frames import (
     pack,
 )
 from understudy.protocol.paths import gateway_address, gateway_path
+from understudy.supervisor.chaos.ledger import Accepted
+from understudy.supervisor.chaos.proc import stat
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ def test_out_of_descriptors_the_house_comes_back_and_keeps_its_promises(tmp_path
     try:
         asyncio.run(together())
         house.wait_answering()
-        reasons: Counter[str] = judge(accepted, asyncio.run(history(house.runtime_dir, accepted)), tmp_path / "ledger")
+        reasons: Counter[str] = kept(house.runtime_dir, accepted, tmp_path / "ledger")
         assert 60 == sum(count for reason, count in reasons.items() if reason != "unseen")
     finally:
         house.stop()

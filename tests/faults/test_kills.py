@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.house import RealHouse, children, stat, wait_until
-from tests.faults.ledgers import Accepted, history, judge
+from tests.faults.house import RealHouse, wait_until
+from tests.faults.promises import kept
 from understudy.protocol.client import Client, connect
+from understudy.supervisor import chaos
+from understudy.supervisor.chaos.ledger import Accepted
+from understudy.supervisor.chaos.proc import children, stat
 
 ROUNDS = int(os.environ.get("UNDERSTUDY_FAULT_ROUNDS", "100"))
 SESSIONS = 4
@@ -29,7 +32,7 @@ def scripted(folder: Path) -> str:
 
 
 def program(folder: Path) -> str:
-    agent = Path(__file__).with_name("agent.py")
+    agent = chaos.__path__[0] + "/agent.py"
     return f'[agent.rehearsal]\ndriver = "acp"\n{POLICY}command = ["{sys.executable}", "-S", "{agent}", "{folder}/ledger"]\n'
 
 
@@ -106,11 +109,10 @@ def test_nothing_is_lost_or_run_twice_whatever_is_killed(tmp_path: Path, victim:
         wait_until(lambda: not house.left(), "the house to end after its keeper")
         house.start()
 
-    text = "wait 5" if victim == "program" else "[[stream 5 2]]"
+    text = "[[stream 5 2]]"
     try:
         accepted = asyncio.run(rounds(house, text, find, moments, again if victim == "keeper" else None))
-        found = asyncio.run(history(house.runtime_dir, accepted))
-        reasons = judge(accepted, found, tmp_path / "ledger")
+        reasons = kept(house.runtime_dir, accepted, tmp_path / "ledger")
         print(f"{victim}: {ROUNDS} kills, {len(accepted.turns)} turns: {dict(reasons)}")
         assert ROUNDS * SESSIONS == len(accepted.turns)
         house.stop()
@@ -143,8 +145,7 @@ def test_a_client_killed_in_mid_turn_loses_nothing_that_was_accepted(tmp_path: P
                 session, turn, text = json.loads(line)
                 accepted.turns[session, turn] = text
 
-        found = asyncio.run(history(house.runtime_dir, accepted))
-        reasons = judge(accepted, found, tmp_path / "ledger")
+        reasons = kept(house.runtime_dir, accepted, tmp_path / "ledger")
         print(f"client: {4 * max(1, ROUNDS // 4)} kills, {len(accepted.turns)} turns: {dict(reasons)}")
 
         assert {"end_turn", "unseen"} == set(reasons)

@@ -1,14 +1,17 @@
-"""A small ACP agent for fault tests: streams the words of its prompt, and writes down each prompt it really got.
+"""A small ACP agent to fall: streams as its prompt says, and writes down each prompt it really got.
 
-usage: agent.py LEDGER. `wait N` in a prompt streams N pieces, 2 ms apart.
+usage: agent.py LEDGER. `[[stream N MS]]` in a prompt streams N pieces, MS milliseconds apart; without, one.
+It imports nothing of ours: it is any agent's program.
 """
 
 import json
 import os
+import re
 import sys
 import threading
 from typing import Any
 
+STREAM = re.compile(r"\[\[stream (\d+) (\d+)\]\]")
 LEDGER = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 WRITING = threading.Lock()
 CANCELLED: set[str] = set()
@@ -24,16 +27,17 @@ def send(message: dict[str, Any]) -> None:
 def play(number: object, params: dict[str, Any]) -> None:
     """Play one prompt."""
     session, text = params["sessionId"], params["prompt"][0]["text"]
-    words = text.split()
+    found = STREAM.search(text)
+    count, pause_ms = (int(found[1]), int(found[2])) if found else (1, 0)
     pause = threading.Event()
-    for at in range(int(words[words.index("wait") + 1]) if "wait" in words else 1):
+    for at in range(count):
         if session in CANCELLED:
             CANCELLED.discard(session)
             send({"id": number, "result": {"stopReason": "cancelled"}})
             return
         chunk = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": f"{at} "}}
         send({"method": "session/update", "params": {"sessionId": session, "update": chunk}})
-        pause.wait(0.002)
+        pause.wait(pause_ms / 1000)
     send({"id": number, "result": {"stopReason": "end_turn"}})
 
 
@@ -48,6 +52,7 @@ def serve(message: dict[str, Any]) -> None:
         send({"id": number, "result": {}})
     elif method == "session/prompt":
         assert params is not None
+        CANCELLED.discard(params["sessionId"])
         threading.Thread(target=play, args=(number, params), daemon=True).start()
     elif method == "session/cancel":
         assert params is not None

@@ -1,0 +1,114 @@
+"""The processes of a house, looked at from outside through /proc. Linux. It signals nobody."""
+
+import contextlib
+import os
+from pathlib import Path
+
+MARK = "UNDERSTUDY_MARK="
+SUPERVISOR = "understudy: supervisor"
+BLANK = "understudy: blank"
+ACTOR = "understudy: actor "
+
+
+def stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/PID/stat after the name, None for no process or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == b"Z" else fields
+
+
+def processes() -> dict[int, int]:
+    """Return each living process and its parent."""
+    found: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        fields = stat(int(name)) if name.isdigit() else None
+        if fields is not None:
+            found[int(name)] = int(fields[1])
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """Return the living children of `parent`."""
+    return [pid for pid, whose in processes().items() if whose == parent]
+
+
+def title(pid: int) -> str:
+    """Return the title of a process, "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def keeper_of(runtime_dir: str) -> int:
+    """Return the pid of the keeper that holds the lock of `runtime_dir`, 0 for none."""
+    try:
+        return int(Path(runtime_dir, "lock").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def supervisor_of(keeper: int) -> int:
+    """Return the supervisor's pid, 0 while there is none."""
+    return next((pid for pid in children(keeper) if title(pid).startswith(SUPERVISOR)), 0)
+
+
+def actors_of(keeper: int, agent: str) -> list[int]:
+    """Return the processes that play `agent` now."""
+    beginnings = (f"{ACTOR}{agent}#", f"{ACTOR}{agent}/")
+    return [pid for pid in children(keeper) if title(pid).startswith(beginnings)]
+
+
+def descriptors(pid: int) -> list[str]:
+    """Return what each descriptor of a process is open on; nothing when the process is gone."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
+    return found
+
+
+def strays(keeper: int, living: set[int]) -> list[str]:
+    """Return the processes under `keeper` that belong to nobody: no supervisor, blank or `living` actor, nor theirs.
+
+    What a living actor has daemonised is its own: the mark in the environment tells.
+    """
+    parents = processes()
+    names = {pid: title(pid) for pid, parent in parents.items() if parent == keeper}
+    known = {pid for pid, name in names.items() if pid in living or name.startswith((SUPERVISOR, BLANK))}
+    marks = {names[pid].removeprefix(ACTOR) for pid in living if pid in names}
+    return [
+        f"{pid} {name}"
+        for pid, name in names.items()
+        if pid not in known and mark_of(pid).partition("/")[2] not in marks
+    ]
+
+
+def mark_of(pid: int) -> str:
+    """Return the mark HOUSE/ACTOR#EPOCH that a process bears in its environment, "" for none."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    marks = (part.decode(errors="replace") for part in environment.split(b"\0") if part.startswith(MARK.encode()))
+    return next(marks, "").removeprefix(MARK)
+
+
+def left(runtime_dir: str, state_dir: str) -> list[str]:
+    """Return the processes of a house that live: by the mark in their environment, or by what they hold open."""
+    identity = Path(state_dir, "house")
+    mark = f"{identity.read_text().strip()}/" if identity.exists() else None
+    found = []
+    for pid in processes():
+        name = title(pid)
+        bears = mark is not None and mark_of(pid).startswith(mark)
+        if bears or (name.startswith("understudy: ") and _holds(pid, (runtime_dir, state_dir))):
+            found.append(f"{pid} {name}")
+    return found
+
+
+def _holds(pid: int, folders: tuple[str, str]) -> bool:
+    return any(what.startswith(folders) for what in descriptors(pid))

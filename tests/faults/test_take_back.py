@@ -45,7 +45,7 @@ async def stream(session: Session, text: str, seen: asyncio.Event) -> tuple[str,
 @pytest.mark.timeout(280)
 def test_streams_go_on_without_a_gap_in_the_same_processes(house: RealHouse, request: pytest.FixtureRequest) -> None:
     is_program = "program" in request.node.name
-    text = f"wait {UPDATES}" if is_program else f"[[stream {UPDATES} 2]]"
+    text = f"[[stream {UPDATES} 2]]"
     expected = [str(at) for at in range(UPDATES)] if is_program else [str(at + 1) for at in range(UPDATES)]
 
     async def play(client: Client) -> None:

@@ -76,6 +76,10 @@ def _run(options: object) -> int:
             from understudy.supervisor.cli import talk
 
             return talk.run(options)
+        case "chaos":
+            from understudy.supervisor.cli import chaos
+
+            return chaos.run(options)
         case "demo":
             from understudy.supervisor.cli.demo import run as play
 

@@ -61,6 +61,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     acp = verb("acp", "be the ACP agent that an editor starts, on stdin and stdout", "understudy acp --agent claude")
     acp.add_argument("--agent", metavar="NAME", help="who answers (default: the first of the cast)")
     acp.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
+    chaos = verb(
+        "chaos", "harm a house under load, and judge what became of its promises", "understudy chaos --for 60s"
+    )
+    chaos.add_argument("--seed", type=int, metavar="N", help="of the faults' order and victims (default: a new one)")
+    chaos.add_argument("--for", dest="for_time", default="60s", metavar="TIME", help="60s, 5m, 1h (default: 60s)")
+    chaos.add_argument("--faults", default="", metavar="KINDS", help="kill,stop,segv,memory,files,supervisor,garbage")
+    chaos.add_argument("--yes", action="store_true", help="do not ask before harming the house at --runtime-dir")
+    chaos.add_argument("--json", action="store_true", help="the report as JSON")
+    chaos.add_argument("-c", "--config", metavar="FILE", help="the cast (default: one made for chaos)")
     verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
     return parser.parse_args(arguments)
 

@@ -1,0 +1,195 @@
+"""`chaos`: faults in a running house under load, judged by ledgers outside its log."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from understudy.protocol.errors import LocalError, UnderstudyError
+from understudy.protocol.once import verb
+from understudy.supervisor.chaos.faults import Fault
+from understudy.supervisor.chaos.load import Load
+from understudy.supervisor.chaos.play import Plan, Report, play
+from understudy.supervisor.chaos.proc import left
+from understudy.supervisor.cli.up import start_in_background
+from understudy.supervisor.config import ConfigError, load
+from understudy.supervisor.core.specs import AgentSpec, OnCrash
+from understudy.supervisor.directories import directories
+
+UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+END_S_MAX = 20.0
+CAST = """
+[agent.rehearsal]
+driver = "scripted"
+memory = "200 MB"
+files = 64
+restart = {{ intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }}
+options = {{ ledger = {ledger} }}
+[agent.program]
+driver = "acp"
+command = [{python}, "-S", {agent}, {ledger}]
+restart = {{ intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }}
+"""
+
+
+class ChaosError(Exception):
+    """The run cannot be: the text says why and what to do."""
+
+
+def run(options: Any) -> int:
+    """Carry out the verb; return 0 when every promise was kept."""
+    try:
+        seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
+        faults, for_s = _faults(options.faults), _seconds(options.for_time)
+        with _house(options) as (runtime_dir, state_dir, agents, private):
+            scripted = tuple(agent.name for agent in agents if agent.driver == "scripted")
+            plan = Plan(
+                runtime_dir, tuple(agent.name for agent in agents), scripted, _ledger(agents), faults, for_s, seed
+            )
+            if not private and not options.yes and not _agreed(plan):
+                return 1
+            print(
+                f"chaos: seed {seed}, {for_s:g} s, faults {', '.join(each.value for each in faults)}", file=sys.stderr
+            )
+            report = asyncio.run(play(plan, _tell))
+            if private:
+                report.left_behind(_end(runtime_dir, state_dir), "after the house was shut down")
+    except ChaosError as error:
+        print(f"understudy: {error}", file=sys.stderr)
+        return 2
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(report.as_json(), indent=2) if options.json else "\n".join(_table(report)))
+    if not report.kept and not options.json:
+        print("\n".join(_story(report)))
+    return 0 if report.kept else 1
+
+
+@contextmanager
+def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
+    """Yield (runtime folder, state folder, who plays, whether it is ours alone)."""
+    if options.runtime_dir:
+        runtime_dir, state_dir = directories(options.runtime_dir, options.state_dir, os.environ)
+        verb(runtime_dir, "status")
+        yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), False
+        return
+    with tempfile.TemporaryDirectory(prefix="understudy-chaos-", ignore_cleanup_errors=True) as folder:
+        runtime_dir, state_dir = f"{folder}/run", f"{folder}/state"
+        if not options.config:
+            agent = Path(__file__).parent.parent / "chaos" / "agent.py"
+            names = {"ledger": f"{folder}/ledger", "python": sys.executable, "agent": str(agent)}
+            options.config = f"{folder}/understudy.toml"
+            Path(options.config).write_text(CAST.format(**{name: json.dumps(text) for name, text in names.items()}))
+        start_in_background(options.config, runtime_dir, state_dir)
+        try:
+            yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), True
+        finally:
+            _end(runtime_dir, state_dir)
+
+
+def _players(options: Any, runtime_dir: str, state_dir: str) -> list[AgentSpec]:
+    """Return the agents that chaos may load: scripted ones and our own program; real agents cost money."""
+    house = load(options.config, runtime_dir, state_dir, os.environ)
+    there = {row["name"] for row in verb(runtime_dir, "status")}
+    found = [
+        agent
+        for agent in house.agents
+        if agent.name in there
+        and agent.on_crash is OnCrash.INTERRUPT
+        and (agent.driver == "scripted" or str(Path(__file__).parent.parent / "chaos" / "agent.py") in agent.command)
+    ]
+    if not found:
+        raise ChaosError(
+            'chaos plays with scripted agents only, and this house has none; add one (driver = "scripted"), name its '
+            "configuration with -c, or leave out --runtime-dir: then chaos starts a house of its own"
+        )
+    return found
+
+
+def _ledger(agents: list[AgentSpec]) -> Path | None:
+    """Return the file that all agents append to, None when there is no such."""
+    found = {str(agent.options.get("ledger", "")) or (agent.command or ("",))[-1] for agent in agents}
+    path = found.pop() if len(found) == 1 else ""
+    return Path(path) if path else None
+
+
+def _agreed(plan: Plan) -> bool:
+    """Ask before somebody's house is harmed."""
+    kinds = ", ".join(fault.value for fault in plan.faults)
+    print(f"chaos is about to harm the house at {plan.runtime_dir} for {plan.for_s:g} s: {kinds}.", file=sys.stderr)
+    print("Turns of everybody who uses it will be interrupted.", file=sys.stderr)
+    if not sys.stdin.isatty():
+        print("understudy: nobody to ask; --yes goes on without", file=sys.stderr)
+        return False
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _end(runtime_dir: str, state_dir: str) -> list[str]:
+    """Shut our own house down and return what is left of it."""
+    with contextlib.suppress(LocalError, UnderstudyError):
+        verb(runtime_dir, "shutdown", {"hurry": True})
+    until = time.monotonic() + END_S_MAX
+    while (found := left(runtime_dir, state_dir)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def _faults(text: str) -> tuple[Fault, ...]:
+    known = {fault.value: fault for fault in Fault}
+    names = [name.strip() for name in text.split(",")] if text else list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ChaosError(f"--faults: there is no fault {unknown[0]!r}; there are {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if found is None:
+        raise ChaosError(f"--for: {text!r} is no time; write 60s, 5m or 1h")
+    return float(found[1]) * UNITS_S[found[2]]
+
+
+def _tell(report: Report, load: Load, at_s: float) -> None:
+    done = "  ".join(f"{name} {count}" for name, count in sorted(report.done.items()))
+    accepted = len(load.accepted.turns)
+    print(f"{at_s:5.0f} s  {accepted} accepted, {load.ends} seen to end  {done}", file=sys.stderr, flush=True)
+
+
+def _table(report: Report) -> list[str]:
+    verdict = report.verdict
+    lines = ["", f"{'fault':<12}{'done':>8}{'no victim':>12}"]
+    lines += [
+        f"{name:<12}{report.done[name]:>8}{report.without_victim[name]:>12}"
+        for name in (fault.value for fault in report.plan.faults)
+    ]
+    endings = ", ".join(f"{count} {reason}" for reason, count in verdict.reasons.most_common())
+    lines += ["", f"{verdict.accepted} turns accepted: {endings}"]
+    if report.refused:
+        lines.append("refused: " + ", ".join(f"{count} {code}" for code, count in report.refused.most_common()))
+    lines += ["", f"{'promise broken':<34}{'times':>6}"]
+    for name, count in report.broken().items():
+        unknown = name == "prompts begun twice" and not verdict.ledger
+        lines.append(f"{name:<34}{'-' if unknown else count:>6}")
+    if not verdict.ledger:
+        lines.append('(- : these agents keep no common ledger; options = { ledger = "FILE" } makes them)')
+    else:
+        lines.append(f"(interrupted in the moment between the mark and the agent's own ledger: {verdict.unseen})")
+    return [*lines, "", "every promise was kept" if report.kept else "PROMISES WERE BROKEN"]
+
+
+def _story(report: Report) -> list[str]:
+    lines = ["", *(f"found: {text}" for text in report.verdict.findings), "", f"the story (seed {report.plan.seed}):"]
+    lines += [f"{at_s:8.3f} s  {fault:<12}{what}" for at_s, fault, what in report.story]
+    return lines

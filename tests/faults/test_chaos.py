@@ -1,0 +1,94 @@
+"""`understudy chaos` as a user runs it: real processes, a fixed seed; and a bug that it must find."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.house import RealHouse
+from understudy.supervisor.chaos.faults import Fault
+
+ROOT = Path(__file__).parent.parent.parent
+SEED = "20261121"
+
+
+def chaos(*options: str, source: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run it; with `source`, from a copy of the code."""
+    environment = os.environ | ({"PYTHONPATH": str(source)} if source else {})
+    command = [sys.executable, "-m", "understudy", "chaos", "--seed", SEED, *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL, env=environment
+    )
+
+
+def report(ended: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_every_promise_is_kept_under_all_faults() -> None:
+    ended = chaos("--for", "4s", "--json")
+
+    found = report(ended)
+    assert [] == found["findings"], found["story"]
+    assert 0 == ended.returncode
+    assert {fault.value for fault in Fault} == {name for name, count in found["faults"].items() if count}
+    assert {"end_turn", "cancelled", "interrupted", "failed"} >= set(found["endings"]) >= {"end_turn"}
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_a_bug_is_found_and_told_with_seed_and_story(tmp_path: Path) -> None:
+    for folder in ("protocol", "actors", "supervisor", "src"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True)
+    patch = ROOT / "tests" / "bugs" / "seen-turn-handed-over-again.patch"
+    subprocess.run(["git", "apply", "--unsafe-paths", str(patch)], cwd=tmp_path, check=True, capture_output=True)
+
+    ended = chaos("--for", "3s", "--faults", "kill", source=tmp_path / "src")
+
+    assert 1 == ended.returncode
+    assert "PROMISES WERE BROKEN" in ended.stdout
+    assert "reached an agent 2 times" in ended.stdout
+    assert f"the story (seed {SEED})" in ended.stdout
+
+
+@pytest.mark.faults
+def test_a_house_of_the_users_is_left_alone_unless_they_agree(tmp_path: Path) -> None:
+    house = RealHouse(
+        tmp_path, f'[agent.rehearsal]\ndriver = "scripted"\noptions = {{ ledger = "{tmp_path}/ledger" }}\n'
+    )
+    house.start()
+    place = ("--runtime-dir", house.runtime_dir, "--state-dir", house.state_dir, "-c", str(house.config))
+    try:
+        pid = house.pid()
+        refused = chaos("--for", "1s", "--faults", "kill", *place)
+
+        assert 1 == refused.returncode
+        assert "--yes" in refused.stderr
+        assert pid == house.pid()
+
+        agreed = chaos("--for", "1s", "--faults", "kill", "--yes", "--json", *place)
+
+        assert 0 == agreed.returncode, agreed.stdout
+        assert report(agreed)["faults"]["kill"] > 0
+        assert pid != house.pid()
+    finally:
+        house.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [(["--faults", "kill,flood"], "there is no fault 'flood'"), (["--for", "soon"], "write 60s, 5m or 1h")],
+)
+def test_a_mistaken_option_is_told(options: list[str], remedy: str) -> None:
+    ended = chaos(*options)
+
+    assert 2 == ended.returncode
+    assert remedy in ended.stderr

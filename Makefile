@@ -1,4 +1,4 @@
-.PHONY: run test check format lint types agents peers bench soak clean
+.PHONY: run test check format lint types agents peers bench faults wheel soak clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -24,15 +24,20 @@ types: .venv/ready
 agents: .venv/ready       ## real agents, end to end, against an imitation of the model's API
 	$(BIN)/python -m tests.agents.run
 
-peers: .peers/ready       ## install the peers that `make bench` runs beside us (some 300 MB)
+peers: .peers/ready       ## install the peers that `make bench` and `make faults` run beside us (some 400 MB)
 
-bench: .venv/ready        ## speed of the installed wheel, each figure beside its floor or peer
+bench: wheel              ## speed of the installed wheel, each figure beside its floor or peer
+	.bench/bin/python -m bench.run
+
+faults: wheel             ## faults in the installed wheel: detected, answered again, promises kept; beside the peers
+	.bench/bin/python -m bench.faults
+
+wheel: .venv/ready
 	@rm -rf build
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	@test -d .bench || $(PYTHON) -m venv .bench
-	@.bench/bin/python -m pip install --quiet --disable-pip-version-check build/wheel/*.whl
+	@.bench/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls build/wheel/*.whl)[bench]"
 	@.bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/*.whl
-	.bench/bin/python -m bench.run
 
 soak: .venv/ready         ## long property tests
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q tests/test_sim.py --timeout 3600
@@ -49,5 +54,7 @@ clean:
 .peers/ready: Makefile
 	@echo "setting up .peers (once) ..."
 	@$(PYTHON) -m venv .peers
-	@.peers/bin/python -m pip install --quiet --disable-pip-version-check xoscar ray
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check xoscar ray supervisor
+	@npm install --silent --no-fund --no-audit --prefix .peers/pm2 pm2 || echo "pm2 is left out: npm cannot install it"
+	@(cd .peers && apt-get download --quiet runit && dpkg -x runit_*.deb runit) || echo "runit is left out: no Debian"
 	@touch $@

@@ -13,7 +13,7 @@ from understudy.protocol.client import connect
 from understudy.supervisor.chaos.faults import Fault, Stage
 from understudy.supervisor.chaos.ledger import Verdict, history, judge
 from understudy.supervisor.chaos.load import CONNECT_S_MAX, Load
-from understudy.supervisor.chaos.proc import descriptors, keeper_of, strays, supervisor_of
+from understudy.supervisor.chaos.proc import Inherited, keeper_of, strays, supervisor_of
 
 SETTLE_S = 30.0
 QUIET_S_MAX = 10.0
@@ -23,7 +23,6 @@ BETWEEN_SUPERVISORS_S = 1.0  # A house whose supervisor has not come up since th
 STORY_MAX = 10_000
 QUIET_S = 0.3
 POLL_S = 0.02
-WATCH_S = 0.1
 
 Told = Callable[["Report", Load, float], None]
 
@@ -103,7 +102,7 @@ async def play(plan: Plan, told: Told) -> Report:
     report = Report(plan)
     load = Load(plan.runtime_dir, plan.agents, plan.asking, plan.seed)
     keeper = keeper_of(plan.runtime_dir)
-    inherited = _Inherited(keeper)
+    inherited = Inherited(keeper)
     before = await _at_rest(plan, keeper, inherited, None)
     stage = Stage(plan.runtime_dir, keeper, plan.agents, plan.asking)
     async with load.playing(SETTLE_S), stage.curtain():
@@ -155,7 +154,7 @@ async def _strike(plan: Plan, stage: Stage, load: Load, report: Report, began: f
             strikes.create_task(strike(fault, Random(f"{plan.seed} {number}")))
 
 
-async def _at_rest(plan: Plan, keeper: int, inherited: "_Inherited", bound: int | None) -> list[str]:
+async def _at_rest(plan: Plan, keeper: int, inherited: Inherited, bound: int | None) -> list[str]:
     """Return the supervisor's own descriptors once each agent has answered and no client is there.
 
     Connections close a little later: wait until there are at most `bound`, or (None) no fewer for a while.
@@ -177,30 +176,7 @@ async def _at_rest(plan: Plan, keeper: int, inherited: "_Inherited", bound: int 
     return fewest
 
 
-class _Inherited:
-    """The pipes that each supervisor had from its birth: the keeper's, which grow with the actors and not with time.
-
-    The supervisor makes no pipes, so those that it has when it is first seen are inherited.
-    """
-
-    def __init__(self, keeper: int) -> None:
-        self._keeper = keeper
-        self._pipes: dict[int, set[str]] = {}
-
-    async def watch(self) -> None:
-        """Look for new supervisors until cancelled."""
-        while True:
-            self.without(supervisor_of(self._keeper))
-            await asyncio.sleep(WATCH_S)
-
-    def without(self, supervisor: int) -> list[str]:
-        """Return the descriptors of a supervisor but the pipes it was born with."""
-        found = descriptors(supervisor)
-        pipes = self._pipes.setdefault(supervisor, {each for each in found if each.startswith("pipe:")})
-        return [each for each in found if each not in pipes]
-
-
-async def _judge_descriptors(plan: Plan, keeper: int, inherited: _Inherited, before: list[str], report: Report) -> None:
+async def _judge_descriptors(plan: Plan, keeper: int, inherited: Inherited, before: list[str], report: Report) -> None:
     """Compare with the beginning, in the same state."""
     after = await _at_rest(plan, keeper, inherited, len(before))
     report.descriptors_leaked = max(0, len(after) - len(before))

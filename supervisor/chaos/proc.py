@@ -1,9 +1,11 @@
 """The processes of a house, looked at from outside through /proc. Linux. It signals nobody."""
 
+import asyncio
 import contextlib
 import os
 from pathlib import Path
 
+WATCH_S = 0.1
 MARK = "UNDERSTUDY_MARK="
 SUPERVISOR = "understudy: supervisor"
 BLANK = "understudy: blank"
@@ -114,3 +116,26 @@ def left(runtime_dir: str, state_dir: str) -> list[str]:
 
 def _holds(pid: int, folders: tuple[str, str]) -> bool:
     return any(what.startswith(folders) for what in descriptors(pid))
+
+
+class Inherited:
+    """The pipes that each supervisor had from its birth: the keeper's, which grow with the actors and not with time.
+
+    The supervisor makes no pipes, so those that it has when it is first seen are inherited.
+    """
+
+    def __init__(self, keeper: int) -> None:
+        self._keeper = keeper
+        self._pipes: dict[int, set[str]] = {}
+
+    async def watch(self) -> None:
+        """Look for new supervisors until cancelled."""
+        while True:
+            self.without(supervisor_of(self._keeper))
+            await asyncio.sleep(WATCH_S)
+
+    def without(self, supervisor: int) -> list[str]:
+        """Return the descriptors of a supervisor but the pipes it was born with."""
+        found = descriptors(supervisor)
+        pipes = self._pipes.setdefault(supervisor, {each for each in found if each.startswith("pipe:")})
+        return [each for each in found if each not in pipes]

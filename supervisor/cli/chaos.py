@@ -11,34 +11,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
+from understudy.supervisor.chaos.cast import ledger_of, may_play, write_cast
 from understudy.supervisor.chaos.faults import Fault
 from understudy.supervisor.chaos.load import Load
 from understudy.supervisor.chaos.play import Plan, Report, play
 from understudy.supervisor.chaos.proc import left
 from understudy.supervisor.cli.up import start_in_background
 from understudy.supervisor.config import ConfigError, load
-from understudy.supervisor.core.specs import AgentSpec, OnCrash
+from understudy.supervisor.core.specs import AgentSpec
 from understudy.supervisor.directories import directories
 
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 END_S_MAX = 20.0
-CAST = """
-[agent.rehearsal]
-driver = "scripted"
-memory = "200 MB"
-files = 64
-restart = {{ intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }}
-options = {{ ledger = {ledger} }}
-[agent.program]
-driver = "acp"
-command = [{python}, "-S", {agent}, {ledger}]
-restart = {{ intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }}
-"""
 
 
 class ChaosError(Exception):
@@ -53,7 +41,7 @@ def run(options: Any) -> int:
         with _house(options) as (runtime_dir, state_dir, agents, private):
             scripted = tuple(agent.name for agent in agents if agent.driver == "scripted")
             plan = Plan(
-                runtime_dir, tuple(agent.name for agent in agents), scripted, _ledger(agents), faults, for_s, seed
+                runtime_dir, tuple(agent.name for agent in agents), scripted, ledger_of(agents), faults, for_s, seed
             )
             if not private and not options.yes and not _agreed(plan):
                 return 1
@@ -86,10 +74,7 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
     with tempfile.TemporaryDirectory(prefix="understudy-chaos-", ignore_cleanup_errors=True) as folder:
         runtime_dir, state_dir = f"{folder}/run", f"{folder}/state"
         if not options.config:
-            agent = Path(__file__).parent.parent / "chaos" / "agent.py"
-            names = {"ledger": f"{folder}/ledger", "python": sys.executable, "agent": str(agent)}
-            options.config = f"{folder}/understudy.toml"
-            Path(options.config).write_text(CAST.format(**{name: json.dumps(text) for name, text in names.items()}))
+            options.config, _ = write_cast(folder)
         start_in_background(options.config, runtime_dir, state_dir)
         try:
             yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), True
@@ -98,29 +83,16 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
 
 
 def _players(options: Any, runtime_dir: str, state_dir: str) -> list[AgentSpec]:
-    """Return the agents that chaos may load: scripted ones and our own program; real agents cost money."""
+    """Return the agents of the house that chaos may load."""
     house = load(options.config, runtime_dir, state_dir, os.environ)
     there = {row["name"] for row in verb(runtime_dir, "status")}
-    found = [
-        agent
-        for agent in house.agents
-        if agent.name in there
-        and agent.on_crash is OnCrash.INTERRUPT
-        and (agent.driver == "scripted" or str(Path(__file__).parent.parent / "chaos" / "agent.py") in agent.command)
-    ]
+    found = [agent for agent in house.agents if agent.name in there and may_play(agent)]
     if not found:
         raise ChaosError(
             'chaos plays with scripted agents only, and this house has none; add one (driver = "scripted"), name its '
             "configuration with -c, or leave out --runtime-dir: then chaos starts a house of its own"
         )
     return found
-
-
-def _ledger(agents: list[AgentSpec]) -> Path | None:
-    """Return the file that all agents append to, None when there is no such."""
-    found = {str(agent.options.get("ledger", "")) or (agent.command or ("",))[-1] for agent in agents}
-    path = found.pop() if len(found) == 1 else ""
-    return Path(path) if path else None
 
 
 def _agreed(plan: Plan) -> bool:

@@ -39,6 +39,8 @@ from understudy.protocol.frames import (
     Welcome,
 )
 
+ANSWERS_KEPT_MAX = 64  # So many of the newest are said again after a reconnect.
+
 Request = Open | Prompt | Cancel | Call | Verb
 
 
@@ -131,6 +133,7 @@ class Follower:
         self.pending: dict[str, Request] = {}
         self.places: dict[int, Place] = {}
         self._sent: set[str] = set()
+        self._answers: dict[str, Answer] = {}
         self._out: list[FromClient] = []
         self._follows = 0
 
@@ -168,7 +171,10 @@ class Follower:
         self._sent.discard(request)
 
     def answer(self, frame: Answer) -> None:
-        """Answer a question; lost with the connection (the question is then asked again or withdrawn)."""
+        """Answer a question. Said again on each new connection: it may have been lost, and only the first one counts."""
+        self._answers[frame.ask] = frame
+        if len(self._answers) > ANSWERS_KEPT_MAX:
+            del self._answers[next(iter(self._answers))]
         if self.link is Link.UP:
             self._out.append(frame)
 
@@ -240,6 +246,7 @@ class Follower:
             self._out.append(self._follow(number, place))
         for request in self.pending.values():
             self._send(request)
+        self._out.extend(self._answers.values())
         return [LinkUp(frame, lost)]
 
     def _send(self, frame: Request) -> None:

@@ -155,6 +155,7 @@ class World:
         self.questions: dict[str, str] = {}
         self.served: dict[str, bool] = {}
         self.asked_all: set[str] = set()
+        self.answered_all: set[str] = set()
         self.files: dict[int, set[tuple[str, int]]] = {}
         self.settled: list[int] = []
         self.start()
@@ -407,10 +408,9 @@ class World:
             self.client.connected()
         elif self.questions and self.random.random() < 0.4:
             name = self.random.choice(list(self.questions))
-            self.client.answer(Answer(self.questions[name], name, pack("yes")))
+            self.client.answer(Answer(self.questions.pop(name), name, pack("yes")))
             if name in self.served:
                 self.served[name] = True
-                del self.questions[name]
         elif faults and self.random.random() < 0.5:
             self.asked += 1
             if len(self.sessions) < 2:
@@ -473,7 +473,10 @@ class World:
                 self.asked_all.add(name)
                 self.questions[name] = entry.session
             elif entry.kind == "answered":
-                del self.questions[unpack(entry.body)["ask"]]  # Once: a second answer is a broken promise.
+                name = unpack(entry.body)["ask"]
+                assert name not in self.answered_all, f"question {name} is answered twice"
+                self.answered_all.add(name)
+                self.questions.pop(name, None)
             elif entry.kind == "update":
                 self.said.setdefault(key, []).extend(each["at"] for each in unpack(entry.body))
             self.client.consumed(happening.follow, len(entry.body) + 64)

@@ -109,8 +109,11 @@ class Core:
         """Start the cast; return the first effects."""
         house = self.house
         house.now, house.wall = now, wall
-        for role in house.roles.values():
-            self.house.carry_out(role.child.start(now))
+        for name, role in house.roles.items():
+            newest = role.child.line.epoch
+            if newest and role.of_epoch(newest) is None:
+                house.record(EpochRow(name, newest, 0, 0))  # The log may not have heard of it: see `Shell`.
+            house.carry_out(role.child.start(now))
         return house.close_step()
 
     def deadline(self) -> float:

@@ -6,8 +6,10 @@ libzmq's own proxy, which never holds the GIL.
 
 import multiprocessing
 import os
+import select
 import signal
 import statistics
+import subprocess
 import time
 from typing import Any
 
@@ -158,6 +160,19 @@ def _forker(pipe: Any, address: str) -> None:
             _warm(address)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def death_ms() -> float:
+    """Return how long it takes from SIGKILL of a child until its pidfd is readable."""
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        pidfd = os.pidfd_open(child.pid)
+        try:
+            began = time.perf_counter()
+            child.kill()
+            select.select([pidfd], [], [])
+            return 1000 * (time.perf_counter() - began)
+        finally:
+            os.close(pidfd)
 
 
 def median(values: list[float]) -> float:

@@ -1,1 +1,1 @@
-"""What other actor systems do, run by a Python of their own that `make peers` sets up. They know nothing of us."""
+"""What other actor systems and supervisors do. Those of a Python of their own (`make peers`) know nothing of us."""

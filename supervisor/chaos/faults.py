@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from random import Random
 from typing import Any, assert_never
 
@@ -22,6 +23,10 @@ from understudy.supervisor.chaos.proc import actors_of, children, stat, supervis
 
 STOP_S_MIN = 0.05
 STOP_S_MAX = 0.8
+FULL_S_MIN = 0.2
+FULL_S_MAX = 2.0
+FILL = "filled-by-chaos"
+FILL_STEPS = (1 << 20, 1 << 12, 1)
 GARBAGE_BYTES_MAX = 2_000
 MESSAGES_MAX = 20
 
@@ -36,6 +41,7 @@ class Fault(Enum):
     FILES = "files"
     SUPERVISOR = "supervisor"
     GARBAGE = "garbage"
+    DISK = "disk"
 
 
 @dataclass(slots=True)
@@ -43,6 +49,7 @@ class Stage:
     """Where faults strike: one house, its keeper, the agents under load; `asking` follow all directives."""
 
     runtime_dir: str
+    state_dir: str
     keeper: int
     agents: tuple[str, ...]
     asking: tuple[str, ...]
@@ -73,6 +80,8 @@ class Stage:
                 return await self._direct(load, f"[[files {random.randint(20, 400)}]]", random)
             case Fault.GARBAGE:
                 return await asyncio.to_thread(throw_garbage, self.runtime_dir, random)
+            case Fault.DISK:
+                return await self._fill(random)
             case _:
                 assert_never(fault)
 
@@ -101,6 +110,19 @@ class Stage:
         self._stopped.discard(pid)
         return f"{done}, SIGCONT after {for_s:.3f} s"
 
+    async def _fill(self, random: Random) -> str | None:
+        """Fill the disk of the log, and free it. Only a disk of its own: everybody else's programs would fail, too."""
+        path = Path(self.state_dir, FILL)
+        if path.exists() or not own_disk(self.state_dir):
+            return None
+        for_s = random.uniform(FULL_S_MIN, FULL_S_MAX)
+        try:
+            size = await asyncio.to_thread(fill, path)
+            await asyncio.sleep(for_s)
+        finally:
+            path.unlink(missing_ok=True)
+        return f"{size >> 10} KB filled the disk for {for_s:.3f} s"
+
     async def _direct(self, load: Load, directive: str, random: Random) -> str | None:
         if not self.asking:
             return None
@@ -117,6 +139,21 @@ def _send(pid: int, number: signal.Signals) -> bool:
         os.kill(pid, number)
         return True
     return False
+
+
+def own_disk(state_dir: str) -> bool:
+    """Return whether the log's folder is a mount of its own."""
+    return os.path.ismount(state_dir)
+
+
+def fill(path: Path) -> int:
+    """Write a file that takes all that is free; return its size. Blocks."""
+    with path.open("wb", buffering=0) as file:
+        for size in FILL_STEPS:
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+        return file.tell()
 
 
 def throw_garbage(runtime_dir: str, random: Random) -> str:

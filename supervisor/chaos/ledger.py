@@ -84,10 +84,10 @@ def judge(accepted: Accepted, found: dict[str, list[Item]], ledger: Path | None)
     """Check every promise. `ledger`: what the agents appended to; None: they keep none."""
     verdict = Verdict(accepted=len(accepted.turns), ledger=ledger is not None)
     got = _got(ledger)
-    for text, count in got.items():
-        if count > 1:
+    for text, count in Counter(accepted.turns.values()).items():
+        if got[text] > count:
             verdict.begun_twice += 1
-            verdict.find(f"prompt {text!r} reached an agent {count} times")
+            verdict.find(f"prompt {text!r} reached an agent {got[text]} times")
     own: dict[tuple[str, int], list[Item]] = {key: [] for key in accepted.turns}
     for name, items in found.items():
         numbers = [item.number for item in items]

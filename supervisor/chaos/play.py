@@ -13,7 +13,7 @@ from understudy.protocol.client import connect
 from understudy.supervisor.chaos.faults import Fault, Stage
 from understudy.supervisor.chaos.ledger import Verdict, history, judge
 from understudy.supervisor.chaos.load import CONNECT_S_MAX, Load
-from understudy.supervisor.chaos.proc import Inherited, keeper_of, strays, supervisor_of
+from understudy.supervisor.chaos.proc import Descriptors, keeper_of, strays
 
 SETTLE_S = 30.0
 QUIET_S_MAX = 10.0
@@ -35,6 +35,7 @@ class Plan:
     """
 
     runtime_dir: str
+    state_dir: str
     agents: tuple[str, ...]
     asking: tuple[str, ...]
     ledger: Path | None
@@ -102,12 +103,12 @@ async def play(plan: Plan, told: Told) -> Report:
     report = Report(plan)
     load = Load(plan.runtime_dir, plan.agents, plan.asking, plan.seed)
     keeper = keeper_of(plan.runtime_dir)
-    inherited = Inherited(keeper)
-    before = await _at_rest(plan, keeper, inherited, None)
-    stage = Stage(plan.runtime_dir, keeper, plan.agents, plan.asking)
+    held = Descriptors(keeper)
+    before = await _at_rest(plan, held, None)
+    stage = Stage(plan.runtime_dir, plan.state_dir, keeper, plan.agents, plan.asking)
     async with load.playing(SETTLE_S), stage.curtain():
         began = time.monotonic()
-        beside = [asyncio.create_task(_tick(report, load, began, told)), asyncio.create_task(inherited.watch())]
+        beside = [asyncio.create_task(_tick(report, load, began, told)), asyncio.create_task(held.watch())]
         try:
             await _strike(plan, stage, load, report, began)
         finally:
@@ -117,7 +118,7 @@ async def play(plan: Plan, told: Told) -> Report:
     found = await history(plan.runtime_dir, load.accepted, SETTLE_S)
     report.verdict = judge(load.accepted, found, plan.ledger)
     report.left_behind(await _strays(plan, keeper), "in the running house")
-    await _judge_descriptors(plan, keeper, inherited, before, report)
+    await _judge_descriptors(plan, held, before, report)
     return report
 
 
@@ -154,7 +155,7 @@ async def _strike(plan: Plan, stage: Stage, load: Load, report: Report, began: f
             strikes.create_task(strike(fault, Random(f"{plan.seed} {number}")))
 
 
-async def _at_rest(plan: Plan, keeper: int, inherited: Inherited, bound: int | None) -> list[str]:
+async def _at_rest(plan: Plan, held: Descriptors, bound: int | None) -> list[str]:
     """Return the supervisor's own descriptors once each agent has answered and no client is there.
 
     Connections close a little later: wait until there are at most `bound`, or (None) no fewer for a while.
@@ -165,20 +166,20 @@ async def _at_rest(plan: Plan, keeper: int, inherited: Inherited, bound: int | N
             await (await session.prompt(f"{session.id} at rest")).ending()
     until = time.monotonic() + QUIET_S_MAX
     quiet_until = time.monotonic() + QUIET_S
-    fewest = inherited.without(supervisor_of(keeper))
+    fewest = held.now()
     while time.monotonic() < (quiet_until if bound is None else until):
         if bound is not None and len(fewest) <= bound:
             break
         await asyncio.sleep(POLL_S)
-        found = inherited.without(supervisor_of(keeper))
+        found = held.now()
         if len(found) < len(fewest):
             fewest, quiet_until = found, time.monotonic() + QUIET_S
     return fewest
 
 
-async def _judge_descriptors(plan: Plan, keeper: int, inherited: Inherited, before: list[str], report: Report) -> None:
+async def _judge_descriptors(plan: Plan, held: Descriptors, before: list[str], report: Report) -> None:
     """Compare with the beginning, in the same state."""
-    after = await _at_rest(plan, keeper, inherited, len(before))
+    after = await _at_rest(plan, held, len(before))
     report.descriptors_leaked = max(0, len(after) - len(before))
     if report.descriptors_leaked:
         more = _kinds(after) - _kinds(before)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from pathlib import Path
 
 WATCH_S = 0.1
@@ -118,10 +119,12 @@ def _holds(pid: int, folders: tuple[str, str]) -> bool:
     return any(what.startswith(folders) for what in descriptors(pid))
 
 
-class Inherited:
-    """The pipes that each supervisor had from its birth: the keeper's, which grow with the actors and not with time.
+class Descriptors:
+    """The descriptors of a house's supervisors that time may not add to.
 
-    The supervisor makes no pipes, so those that it has when it is first seen are inherited.
+    Left out are the pipes that a supervisor had from its birth: they are the keeper's, and grow with the actors (the
+    supervisor makes none, so those that it has when it is first seen are inherited). Left out is also the one spare
+    that SQLite keeps open on its file for its next connection, because POSIX locks end with any close.
     """
 
     def __init__(self, keeper: int) -> None:
@@ -131,11 +134,14 @@ class Inherited:
     async def watch(self) -> None:
         """Look for new supervisors until cancelled."""
         while True:
-            self.without(supervisor_of(self._keeper))
+            self.now()
             await asyncio.sleep(WATCH_S)
 
-    def without(self, supervisor: int) -> list[str]:
-        """Return the descriptors of a supervisor but the pipes it was born with."""
+    def now(self) -> list[str]:
+        """Return what the descriptors of the supervisor are open on."""
+        supervisor = supervisor_of(self._keeper)
         found = descriptors(supervisor)
         pipes = self._pipes.setdefault(supervisor, {each for each in found if each.startswith("pipe:")})
+        for name in [name for name, count in Counter(found).items() if count == 2 and name.endswith(".sqlite")]:
+            found.remove(name)
         return [each for each in found if each not in pipes]

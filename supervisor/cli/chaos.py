@@ -16,7 +16,7 @@ from typing import Any
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.chaos.cast import ledger_of, may_play, write_cast
-from understudy.supervisor.chaos.faults import Fault
+from understudy.supervisor.chaos.faults import Fault, own_disk
 from understudy.supervisor.chaos.load import Load
 from understudy.supervisor.chaos.play import Plan, Report, play
 from understudy.supervisor.chaos.proc import left
@@ -40,8 +40,19 @@ def run(options: Any) -> int:
         faults, for_s = _faults(options.faults), _seconds(options.for_time)
         with _house(options) as (runtime_dir, state_dir, agents, private):
             scripted = tuple(agent.name for agent in agents if agent.driver == "scripted")
+            if Fault.DISK in faults and not own_disk(state_dir):
+                raise ChaosError(
+                    f"--faults disk: {state_dir} is no mount of its own, so it would fill everybody's disk"
+                )
             plan = Plan(
-                runtime_dir, tuple(agent.name for agent in agents), scripted, ledger_of(agents), faults, for_s, seed
+                runtime_dir,
+                state_dir,
+                tuple(agent.name for agent in agents),
+                scripted,
+                ledger_of(agents),
+                faults,
+                for_s,
+                seed,
             )
             if not private and not options.yes and not _agreed(plan):
                 return 1
@@ -119,7 +130,7 @@ def _end(runtime_dir: str, state_dir: str) -> list[str]:
 
 def _faults(text: str) -> tuple[Fault, ...]:
     known = {fault.value: fault for fault in Fault}
-    names = [name.strip() for name in text.split(",")] if text else list(known)
+    names = [name.strip() for name in text.split(",")] if text else [name for name in known if name != "disk"]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ChaosError(f"--faults: there is no fault {unknown[0]!r}; there are {', '.join(known)}")

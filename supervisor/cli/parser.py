@@ -16,6 +16,8 @@ falls, kept within its limits, with a durable numbered log of every session.
   understudy status                      who is up, and what waits for what
   understudy acp                         what an editor starts (see the README)"""
 
+KINDS = "of kill,stop,segv,memory,files,supervisor,garbage (default: all these) and disk (a mounted state folder)"
+
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options; exits with status 2 and a usage line on bad ones."""
@@ -66,7 +68,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     chaos.add_argument("--seed", type=int, metavar="N", help="of the faults' order and victims (default: a new one)")
     chaos.add_argument("--for", dest="for_time", default="60s", metavar="TIME", help="60s, 5m, 1h (default: 60s)")
-    chaos.add_argument("--faults", default="", metavar="KINDS", help="kill,stop,segv,memory,files,supervisor,garbage")
+    chaos.add_argument("--faults", default="", metavar="KINDS", help=KINDS)
     chaos.add_argument("--yes", action="store_true", help="do not ask before harming the house at --runtime-dir")
     chaos.add_argument("--json", action="store_true", help="the report as JSON")
     chaos.add_argument("-c", "--config", metavar="FILE", help="the cast (default: one made for chaos)")

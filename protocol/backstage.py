@@ -11,8 +11,8 @@ from typing import Any, assert_never
 
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, LocalError
 from understudy.protocol.frames import (
+    BACKSTAGE_VERSION,
     BODY_BYTES_MAX,
-    PROTOCOL_VERSION,
     UPDATES_PER_FRAME_MAX,
     ActorCall,
     ActorHello,
@@ -159,7 +159,7 @@ class Backstage:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
         self.link = Link.GREETING
         self._connections += 1
-        self._out = [ActorHello(PROTOCOL_VERSION, self.actor, self.epoch, self.pid, self._connections, self.ready)]
+        self._out = [ActorHello(BACKSTAGE_VERSION, self.actor, self.epoch, self.pid, self._connections, self.ready)]
 
     def disconnected(self) -> None:
         """The connection is gone; what is kept goes out again after the next hello."""

@@ -21,6 +21,7 @@ CLIENT_GONE: Final = "client_gone"
 CONNECTION_LOST: Final = "connection_lost"
 NO_SESSIONS: Final = "no_sessions"
 AGENT_ERROR: Final = "agent_error"
+SAFE_MODE: Final = "safe_mode"
 
 
 class UnderstudyError(Exception):

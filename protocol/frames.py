@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 1  # Of clients: they come from the same installation, or are refused.
+BACKSTAGE_VERSION = 1  # Of actors: those of the version before are taken back, so that an upgrade orphans nobody.
 MESSAGE_BYTES_MAX = 1 << 20  # A ZeroMQ message above this is never read: MAXMSGSIZE.
 PART_BYTES = 1 << 19
 BODY_BYTES_MAX = 32 << 20  # A frame joined from parts.
@@ -44,7 +45,7 @@ class Hello(_Frame, frozen=True, tag="hello"):
 
 
 class ActorHello(_Frame, frozen=True, tag="actor_hello"):
-    """An actor's first frame on each connection: binds the connection to `actor`#`epoch`.
+    """An actor's first frame on each connection: binds the connection to `actor`#`epoch`. `version`: of the backstage.
 
     `connection` counts the actor's connections: a hello that was under way when the next one was made is late.
     Not `ready`: it could not start, and connects only to say why.

@@ -5,7 +5,6 @@ A subreaper, so exit statuses are true and strays come home. `Exited` is reporte
 the actor's group is killed and its strays are swept.
 """
 
-import contextlib
 import gc
 import importlib
 import os
@@ -21,12 +20,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NoReturn, assert_never
 
-import msgspec
 from setproctitle import setproctitle
 
 from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
+from understudy.supervisor import link, reload
 from understudy.supervisor.blanks import Blank, fork, fork_blank
 from understudy.supervisor.core.events import (
     Exited,
@@ -37,48 +36,20 @@ from understudy.supervisor.core.events import (
     Spawn,
     Spawned,
     SpawnFailed,
-    ToKeeper,
 )
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+from understudy.supervisor.core.succession import Next, Succession
 from understudy.supervisor.premises import Premises
 
-MESSAGE_BYTES_MAX = 1 << 16
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
-FAILED_STARTS_MAX = 10
 BLANK_AFTER_S = 0.02  # First the actor that somebody waits for, then the next blank.
 BACKOFF_S = 0.25
-BACKOFF_S_MAX = 10.0
-STATUS_HOPELESS = 78  # The supervisor cannot start (EX_CONFIG): starting it again is of no use.
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
+SuperviseSafely = Callable[[HouseSpec, socket.socket], int]
 Receive = Callable[[], tuple[Role, str]]
 Act = Callable[[Receive, HouseSpec], int]
-
-_encoder = msgspec.msgpack.Encoder()
-_from_keeper: msgspec.msgpack.Decoder[FromKeeper] = msgspec.msgpack.Decoder(FromKeeper)
-_to_keeper: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
-
-
-def read_messages(link: socket.socket) -> list[FromKeeper] | None:
-    """Return what the keeper has reported; None when it is gone. For the supervisor."""
-    messages: list[FromKeeper] = []
-    while True:
-        try:
-            data = link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return messages
-        except OSError:
-            return None
-        if not data:
-            return messages or None
-        messages.append(_from_keeper.decode(data))
-
-
-def send(link: socket.socket, message: ToKeeper) -> None:
-    """Ask the keeper for something. A keeper that is gone shows in `read_messages`. For the supervisor."""
-    with contextlib.suppress(OSError):
-        link.sendall(_encoder.encode(message))
 
 
 def end_everything(house_id: str, living: list[Spawned]) -> int:
@@ -92,7 +63,7 @@ class _Living:
     """An actor's process, or what is left of its tree."""
 
     spawned: Spawned
-    process: BaseProcess
+    process: BaseProcess | reload.InheritedProcess
     mark: str
     status: int | None = None
     swept: int = 0
@@ -101,10 +72,11 @@ class _Living:
 
 @dataclass(slots=True)
 class Keeper:
-    """Keeps one house. `supervise` and `act` are what its children run."""
+    """Keeps one house. `supervise`, `supervise_safely` and `act` are what its children run."""
 
     house: HouseSpec
     supervise: Supervise
+    supervise_safely: SuperviseSafely
     act: Act
     _link: socket.socket = field(init=False)
     _supervisor: BaseProcess | None = None
@@ -115,23 +87,24 @@ class Keeper:
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
     _queue: deque[bytes] = field(default_factory=deque[bytes])
     _signals: int = 0
-    _is_ready: bool = False
     _hung_up: bool = False
-    _failed_starts: int = 0
-    _house_id: str = ""
+    _succession: Succession = field(default_factory=Succession)
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
     _premises: Premises = field(init=False)
     _wake: socket.socket = field(init=False)
     _waker: socket.socket = field(init=False)
 
-    def run(self) -> int:
+    def run(self, inherited: reload.Inherited | None = None) -> int:
         """Open the house and keep it until it is shut down; return the exit status. Raises `HouseError`."""
         self._specs = {agent.name: agent for agent in self.house.agents}
-        self._premises = Premises(self.house.runtime_dir, self.house.state_dir)
-        self._house_id = self._premises.house_id
         become_subreaper()
-        left = processes.end_all(f"{self._house_id}/", self._premises.leaders, SWEEP_S_MAX)
-        if left:
+        self._premises = Premises(
+            self.house.runtime_dir, self.house.state_dir, inherited.descriptors if inherited else None
+        )
+        if inherited:
+            self._succession.served = True
+            self._inherit(inherited)
+        elif left := end_everything(self._premises.house_id, self._premises.left):
             _say(f"{left} process(es) of an earlier run could not be ended")
         self._note_actors()
         self._wake, self._waker = socket.socketpair()
@@ -140,6 +113,7 @@ class Keeper:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        reload.arrived()
         setproctitle("understudy: keeper")
         gc.collect()
         gc.freeze()
@@ -199,31 +173,23 @@ class Keeper:
             self._report(ShutdownAsked(hurry=self._signals > 1))
 
     def _requests(self) -> None:
-        while True:
-            try:
-                data = self._link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
-            except OSError:
-                return
-            if not data:
-                return
-            message = _to_keeper.decode(data)
-            match message:
+        for request in link.read_requests(self._link):
+            match request:
                 case Spawn():
-                    self._spawn(message)
+                    self._spawn(request)
                 case Kill():
-                    self._kill(message)
+                    self._kill(request)
                 case Ready():
-                    self._failed_starts = 0
-                    self._is_ready = True
+                    self._succession.ready(time.monotonic())
                     if self._blank is None:
                         self._blank_due = time.monotonic() + BLANK_AFTER_S
                 case _:
-                    assert_never(message)
+                    assert_never(request)
 
     def _spawn(self, request: Spawn) -> None:
         spec = self._specs[request.agent]
         title = f"{request.actor}#{request.epoch}"
-        mark = f"{self._house_id}/{title}"
+        mark = f"{self._premises.house_id}/{title}"
         role = Role(
             name=request.actor,
             epoch=request.epoch,
@@ -284,8 +250,11 @@ class Keeper:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
         self._leave_keeper()
         self._link.close()
+        if self._succession.safe:
+            setproctitle("understudy: supervisor in safe mode")
+            sys.exit(self.supervise_safely(self.house, theirs))
         setproctitle("understudy: supervisor")
-        sys.exit(self.supervise(self.house, theirs, living, self._house_id))
+        sys.exit(self.supervise(self.house, theirs, living, self._premises.house_id))
 
     def _leave_keeper(self) -> None:
         """Undo in a fresh child what only the keeper wants."""
@@ -388,7 +357,9 @@ class Keeper:
         self._link.setblocking(False)
         self._queue.clear()
         living = [actor.spawned for actor in self._actors.values()]
-        self._is_ready = self._hung_up = False
+        for spawned in living if self._succession.safe else []:
+            self._kill(Kill(spawned.actor, spawned.epoch, signal.SIGKILL))
+        self._hung_up = False
         process = self._fork(self._be_supervisor, theirs, living)
         theirs.close()
         if isinstance(process, str):
@@ -409,25 +380,38 @@ class Keeper:
             process.close()
         self._link.close()
         self._supervisor = None
-        if status == 0:
-            return 0
-        if status == STATUS_HOPELESS:
-            return 1
-        if not self._is_ready:
-            self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS_MAX:
-            _say(f"the supervisor failed {FAILED_STARTS_MAX} times in a row (last status {status}): giving up")
-            return 1
-        if self._signals:
-            return 1
-        wait_s = 0.0
-        if self._failed_starts >= 3:
-            wait_s = min(BACKOFF_S * 2.0 ** (self._failed_starts - 3), BACKOFF_S_MAX)
-        _say(f"the supervisor fell (status {status}); starting it again in {wait_s:g} s")
+        following, wait_s = self._succession.ended(status, time.monotonic())
+        if following is Next.END or (self._signals and status != 0):
+            return 0 if status == 0 else 1
+        if following is Next.RELOAD:
+            self._reload()
+        else:
+            _say(f"the supervisor ended (status {status}); {following.value}")
         if wait_s:
             time.sleep(wait_s)
         self._start_supervisor()
         return None
+
+    def _reload(self) -> None:
+        """Become the program that is installed now; if that fails, go on as we are."""
+        if self._blank is not None:
+            self._blank.dismiss()
+            self._blank = None
+        actors = [reload.Actor(a.spawned, a.mark, a.status, a.swept) for a in self._actors.values()]
+        try:
+            reload.become(
+                list(self.house.command),
+                reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors),
+            )
+        except (OSError, IndexError) as error:
+            _say(f"cannot reload, going on as before: {error}")
+
+    def _inherit(self, inherited: reload.Inherited) -> None:
+        for actor in inherited.actors:
+            process = reload.InheritedProcess(actor.spawned.pid, actor.status)
+            self._actors[actor.spawned.pid] = _Living(
+                actor.spawned, process, actor.mark, actor.status, actor.swept, time.monotonic() + SWEEP_S_MAX
+            )
 
     def _end_rest(self) -> None:
         """End whatever still lives, at the end of the house."""
@@ -437,7 +421,7 @@ class Keeper:
             processes.kill(self._supervisor.pid, signal.SIGKILL)
         living = [actor.spawned for actor in self._actors.values()]
         until = time.monotonic() + SWEEP_S_MAX
-        end_everything(self._house_id, living)
+        end_everything(self._premises.house_id, living)
         while time.monotonic() < until:
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -449,7 +433,7 @@ class Keeper:
         self._premises.clear()
 
     def _report(self, message: FromKeeper) -> None:
-        self._queue.append(_encoder.encode(message))
+        self._queue.append(link.encode(message))
 
     def _write(self) -> None:
         while self._queue and self._supervisor is not None:
@@ -476,12 +460,12 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def run(house: HouseSpec) -> int:
+def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:
     """Keep `house` until it is shut down; return the exit status. Raises `HouseError` when it cannot open."""
     # Loaded before the first fork, so that children need not.
     from understudy.actors import host
-    from understudy.supervisor import shell
+    from understudy.supervisor import safe, shell
 
     for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")
-    return Keeper(house, shell.main, host.main).run()
+    return Keeper(house, shell.main, safe.main, host.main).run(inherited)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
+from understudy.supervisor.core.events import Spawned
 
 
 class HouseError(Exception):
@@ -16,11 +17,11 @@ class HouseError(Exception):
 class Premises:
     """The folders of one house, held as long as this process or one that inherited `descriptors` lives.
 
-    `house_id`: names the house for ever. `leaders`: (pid, start ticks) of the actors that an earlier keeper left.
+    `house_id`: names the house for ever. `left`: the actors that an earlier keeper wrote down.
     """
 
-    def __init__(self, runtime_dir: str, state_dir: str) -> None:
-        """Make and lock the folders. Raises `HouseError`."""
+    def __init__(self, runtime_dir: str, state_dir: str, descriptors: list[int] | None = None) -> None:
+        """Make and lock the folders, unless `descriptors` say that this process has. Raises `HouseError`."""
         for folder in (runtime_dir, state_dir):
             try:
                 Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -35,13 +36,14 @@ class Premises:
                     f"the socket path {path} has {len(os.fsencode(path))} bytes, the system takes "
                     f"{SOCKET_PATH_BYTES_MAX}: choose a shorter --runtime-dir"
                 )
-        self.descriptors = [_lock(folder) for folder in dict.fromkeys((runtime_dir, state_dir))]
-        self.house_id = _house_id(state_dir)
         self._path = Path(state_dir, "actors")
-        self._record = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.descriptors.append(self._record)
+        if descriptors is None:
+            descriptors = [_lock(folder) for folder in dict.fromkeys((runtime_dir, state_dir))]
+            descriptors.append(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self.descriptors, self._record = descriptors, descriptors[-1]
+        self.house_id = _house_id(state_dir)
         lines = os.pread(self._record, 1 << 20, 0).decode(errors="replace").splitlines()
-        self.leaders = [(int(pid), int(started)) for pid, started, *_ in (line.split() for line in lines)]
+        self.left = [Spawned("", 0, int(pid), int(started)) for pid, started, *_ in (line.split() for line in lines)]
 
     def note(self, actors: Iterable[tuple[int, int, str]]) -> None:
         """Write down who lives (pid, start ticks, mark). Raises `OSError`.

@@ -10,6 +10,7 @@ import resource
 import socket
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import zmq
 from understudy.protocol.frames import Entry, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.protocol.shown import read_shown, shown_path, whose
-from understudy.supervisor import keeper
+from understudy.supervisor import link
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -49,8 +50,11 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.core.succession import STATUS_HOPELESS, STATUS_RELOAD
+from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.memory import Totals, sampling
+from understudy.supervisor.safe import note_fall
 from understudy.supervisor.sockets import Router
 
 LOG_RETRY_S = 0.25
@@ -65,9 +69,9 @@ READ_BYTES_MAX = 1 << 20
 class Shell:
     """Runs one `Core` in the world."""
 
-    def __init__(self, house: HouseSpec, link: socket.socket, living: list[Spawned], house_id: str) -> None:
+    def __init__(self, house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._link = link
+        self._link = keeper
         self._house_id = house_id
         self._runtime_dir = house.runtime_dir
         self._settling: list[str] = []
@@ -101,11 +105,11 @@ class Shell:
         self._warned = 0
         self.status = asyncio.get_running_loop().create_future()
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir)
-        self._loop.add_reader(link.fileno(), self._from_keeper)
+        self._loop.add_reader(keeper.fileno(), self._from_keeper)
         for warning in self._log.warnings:
             self.warn(warning)
         self._run(self._core.start(time.monotonic(), _wall()))
-        keeper.send(link, Ready())
+        link.send(self._link, Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
     def _open_sockets(self, runtime_dir: str) -> tuple[Router, Router]:
@@ -153,7 +157,7 @@ class Shell:
         self._events.extend(ActorSaid(peer, frame) for frame in frames)  # type: ignore[arg-type]
 
     def _from_keeper(self) -> None:
-        messages = keeper.read_messages(self._link)
+        messages = link.read_messages(self._link)
         if messages is None:
             self._keeper_died()
             return
@@ -199,7 +203,7 @@ class Shell:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
         self._loop.remove_reader(self._link.fileno())
         self.warn("the keeper is gone: the house ends")
-        keeper.end_everything(self._house_id, list(self._living.values()))
+        end_everything(self._house_id, list(self._living.values()))
         self._finish(1)
 
     # --- steps ---
@@ -239,11 +243,11 @@ class Shell:
             case ReadEntries():
                 self._read(effect)
             case Spawn() | Kill():
-                keeper.send(self._link, effect)
+                link.send(self._link, effect)
             case Warn(text=text):
                 self.warn(text)
-            case Finish():
-                self._loop.call_soon(self._finish, 0)
+            case Finish(reload=reload):
+                self._loop.call_soon(self._finish, STATUS_RELOAD if reload else 0)
 
     def _tell(self, effect: TellClient | TellActor) -> None:
         router = self._gateway if isinstance(effect, TellClient) else self._backstage
@@ -378,16 +382,20 @@ def _tune() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def main(house: HouseSpec, link: socket.socket, living: list[Spawned], house_id: str) -> int:
+def main(house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> int:
     """Be the supervisor until the house is shut down; return its exit status. Called in the keeper's fork."""
     _tune()
 
     async def run() -> int:
-        shell = Shell(house, link, living, house_id)
+        shell = Shell(house, keeper, living, house_id)
         return int(await shell.status)
 
     try:
         return asyncio.run(run())
     except LogError as error:
+        note_fall(house.runtime_dir, str(error))
         _write(str(error))
-        return keeper.STATUS_HOPELESS
+        return STATUS_HOPELESS
+    except Exception:
+        note_fall(house.runtime_dir, traceback.format_exc())
+        raise

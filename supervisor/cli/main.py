@@ -68,6 +68,14 @@ def _run(options: object) -> int:
             from understudy.supervisor.cli import control
 
             return control.run(options)
+        case "reload":
+            from understudy.supervisor.cli import reload
+
+            return reload.run(options)
+        case "doctor":
+            from understudy.supervisor.cli import doctor
+
+            return doctor.run(options)
         case "up":
             from understudy.supervisor.cli import up
 

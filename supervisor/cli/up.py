@@ -27,24 +27,33 @@ def run(options: Any) -> int:
         return 0
     from dataclasses import replace
 
-    from understudy.supervisor import keeper
+    from understudy.supervisor import keeper, reload
     from understudy.supervisor.config import ConfigError, load
     from understudy.supervisor.premises import HouseError
 
+    inherited = reload.receive()
     try:
         house = load(options.config, options.runtime_dir, options.state_dir, os.environ)
         if options.idle_exit_s is not None:
             house = replace(house, idle_exit_s=options.idle_exit_s)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)
+        if inherited is None:
+            return 2
+        print("understudy: the configuration stays as it was", file=sys.stderr)
+        house = inherited.house
+    if options.check:
+        print(f"{house.source or 'the built-in cast'}: no mistakes")
+        return 0
+    try:
+        house = replace(house, command=(sys.executable, *sys.orig_argv[1:]))
         names = ", ".join(agent.name for agent in house.agents)
         print(
             f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}",
             file=sys.stderr,
         )
-        return keeper.run(house)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            print(mistake, file=sys.stderr)
-        return 2
+        return keeper.run(house, inherited)
     except HouseError as error:
         print(f"understudy: {error}", file=sys.stderr)
         return 1

@@ -75,6 +75,7 @@ class Child:
     others: list[Line] = field(default_factory=list[Line])  # It starts only while their players are RUNNING.
     held: bool = False  # It waits for them.
     by_person: bool = False  # A person stopped it: it stays so until a person starts it.
+    apart: str = ""  # Why it is set apart: an invariant of ours broke about it. A person's start ends that.
 
     @property
     def title(self) -> str:
@@ -83,14 +84,14 @@ class Child:
 
     def start(self, now: float) -> list[Spawn]:
         """Somebody wants the actor: start it unless it lives or is about to."""
-        self.wanted = True
+        self.wanted, self.apart = True, ""
         if self.state is State.FATAL:
             self.line.restarts.forgive()
         return self._spawn(now) if self.state in AT_REST else []
 
     def needed(self, now: float) -> list[Spawn]:
         """Work came for it: start it, unless a person has stopped it."""
-        return [] if self.by_person else self.start(now)
+        return [] if self.by_person or self.apart else self.start(now)
 
     def released(self, now: float) -> list[Spawn]:
         """Another actor is RUNNING now: start if this one waited for it."""
@@ -126,6 +127,7 @@ class Child:
         if hello.connection <= self.connection:
             return False
         self.peer, self.connection = peer, hello.connection
+        self.pid = self.pid or hello.pid  # The keeper's word may come later.
         if self.state is State.STARTING and hello.ready:
             self._enter(State.RUNNING, now, "back" if self.returning else "ready")
             self.returning = False
@@ -147,6 +149,17 @@ class Child:
                 pass
         return []
 
+    def set_apart(self, why: str, gone: bool, now: float) -> list[Kill]:
+        """An invariant of ours broke about it: end it, and start it no more by itself. `gone`: nothing of it lives."""
+        self.apart = f"set apart: {why}; understudy restart {self.name}"
+        self.wanted = self.held = self.returning = False
+        if gone or self.state not in LIVING:
+            self.peer, self.pid = None, 0
+            self._enter(State.FATAL, now, self.apart)
+            return []
+        self._enter(State.STOPPING, now, self.apart)
+        return [Kill(self.name, self.epoch, signal.SIGKILL)]
+
     def kill(self, why: str, now: float) -> list[Kill]:
         """End it at once, for `why`; it comes back by its policy when it is wanted."""
         if self.state not in LIVING:
@@ -167,6 +180,9 @@ class Child:
         if event.survivors:
             remedy = f"end them, then: understudy start {self.name}"
             self._enter(State.UNKNOWN, now, f"{event.survivors} process(es) of it could not be ended: {remedy}")
+            return []
+        if self.apart:
+            self._enter(State.FATAL, now, self.apart)
             return []
         if stopping:
             self._enter(State.STOPPED, now, self.why)

@@ -48,11 +48,11 @@ from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import Session, Turn
-from understudy.supervisor.core.status import session_rows, status_rows
+from understudy.supervisor.core.status import house_row, session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
 UNRECORDED_ENTRIES_MAX = 10_000
-KNOWN_VERBS = "restart, sessions, shutdown, signal, start, status, stop"
+KNOWN_VERBS = "house, reload, restart, sessions, shutdown, signal, start, status, stop"
 
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
@@ -197,6 +197,9 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
         text = f"the agent {session.agent!r} of this session is no longer in the configuration"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
+    if role.child.apart:
+        house.fault(client.peer, QUARANTINED, f"agent {session.agent} is {role.child.apart}", frame.request)
+        return
     if role.queued >= role.child.spec.queued_turns_max:
         text = f"{role.queued} turns wait for agent {session.agent}: its limit (queued_turns_max)"
         house.fault(client.peer, LIMIT_REACHED, text, frame.request)
@@ -240,6 +243,10 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             if len(house.calls) >= CALLS_MAX:
                 house.fault(client.peer, LIMIT_REACHED, f"{CALLS_MAX} calls wait for their answers", request)
                 return
+            if house.roles[session.agent].child.apart:
+                text = f"agent {session.agent} is {house.roles[session.agent].child.apart}"
+                house.fault(client.peer, QUARANTINED, text, request)
+                return
             if house.roles[session.agent].child.by_person:
                 text = f"{session.agent} was stopped by a person; understudy start {session.agent}"
                 house.fault(client.peer, AGENT_FAILED, text, request)
@@ -268,6 +275,14 @@ def verb(house: House, client: Client, frame: Verb) -> None:
         case "shutdown":
             house.shutdown_asked, house.hurry_asked = True, hurry
             body = {"pid": house.pid}
+        case "house":
+            body = house_row(house)
+        case "reload":
+            if not house.spec.command:
+                text = "this house was not started from the command line: end it, and start it again"
+                house.fault(client.peer, UNKNOWN_VERB, text, frame.request)
+                return
+            house.reload_asked, body = True, {"pid": house.pid, "epoch": house.epoch}
         case "start" | "stop" | "restart" | "signal":
             control.control(house, client, frame.request, frame.verb, names, number)
             return

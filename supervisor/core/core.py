@@ -11,7 +11,7 @@ from typing import assert_never
 
 from understudy.protocol.errors import SHUTTING_DOWN, VERSION_MISMATCH
 from understudy.protocol.frames import (
-    PROTOCOL_VERSION,
+    BACKSTAGE_VERSION,
     ActorHello,
     Ask,
     Begin,
@@ -31,7 +31,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
-from understudy.supervisor.core import clients, control, follows, hangs, limits, turns
+from understudy.supervisor.core import clients, control, follows, hangs, limits, quarantine, turns
 from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -184,24 +184,17 @@ class Core:
                 turns.settle(house, role, session, turn, "the supervisor ended while this turn ran", shown)
 
     def _guarded(self, event: Event) -> None:
-        """Handle one event; a broken invariant or a bad body in one session takes that session out of play."""
+        """Handle one event; a broken invariant or a bad body in one session or agent takes that one out of play."""
         house = self.house
         rows, effects, unfed = len(house.rows), len(house.effects), len(house.unfed)
         try:
             self._dispatch(event)
         except (AssertionError, FrameError) as error:
-            session = self._session_of(event)
-            if session is None:
-                raise
             del house.rows[rows:], house.effects[effects:]
             while len(house.unfed) > unfed:
                 house.unfed.pop()
-            session.quarantined = f"{type(error).__name__}: {error}"
-            house.warn(f"session {session.id} is set apart: {session.quarantined}; it happened at {event!r}"[:2000])
-
-    def _session_of(self, event: Event) -> Session | None:
-        frame = event.frame if isinstance(event, ClientSaid | ActorSaid) else None
-        return self.house.sessions.get(getattr(frame, "session", ""))
+            if not quarantine.contain(house, event, f"{type(error).__name__}: {error}"):
+                raise
 
     def _dispatch(self, event: Event) -> None:
         house = self.house
@@ -225,7 +218,7 @@ class Core:
                 role = house.roles[event.actor]
                 for child in role.actors:
                     house.carry_out(child.failed_to_spawn(event.epoch, event.reason, house.now))
-                self._after_fall(role)
+                turns.after_fall(house, role)
             case Exited():
                 self._exited(event)
             case Sampled():
@@ -287,13 +280,7 @@ class Core:
             turns.admit_waiting(house, role)
         if not house.stopping:
             house.warn(f"{what}; now {child.state.value}" if plays else f"understudy: {what}")
-        self._after_fall(role)
-
-    def _after_fall(self, role: Role) -> None:
-        if role.child.state is State.EXITED and (role.queued or turns.calls_wait(self.house, role)):
-            self.house.carry_out(role.child.recalled(self.house.now))
-        if role.child.state in (State.FATAL, State.UNKNOWN):
-            turns.give_up(self.house, role, role.child.why)
+        turns.after_fall(house, role)
 
     def _actor_said(self, peer: bytes, frame: FromActor) -> None:
         house = self.house
@@ -353,9 +340,9 @@ class Core:
     def _actor_hello(self, peer: bytes, frame: ActorHello) -> None:
         house = self.house
         role = house.roles.get(frame.actor)
-        if frame.version != PROTOCOL_VERSION or role is None:
+        if frame.version not in (BACKSTAGE_VERSION, BACKSTAGE_VERSION - 1) or role is None:
             house.warn(f"hello of {frame.actor}#{frame.epoch}, version {frame.version}: not one of ours")
-            self._refuse_actor(peer, f"protocol version {PROTOCOL_VERSION} here, {frame.version} there")
+            self._refuse_actor(peer, f"backstage version {BACKSTAGE_VERSION} here, {frame.version} there")
             return
         child = role.of_epoch(frame.epoch) or role.child
         before, resumed = child.peer, child.state is State.RUNNING or child.returning
@@ -369,7 +356,7 @@ class Core:
             house.peers.pop(before, None)
         house.peers[peer] = child.name
         house.tell_actor(
-            child, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid, child.number), house.after
+            child, Welcome(frame.version, house.epoch, house.generation, house.pid, child.number), house.after
         )
         if child is not role.child or child.state is not State.RUNNING:
             return
@@ -419,6 +406,9 @@ class Core:
 
     def _finish_if_over(self) -> None:
         house = self.house
+        if house.reload_asked and not house.stopping and not house.finished and not house.unfed:
+            house.finished = True
+            house.effects.append(Finish(reload=True))
         if not house.stopping or house.finished:
             return
         if all(child.state not in LIVING for role in house.roles.values() for child in role.actors):

@@ -264,7 +264,9 @@ class Warn(_Struct, frozen=True):
 
 
 class Finish(_Struct, frozen=True):
-    """Nothing of the house lives any more: end the supervisor."""
+    """End the supervisor: nothing of the house lives any more, or (`reload`) the keeper is to start the code anew."""
+
+    reload: bool = False
 
 
 Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | Warn | Finish

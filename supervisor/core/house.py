@@ -132,6 +132,7 @@ class House:
     log_failed_at: float | None = None
     log_failure: str = ""
     shutdown_asked: bool = False
+    reload_asked: bool = False
     hurry_asked: bool = False
     stopping: bool = False
     finished: bool = False

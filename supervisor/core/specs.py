@@ -85,7 +85,10 @@ class AgentSpec:
 
 @dataclass(frozen=True, slots=True)
 class HouseSpec:
-    """The whole configuration. `idle_exit_s` 0: the house stays until it is shut down."""
+    """The whole configuration. `idle_exit_s` 0: the house stays until it is shut down.
+
+    `source`: the file it was read from, "" for none; `command`: how the keeper was started, for `reload`.
+    """
 
     agents: tuple[AgentSpec, ...]
     runtime_dir: str
@@ -93,3 +96,4 @@ class HouseSpec:
     idle_exit_s: float = 0.0
     orphan_grace_s: float = 10.0
     source: str = ""
+    command: tuple[str, ...] = ()

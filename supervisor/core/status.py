@@ -7,6 +7,17 @@ from understudy.supervisor.core.sessions import TurnState
 SESSIONS_SHOWN_MAX = 1_000
 
 
+def house_row(house: House) -> dict[str, object]:
+    """Who the supervisor is, and how its house was started. `safe_mode`: why it is in it, "" when it is not."""
+    return {
+        "pid": house.pid,
+        "epoch": house.epoch,
+        "safe_mode": "",
+        "command": house.spec.command,
+        "source": house.spec.source,
+    }
+
+
 def status_rows(house: House) -> list[dict[str, object]]:
     """One map for each actor; units in the names, None where nothing is known."""
     counts: dict[str, int] = {}

@@ -404,6 +404,14 @@ def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool
     enqueue(house, session, turn, at_head=True)
 
 
+def after_fall(house: House, role: Role) -> None:
+    """An actor of the agent is gone: call it back when it is needed, give up on it when it will not come."""
+    if role.child.state is State.EXITED and (role.queued or calls_wait(house, role)):
+        house.carry_out(role.child.recalled(house.now))
+    if role.child.state in (State.FATAL, State.UNKNOWN):
+        give_up(house, role, role.child.why)
+
+
 def give_up(house: House, role: Role, why: str) -> None:
     """The agent will not come back by itself: end what waits for it, with the reason."""
     for name in list(role.waiting):

@@ -1,0 +1,149 @@
+"""`doctor`: what is wrong with the installation, the configuration, the folders, the log and the house.
+
+It changes nothing, needs no house, and works beside one, in safe mode, too.
+"""
+
+import os
+import resource
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from understudy import __version__
+from understudy.protocol.errors import LocalError, UnderstudyError
+from understudy.protocol.once import verb
+from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path
+from understudy.supervisor.chaos.proc import left
+from understudy.supervisor.config import ConfigError, load
+from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.directories import directories
+from understudy.supervisor.schema import SCHEMA_VERSION
+
+FREE_MB_MIN = 200
+FILES_MIN = 1024
+PACKAGES = ("pyzmq", "msgspec", "setproctitle")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, and what was found; `remedy` is "" when nothing is wrong."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def run(options: Any) -> int:
+    """Print each finding; return 1 when something is wrong."""
+    runtime_dir, state_dir = directories(options.runtime_dir, options.state_dir, os.environ)
+    wrong = 0
+    for finding in look(runtime_dir, state_dir):
+        wrong += bool(finding.remedy)
+        print(f"{'WRONG' if finding.remedy else 'ok':5}  {finding.what}: {finding.found}")
+        if finding.remedy:
+            print(f"       remedy: {finding.remedy}")
+    print("nothing is wrong" if not wrong else f"{wrong} thing(s) are wrong")
+    return 1 if wrong else 0
+
+
+def look(runtime_dir: str, state_dir: str) -> Iterator[Finding]:
+    """Yield the findings, the quick ones first."""
+    yield _installation()
+    row, house = _house(runtime_dir)
+    yield house
+    yield from _configuration(str(row.get("source", "")), runtime_dir, state_dir)
+    yield from (_folder(folder) for folder in dict.fromkeys((runtime_dir, state_dir)))
+    size = len(os.fsencode(backstage_path(runtime_dir)))
+    too_long = "choose a shorter --runtime-dir" if size > SOCKET_PATH_BYTES_MAX else ""
+    yield Finding("socket path", f"{size} of {SOCKET_PATH_BYTES_MAX} bytes", too_long)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield Finding("open files", f"up to {hard}", "raise the hard limit (ulimit -Hn)" if hard < FILES_MIN else "")
+    yield _left(runtime_dir, state_dir, bool(row))
+    yield _log(Path(state_dir, "log.sqlite"))
+
+
+def _installation() -> Finding:
+    try:
+        packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    except PackageNotFoundError as error:
+        return Finding("installation", f"{error.name} is missing", "install understudy again with pip")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return Finding("installation", f"understudy {__version__}, Python {python}, {packages} ({sys.executable})")
+
+
+def _house(runtime_dir: str) -> tuple[dict[str, Any], Finding]:
+    try:
+        row = dict(verb(runtime_dir, "house", timeout_s=2.0))
+    except LocalError:
+        return {}, Finding("house", f"none answers at {runtime_dir}")
+    except UnderstudyError as error:
+        return {}, Finding("house", error.text, "end it, and start it again with understudy up")
+    if row["safe_mode"]:
+        text = f"in safe mode (supervisor {row['pid']}), because the last supervisor fell:\n{row['safe_mode']}"
+        return row, Finding("house", text, "mend what it says, then: understudy reload")
+    return row, Finding("house", f"answers (supervisor {row['pid']}, its start no. {row['epoch']})")
+
+
+def _configuration(source: str, runtime_dir: str, state_dir: str) -> Iterator[Finding]:
+    """Look at the file of the house that runs, or at the one that the next would read."""
+    try:
+        house = load(source or None, runtime_dir, state_dir, os.environ)
+    except ConfigError as error:
+        yield Finding("configuration", "\n".join(error.mistakes), "correct these lines")
+        return
+    names = ", ".join(agent.name for agent in house.agents)
+    yield Finding("configuration", f"{house.source or 'none, so the built-in cast'}: {names}")
+    yield from _programs(house)
+
+
+def _programs(house: HouseSpec) -> Iterator[Finding]:
+    for agent in house.agents:
+        if agent.command:
+            found = shutil.which(agent.command[0], path=agent.env.get("PATH"))
+            remedy = "" if found else f"install it, or write its whole path in [agent.{agent.name}] command"
+            yield Finding(f"program of {agent.name}", found or f"there is no {agent.command[0]!r} on PATH", remedy)
+
+
+def _folder(folder: str) -> Finding:
+    there = Path(folder)
+    while not there.exists():
+        there = there.parent
+    what = f"folder {folder}"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding(what, f"{there} cannot be written", "choose another with --runtime-dir or --state-dir")
+    free_mb = shutil.disk_usage(there).free >> 20
+    return Finding(what, f"{free_mb} MB free", f"free {FREE_MB_MIN} MB" if free_mb < FREE_MB_MIN else "")
+
+
+def _left(runtime_dir: str, state_dir: str, answers: bool) -> Finding:
+    """Look for processes of a house that is no more."""
+    found = [] if answers else left(runtime_dir, state_dir)
+    return Finding("left behind", ", ".join(found) or "nothing", "understudy up ends them" if found else "")
+
+
+def _log(path: Path) -> Finding:
+    """Check the whole log, without a change to it."""
+    if not path.exists():
+        return Finding("log", f"{path}: none yet")
+    if path.stat().st_size > 100 << 20:
+        print(f"       checking {path.stat().st_size >> 20} MB of log ...", file=sys.stderr)
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            known = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            sessions = int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Finding("log", f"{path}: {error}", f"move {path.parent} away, or use another --state-dir")
+    if verdict != "ok":
+        return Finding("log", f"{path}: {verdict}", "copy the folder, then: sqlite3 log.sqlite .recover")
+    if known > SCHEMA_VERSION:
+        return Finding("log", f"schema {known}, this program knows {SCHEMA_VERSION}", "use the newer understudy")
+    return Finding("log", f"{path}: sound, schema {known}, {sessions} session(s), {path.stat().st_size >> 10} KB")

@@ -1,0 +1,59 @@
+"""A broken invariant of ours in one session or agent: that one is set apart with its story, the house goes on. Pure."""
+
+from understudy.protocol.frames import ActorHello
+from understudy.supervisor.core import turns
+from understudy.supervisor.core.events import (
+    ActorSaid,
+    ClientSaid,
+    Event,
+    Exited,
+    Sampled,
+    Spawned,
+    SpawnFailed,
+)
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.sessions import Session
+
+STORY_LINES_SHOWN = 4
+CHARACTERS_MAX = 2_000
+
+
+def contain(house: House, event: Event, why: str) -> bool:
+    """Set apart what `event` was about; return False when it was about neither a session nor an agent."""
+    session, role = _session_of(house, event), _role_of(house, event)
+    if session is not None:
+        session.quarantined = why
+        house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}"[:CHARACTERS_MAX])
+    elif role is not None:
+        _set_apart(house, role, event, why)
+    return session is not None or role is not None
+
+
+def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
+    """End all actors of the agent. Turns that wait end now; those that an actor has, when it is confirmed dead."""
+    story = " | ".join(line for child in role.actors for line in list(child.story)[-STORY_LINES_SHOWN:])
+    text = f"agent {role.child.spec.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
+    house.warn(text[:CHARACTERS_MAX])
+    exited = event if isinstance(event, Exited) else None
+    for child in role.actors:
+        gone = exited is not None and child.epoch == exited.epoch
+        house.carry_out(child.set_apart(why, gone, house.now))
+    if exited is not None:
+        turns.actor_lost(house, role, why, None if exited.shown is None else set(exited.shown))
+    turns.after_fall(house, role)
+
+
+def _session_of(house: House, event: Event) -> Session | None:
+    frame = event.frame if isinstance(event, ClientSaid | ActorSaid) else None
+    return house.sessions.get(getattr(frame, "session", ""))
+
+
+def _role_of(house: House, event: Event) -> Role | None:
+    match event:
+        case Spawned(actor=name) | SpawnFailed(actor=name) | Exited(actor=name) | Sampled(actor=name):
+            return house.roles.get(name)
+        case ActorSaid(peer=peer, frame=frame):
+            name = frame.actor if isinstance(frame, ActorHello) else house.peers.get(peer, "")
+            return house.roles.get(name)
+        case _:
+            return None

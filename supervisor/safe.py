@@ -1,0 +1,133 @@
+"""Safe mode: what runs in the supervisor's place when that failed to start three times in a row.
+
+No agents, no log; only the gateway, which says what is wrong. After a while it makes way for another try in earnest.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+import zmq
+
+from understudy.protocol.errors import SAFE_MODE
+from understudy.protocol.frames import (
+    PROTOCOL_VERSION,
+    Fault,
+    Frame,
+    FromClient,
+    Hello,
+    Ping,
+    Pong,
+    Result,
+    ToClient,
+    Verb,
+    Welcome,
+    pack,
+)
+from understudy.protocol.paths import gateway_address
+from understudy.supervisor import link
+from understudy.supervisor.core.events import Ready, ShutdownAsked
+from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.core.succession import STATUS_RELOAD, STATUS_TRY_AGAIN
+from understudy.supervisor.sockets import Router
+
+TRY_AGAIN_S = 60.0
+FALL_CHARACTERS_MAX = 4_000
+FLUSH_MS = 200
+ENDS = {"shutdown": 0, "reload": STATUS_RELOAD}
+
+
+def note_fall(runtime_dir: str, text: str) -> None:
+    """Write down why a supervisor fell, for safe mode and `understudy doctor`."""
+    with contextlib.suppress(OSError):
+        _fall_path(runtime_dir).write_text(text[-FALL_CHARACTERS_MAX:])
+
+
+def read_fall(runtime_dir: str) -> str:
+    """Return why the last supervisor fell, "" when that is not known."""
+    try:
+        return _fall_path(runtime_dir).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _fall_path(runtime_dir: str) -> Path:
+    return Path(runtime_dir, "last-fall")
+
+
+def answer(house: HouseSpec, frame: FromClient) -> ToClient | None:
+    """Return what safe mode says to `frame`, None for nothing. Pure but for our pid."""
+    match frame:
+        case Hello():
+            return Welcome(PROTOCOL_VERSION, 0, 0, os.getpid())
+        case Ping():
+            return Pong()
+        case Verb(verb="house"):
+            fall = read_fall(house.runtime_dir)
+            body = {"pid": os.getpid(), "epoch": 0, "safe_mode": fall or "no reason was left"}
+            return Result(frame.request, pack({**body, "command": house.command, "source": house.source}))
+        case Verb(verb=verb) if verb in ENDS:
+            return Result(frame.request, pack({"pid": os.getpid(), "epoch": 0}))
+        case _:
+            last = read_fall(house.runtime_dir).rpartition("\n")[2]
+            text = (
+                f"the house is in safe mode, without agents: its supervisor could not start ({last}); "
+                "what was accepted is kept. See: understudy doctor. Then: understudy reload"
+            )
+            request = getattr(frame, "request", None)
+            return Fault(SAFE_MODE, text, request) if request else None
+
+
+class SafeMode:
+    """The gateway, and the keeper's word."""
+
+    def __init__(self, house: HouseSpec, keeper: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._house, self._keeper = house, keeper
+        self.status: asyncio.Future[int] = loop.create_future()
+        self._gateway = Router(
+            zmq.Context(),
+            gateway_address(house.runtime_dir),
+            FromClient,
+            self._take,
+            lambda _: None,
+            lambda: None,
+            lambda _: False,
+            lambda _: None,
+        )
+        loop.add_reader(keeper.fileno(), self._hear)
+        link.send(keeper, Ready())
+        loop.call_later(TRY_AGAIN_S, self._end, STATUS_TRY_AGAIN)
+
+    def _take(self, peer: bytes, frames: list[Frame]) -> None:
+        for frame in frames:
+            said = answer(self._house, frame)  # type: ignore[arg-type]
+            if said is not None:
+                self._gateway.send(peer, said)
+            if isinstance(frame, Verb) and frame.verb in ENDS:
+                self._end(ENDS[frame.verb])
+        self._gateway.flush()
+
+    def _hear(self) -> None:
+        messages = link.read_messages(self._keeper)
+        if messages is None or any(isinstance(each, ShutdownAsked) for each in messages):
+            self._end(0)
+
+    def _end(self, status: int) -> None:
+        if not self.status.done():
+            asyncio.get_running_loop().remove_reader(self._keeper.fileno())
+            self._gateway.close(FLUSH_MS)
+            self.status.set_result(status)
+
+
+def main(house: HouseSpec, keeper: socket.socket) -> int:
+    """Be in safe mode until told to end, or to try again; return the exit status. Called in the keeper's fork."""
+    sys.stderr.write("understudy: SAFE MODE: no agents run; see understudy doctor\n")
+
+    async def run() -> int:
+        return await SafeMode(house, keeper).status
+
+    return asyncio.run(run())

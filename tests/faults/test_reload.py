@@ -1,0 +1,153 @@
+"""`understudy reload`: keeper and supervisor are replaced in place; actors, turns and streams go on."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+from tests.faults.test_kills import scripted
+from tests.faults.test_take_back import STREAMS, UPDATES, stream
+from understudy.protocol.client import connect
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("src", "protocol", "actors", "supervisor")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[RealHouse]:
+    house = RealHouse(tmp_path, scripted(tmp_path))
+    house.start()
+    yield house
+    house.stop()
+
+
+async def reload_under_load(house: RealHouse, rounds: int) -> None:
+    """Reload while turns stream: each goes on without a gap."""
+    expected = [str(at + 1) for at in range(UPDATES)]
+    async with connect(house.runtime_dir) as client, asyncio.timeout(100):
+        sessions = [await client.open("rehearsal", "/tmp") for _ in range(STREAMS)]
+        for at in range(rounds):
+            seen = asyncio.Event()
+            text = f"r{at} [[stream {UPDATES} 4]]"
+            streams = [asyncio.ensure_future(stream(each, f"{each.id} {text}", seen)) for each in sessions]
+            await seen.wait()
+            ended = await asyncio.to_thread(house.run, "reload")
+            assert (0, "") == (ended.returncode, ended.stderr)
+            assert [("end_turn", expected)] * STREAMS == await asyncio.gather(*streams)
+
+
+@pytest.mark.faults
+def test_streams_go_on_without_a_gap_in_the_same_processes(house: RealHouse) -> None:
+    actor, supervisor = house.pid(), house.supervisor()
+
+    asyncio.run(reload_under_load(house, rounds=3))
+
+    assert house.keeper is not None
+    assert house.keeper.poll() is None
+    assert actor == house.pid()
+    assert supervisor != house.supervisor()
+
+
+def test_what_the_last_keeper_forked_is_reaped_and_restarted_by_the_next(house: RealHouse) -> None:
+    assert 0 == house.run("reload").returncode
+
+    actor = house.pid()
+    os.kill(actor, signal.SIGKILL)
+    wait_until(lambda: house.pid() != actor, "the next actor")
+
+    assert "here\n" == house.run("prompt", "rehearsal", "here").stdout
+    assert 1 == house.rows()[0]["restarts"]
+    assert not Path(f"/proc/{actor}").exists()
+
+
+def test_the_configuration_is_read_anew(house: RealHouse) -> None:
+    first = house.pid()
+    house.config.write_text(house.config.read_text() + '[agent.second]\ndriver = "scripted"\n')
+    assert 0 == house.run("reload").returncode
+    house.pid("second")
+    with_both = {row["name"]: row["pid"] for row in house.rows()}
+    house.config.write_text('[agent.second]\ndriver = "scripted"\n')
+
+    assert 0 == house.run("reload").returncode
+
+    wait_until(lambda: not Path(f"/proc/{first}").exists(), "the actor that left the cast to be gone")
+    assert first == with_both["rehearsal"]
+    assert {"second": with_both["second"]} == {row["name"]: row["pid"] for row in house.rows()}
+
+
+def test_a_mistake_in_the_configuration_changes_nothing(house: RealHouse) -> None:
+    supervisor = house.supervisor()
+    house.config.write_text(house.config.read_text() + "turns_mx = 3\n")
+
+    ended = house.run("reload")
+
+    assert 2 == ended.returncode
+    assert "did you mean 'turns_max'?" in ended.stderr
+    assert "nothing was reloaded" in ended.stderr
+    assert supervisor == house.supervisor()
+
+
+def test_without_a_house_it_says_so(tmp_path: Path) -> None:
+    ended = RealHouse(tmp_path).run("reload")
+
+    assert 7 == ended.returncode
+    assert "no house answers" in ended.stderr
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("wait_ms", [0, 30, 60, 90, 120, 200])
+def test_a_signal_in_the_midst_of_it_is_heard(house: RealHouse, wait_ms: int) -> None:
+    assert house.keeper is not None
+    reloading = subprocess.Popen(house.command("reload"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    supervisor = house.supervisor()
+    wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor to step aside")
+    with pytest.raises(subprocess.TimeoutExpired):  # The moment is what the parameter is about.
+        house.keeper.wait(wait_ms / 1000)
+
+    house.keeper.send_signal(signal.SIGTERM)
+
+    assert house.keeper.wait(20) is not None
+    reloading.kill()
+    reloading.communicate()
+    assert [] == house.left()
+
+
+def unpack_commit(commit: str, folder: Path) -> None:
+    """Lay the package of `commit` into `folder`."""
+    tree = subprocess.run(["git", "archive", commit, *FOLDERS], cwd=ROOT, capture_output=True, check=False)
+    if tree.returncode:
+        pytest.skip(f"git has no {commit} here: {tree.stderr.decode().strip()}")
+    folder.mkdir()
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=tree.stdout, check=True)
+
+
+@pytest.mark.faults
+def test_from_the_previous_commit_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "installed"
+    unpack_commit("HEAD^", installed)
+    if not (installed / "supervisor" / "reload.py").exists():
+        pytest.skip("the previous commit cannot reload")
+    monkeypatch.setenv("PYTHONPATH", str(installed / "src"))
+    house = RealHouse(tmp_path, scripted(tmp_path))
+    house.start()
+    try:
+        actor = house.pid()
+        before = house.run("prompt", "rehearsal", "before")
+        shutil.rmtree(installed)
+        installed.mkdir()
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, installed / name, symlinks=True)
+
+        asyncio.run(reload_under_load(house, rounds=1))
+
+        assert actor == house.pid()
+        assert "before\n" == before.stdout
+        assert "after\n" == house.run("prompt", "rehearsal", "after").stdout
+    finally:
+        house.stop()

@@ -1,0 +1,95 @@
+"""A supervisor that cannot start any more: safe mode says why, and nothing is lost when that is mended."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.once import verb
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[RealHouse]:
+    house = RealHouse(tmp_path)
+    house.start()
+    yield house
+    house.stop()
+
+
+def in_safe_mode(house: RealHouse) -> bool:
+    try:
+        return bool(verb(house.runtime_dir, "house", timeout_s=1.0)["safe_mode"])
+    except Exception:  # noqa: BLE001 (between two supervisors nobody answers)
+        return False
+
+
+def spoil_the_log(house: RealHouse) -> Path:
+    """Spoil the log under a running house, end its supervisor, and return a copy of the sound state."""
+    sound = house.folder / "sound"
+    supervisor = house.supervisor()
+    os.kill(supervisor, signal.SIGSTOP)
+    shutil.copytree(house.state_dir, sound)
+    for path in Path(house.state_dir).glob("log.sqlite*"):
+        path.unlink()
+    Path(house.state_dir, "log.sqlite").write_bytes(b"garbage " * 1000)
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: in_safe_mode(house), f"safe mode: {house.log()}")
+    return sound
+
+
+@pytest.mark.faults
+def test_it_says_what_is_wrong_and_goes_on_once_that_is_mended(house: RealHouse) -> None:
+    actor = house.pid()
+    said = house.run("prompt", "rehearsal", "kept")
+    session = said.stderr.partition("session ")[2].rstrip(")\n")
+    last = json.loads(house.run("sessions", "--json").stdout)[0]["last"]
+    sound = spoil_the_log(house)
+
+    status, doctor, prompt = house.run("status"), house.run("doctor"), house.run("prompt", "rehearsal", "no")
+    gone = not Path(f"/proc/{actor}").exists()
+    for path in sound.glob("log.sqlite*"):
+        shutil.copy(path, house.state_dir)
+    reloaded = house.run("reload")
+
+    assert 1 == status.returncode
+    assert "safe mode" in status.stderr
+    assert "safe mode" in prompt.stderr
+    assert 1 == doctor.returncode
+    assert "WRONG  house: in safe mode" in doctor.stdout
+    assert "WRONG  log:" in doctor.stdout
+    assert gone
+    assert 0 == reloaded.returncode, reloaded.stderr
+    assert "again\n" == house.run("prompt", "rehearsal", "again", "--session", session).stdout
+    assert last < json.loads(house.run("sessions", "--json").stdout)[0]["last"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["verb", "signal"])
+def test_it_ends_when_it_is_told_to(house: RealHouse, how: str) -> None:
+    spoil_the_log(house)
+    assert house.keeper is not None
+
+    if how == "verb":
+        assert 0 == house.run("shutdown").returncode
+    else:
+        house.keeper.send_signal(signal.SIGTERM)
+
+    assert house.keeper.wait(20) is not None
+    assert [] == house.left()
+
+
+def test_a_log_that_is_unsound_from_the_first_is_told_at_once(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    Path(house.state_dir).mkdir()
+    Path(house.state_dir, "log.sqlite").write_bytes(b"garbage " * 1000)
+
+    ended = house.run("up", "-c", str(house.config))
+
+    assert 1 == ended.returncode
+    assert "log.sqlite" in ended.stderr
+    assert "Traceback" not in ended.stderr

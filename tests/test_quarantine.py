@@ -1,0 +1,131 @@
+"""A broken invariant of ours takes one agent or session out of play, and nothing else."""
+
+import signal
+from random import Random
+
+from understudy.protocol.errors import QUARANTINED
+from understudy.protocol.frames import (
+    BACKSTAGE_VERSION,
+    PROTOCOL_VERSION,
+    ActorHello,
+    Entry,
+    Fault,
+    Hello,
+    Open,
+    Prompt,
+    pack,
+    unpack,
+)
+from understudy.supervisor.core.child import State
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import (
+    ActorSaid,
+    ClientSaid,
+    Committed,
+    Effect,
+    Event,
+    Exited,
+    Kill,
+    Record,
+    Spawn,
+    Spawned,
+    TellClient,
+    Warn,
+)
+from understudy.supervisor.core.restored import Restored
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+
+CLIENT = b"client"
+
+
+class House:
+    """A core with two agents that run, a session of each, and a log that never fails."""
+
+    def __init__(self) -> None:
+        spec = HouseSpec((AgentSpec("one"), AgentSpec("two")), "", "")
+        self.core = Core(spec, Restored(), None, Random(1), [], 0.0, 0.0)
+        self.effects: list[Effect] = []
+        self._take(self.core.start(0.0, 0.0))
+        for name in ("one", "two"):
+            self.handle(Spawned(name, 1, 7, 7))
+            self.handle(ActorSaid(name.encode(), ActorHello(BACKSTAGE_VERSION, name, 1, 7)))
+        self.handle(ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
+        for name in ("one", "two"):
+            self.handle(ClientSaid(CLIENT, Open(f"open {name}", name, "/")))
+        self.sessions = {session.agent: session.id for session in self.core.house.sessions.values()}
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Apply one event and commit what it records; return all effects."""
+        self.effects = []
+        self._take(self.core.handle([event], 0.0, 0.0))
+        return self.effects
+
+    def _take(self, effects: list[Effect]) -> None:
+        while effects:
+            self.effects.extend(effects)
+            tickets = [each.ticket for each in effects if isinstance(each, Record)]
+            effects = self.core.handle([Committed(tickets[-1])], 0.0, 0.0) if tickets else []
+
+    def prompt(self, agent: str) -> None:
+        self.handle(
+            ClientSaid(CLIENT, Prompt(f"p{agent}", self.sessions[agent], pack([{"type": "text", "text": "x"}])))
+        )
+
+    def state(self, agent: str) -> State:
+        return self.core.house.roles[agent].child.state
+
+    def endings(self) -> list[str]:
+        rows = [row for each in self.effects if isinstance(each, Record) for row in each.rows]
+        return [unpack(row.body)["reason"] for row in rows if isinstance(row, Entry) and row.kind == "ended"]
+
+
+def break_one(house: House) -> list[Effect]:
+    """Break an invariant about agent `one`: what has ended ends again."""
+    house.core.house.roles["one"].child.state = State.EXITED
+    return house.handle(Exited("one", 1, 7, -9, shown=[]))
+
+
+def test_the_agent_is_ended_and_its_turns_with_it_while_another_plays_on() -> None:
+    house = House()
+    house.prompt("one")
+    house.prompt("two")
+
+    effects = break_one(house)
+
+    assert State.FATAL is house.state("one")
+    assert "set apart: AssertionError" in house.core.house.roles["one"].child.why
+    assert ["failed"] == house.endings()
+    assert any(isinstance(each, Warn) and "its story:" in each.text for each in effects)
+    assert State.RUNNING is house.state("two")
+    assert house.core.house.sessions[house.sessions["two"]].current is not None
+
+
+def test_what_lives_of_it_is_killed_and_confirmed_dead_before_anything_else() -> None:
+    house = House()
+    house.prompt("one")
+    child = house.core.house.roles["one"].child
+
+    kills = child.set_apart("for a test", gone=False, now=0.0)
+
+    assert [Kill("one", 1, signal.SIGKILL)] == kills
+    assert State.STOPPING is house.state("one")
+    house.handle(Exited("one", 1, 7, -9, shown=[]))
+    assert State.FATAL is house.state("one")
+    assert ["failed"] == house.endings()
+
+
+def test_a_prompt_is_refused_and_a_person_starts_it_again() -> None:
+    house = House()
+    break_one(house)
+
+    house.prompt("one")
+    before = house.state("one")
+    (told,) = [each.frame for each in house.effects if isinstance(each, TellClient)]
+    spawned = house.core.house.roles["one"].child.start(0.0)
+
+    assert State.FATAL is before
+    assert isinstance(told, Fault)
+    assert QUARANTINED == told.code
+    assert "understudy restart one" in told.text
+    assert [Spawn("one", 2, "one")] == spawned
+    assert "" == house.core.house.roles["one"].child.apart

@@ -5,6 +5,7 @@ A subreaper, so exit statuses are true and strays come home. `Exited` is reporte
 the actor's group is killed and its strays are swept.
 """
 
+import contextlib
 import gc
 import importlib
 import os
@@ -36,6 +37,7 @@ from understudy.supervisor.core.events import (
     Spawn,
     Spawned,
     SpawnFailed,
+    Stopped,
 )
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
@@ -296,9 +298,18 @@ class Keeper:
                 os.waitpid(seen.si_pid, 0)  # A stray that came home.
             else:
                 self._see_dead()
+        self._see_stopped()
         if self._forked:  # multiprocessing reaps whoever died before it starts another: nobody else saw them.
             self._forked = False
             self._see_dead()
+
+    def _see_stopped(self) -> None:
+        """Report the actors that a signal has stopped since."""
+        with contextlib.suppress(ChildProcessError):
+            while seen := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG):
+                stopped = self._actors.get(seen.si_pid)
+                if stopped is not None:
+                    self._report(Stopped(stopped.spawned.actor, stopped.spawned.epoch))
 
     def _is_ours(self, pid: int) -> bool:
         supervisor, blank = self._supervisor, self._blank

@@ -62,10 +62,10 @@ def test_a_silent_actor_with_turns_is_asked_once_and_told_of_once() -> None:
 def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
     house = a_house()
     tick(house, 1.0)
-    hangs.heard(house, house.roles["one"])
+    hangs.heard(house, house.roles["one"], house.roles["one"].child)
     tick(house, 2.9)
     tick(house, 4.7)
-    hangs.heard(house, house.roles["one"])
+    hangs.heard(house, house.roles["one"], house.roles["one"].child)
 
     assert 2 == pings(house)
     assert "one#1 is heard again, after 3.7 s of silence" == notes(house)[-1]
@@ -82,6 +82,31 @@ def test_an_idle_actor_is_asked_only_with_all() -> None:
 
     assert (0, 1) == (before, pings(house))
     assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house)
+
+
+def test_one_that_a_signal_stopped_is_asked_at_once_idle_or_not() -> None:
+    house = a_house()
+    house.sessions["s"].current = None
+    house.roles["one"].running = 0
+
+    hangs.stopped(house, house.roles["one"].child)
+    tick(house, hangs.ANSWER_S_MAX)
+
+    assert 1 == pings(house)
+    assert house.roles["one"].child.link.silent
+
+
+def test_an_understudy_that_hangs_is_ended_whatever_is_done_about_others() -> None:
+    house = a_house()
+    role = house.roles["one"]
+    spare = Child("one", role.child.spec, role.child.line, epoch=2, state=State.RUNNING, peer=b"spare")
+    role.understudies.append(spare)
+
+    hangs.stopped(house, spare)
+    kills = tick(house, hangs.ANSWER_S_MAX)
+
+    assert [Kill("one", 2, signal.SIGKILL)] == kills
+    assert not role.promote()
 
 
 def test_our_own_delay_is_not_held_against_an_actor() -> None:
@@ -171,6 +196,32 @@ def test_a_stopped_actor_is_noticed_shown_and_heard_again(tmp_path: Path) -> Non
         os.kill(pid, signal.SIGCONT)
         assert "heard again" in until(said, "note")["text"]
         wait_until(lambda: house.rows()[0]["link"] == "", "the link to be well")
+
+
+def test_a_stopped_actor_without_work_is_noticed_too(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    house.start()
+    try:
+        pid = house.pid()
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: house.rows()[0]["link"] != "", "the silence to be noticed", hangs.ANSWER_S_MAX + 5)
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: house.rows()[0]["link"] == "", "the link to be well")
+    finally:
+        house.stop()
+
+
+def test_a_stopped_understudy_is_replaced(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, "[agent.rehearsal]\nunderstudies = 1\n")
+    house.start()
+    try:
+        first = house.pid("rehearsal~1")
+        os.kill(first, signal.SIGSTOP)
+        wait_until(lambda: house.pid("rehearsal~1") != first, "another understudy")
+
+        assert not Path(f"/proc/{first}").exists()
+    finally:
+        house.stop()
 
 
 @pytest.mark.parametrize(("directive", "what", "reason"), [

@@ -48,6 +48,15 @@ class Line:
 
 
 @dataclass(slots=True)
+class Link:
+    """When the actor was last heard, and since when a ping of ours waits for its answer."""
+
+    heard: float = 0.0
+    pinged: float | None = None
+    silent: bool = False
+
+
+@dataclass(slots=True)
 class Child:
     """One actor: at most one process of it lives at any time, and `epoch` names which (0: none was started yet)."""
 
@@ -60,6 +69,7 @@ class Child:
     pid: int = 0
     started: int = 0
     peer: bytes | None = None
+    link: Link = field(default_factory=Link)
     connection: int = 0  # Which of its connections that is.
     number: int = 0  # The last number of this epoch that is recorded or on its way into the log.
     why: str = ""

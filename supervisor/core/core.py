@@ -52,6 +52,7 @@ from understudy.supervisor.core.events import (
     ShutdownAsked,
     Spawned,
     SpawnFailed,
+    Stopped,
     TellActor,
     Ticked,
 )
@@ -212,20 +213,10 @@ class Core:
             case ActorUnreachable(peer=peer):
                 # Its exit is on the way, or its next hello: only these prove anything.
                 house.peers.pop(peer, None)
-            case Spawned():
-                self._spawned(event)
-            case SpawnFailed():
-                role = house.roles[event.actor]
-                for child in role.actors:
-                    house.carry_out(child.failed_to_spawn(event.epoch, event.reason, house.now))
-                turns.after_fall(house, role)
-            case Exited():
-                self._exited(event)
-            case Sampled():
-                role = house.roles[event.actor]
-                sampled = role.of_epoch(event.epoch)
-                if sampled is not None:
-                    house.carry_out(limits.sampled(house, role, sampled, event))
+            case Spawned() | SpawnFailed() | Exited() | Stopped() | Sampled():
+                role = house.roles.get(event.actor)
+                if role is not None:  # Else it is of an agent that left the configuration.
+                    self._of_actor(role, event)
             case LogFailed(reason=reason):
                 house.log_failure = reason
                 house.log_failed_at = house.now if house.log_failed_at is None else house.log_failed_at
@@ -236,24 +227,42 @@ class Core:
             case _:
                 assert_never(event)
 
+    def _of_actor(self, role: Role, event: Spawned | SpawnFailed | Exited | Stopped | Sampled) -> None:
+        house = self.house
+        child = role.of_epoch(event.epoch)
+        match event:
+            case Spawned():
+                self._spawned(role, event)
+            case SpawnFailed(reason=reason):
+                if child is not None:
+                    house.carry_out(child.failed_to_spawn(event.epoch, reason, house.now))
+                turns.after_fall(house, role)
+            case Exited():
+                if child is not None:
+                    self._exited(role, child, event)
+            case Stopped():
+                if child is not None:
+                    hangs.stopped(house, child)
+            case Sampled():
+                if child is not None:
+                    house.carry_out(limits.sampled(house, role, child, event))
+            case _:
+                assert_never(event)
+
     def _committed(self, ticket: int) -> None:
         house = self.house
         house.committed = ticket
         house.log_failed_at, house.log_failure = None, ""
         follows.feed(house)
 
-    def _spawned(self, event: Spawned) -> None:
+    def _spawned(self, role: Role, event: Spawned) -> None:
         house = self.house
-        for child in house.roles[event.actor].actors:
+        for child in role.actors:
             child.spawned(event, house.now)
         house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
 
-    def _exited(self, event: Exited) -> None:
+    def _exited(self, role: Role, child: Child, event: Exited) -> None:
         house = self.house
-        role = house.roles.get(event.actor)
-        child = role.of_epoch(event.epoch) if role is not None else None
-        if role is None or child is None:
-            return
         plays = child is role.child
         ran_s = house.now - child.ran_from
         how = child.last_words or child.why_exit(event.status)
@@ -275,7 +284,6 @@ class Core:
         if plays:
             turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
         if replaced and role.child.state is State.RUNNING:
-            hangs.greeted(house, role)
             turns.send_waiting_calls(house, child.spec.name)
             turns.admit_waiting(house, role)
         if not house.stopping:
@@ -291,8 +299,7 @@ class Core:
         child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
         if role is None or child is None:
             return  # A dead letter: nothing of an older incarnation has an effect.
-        if child is role.child:
-            hangs.heard(house, role)
+        hangs.heard(house, role, child)
         match frame:
             case Updates() | Ended() | Ask() | Remember() | Begin():
                 if child is role.child:
@@ -358,9 +365,9 @@ class Core:
         house.tell_actor(
             child, Welcome(frame.version, house.epoch, house.generation, house.pid, child.number), house.after
         )
+        hangs.greeted(house, child)
         if child is not role.child or child.state is not State.RUNNING:
             return
-        hangs.greeted(house, role)
         for understudy in role.understudies:
             understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
         for other in [each for role in house.roles.values() for each in role.actors]:

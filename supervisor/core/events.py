@@ -48,6 +48,13 @@ class Exited(_Struct, frozen=True, tag="exited"):
     shown: list[tuple[str, int]] | None = None
 
 
+class Stopped(_Struct, frozen=True, tag="stopped"):
+    """The process of actor#epoch was stopped by a signal (SIGSTOP, or a terminal's)."""
+
+    actor: str
+    epoch: int
+
+
 class ShutdownAsked(_Struct, frozen=True, tag="shutdown_asked"):
     """A signal or a verb asks the house to end; `hurry`: at once."""
 
@@ -73,7 +80,7 @@ class Kill(_Struct, frozen=True, tag="kill"):
     signal: int
 
 
-FromKeeper = Spawned | SpawnFailed | Exited | ShutdownAsked
+FromKeeper = Spawned | SpawnFailed | Exited | Stopped | ShutdownAsked
 
 
 class Ready(_Struct, frozen=True, tag="ready"):

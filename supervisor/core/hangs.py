@@ -6,9 +6,9 @@ ping when there was none), and progress (entries of the turn, while nobody is as
 
 from understudy.protocol.frames import Ping
 from understudy.supervisor.core import turns
-from understudy.supervisor.core.child import State
+from understudy.supervisor.core.child import Child, Link, State
 from understudy.supervisor.core.events import Kill
-from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Link, Role
+from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Role
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import OnHang
 
@@ -16,19 +16,26 @@ ANSWER_S_MAX = 1.75  # A ping unanswered for so long means a silent link: with t
 LATE_S_MAX = 0.5  # A tick so late means that we were held up ourselves: what actors said waits to be read.
 
 
-def greeted(house: House, role: Role) -> None:
+def greeted(house: House, child: Child) -> None:
     """The actor has a new connection: it is heard from now on."""
-    role.link = Link(house.now)
+    child.link = Link(house.now)
     _look_within(house, PING_BUSY_EVERY_S)
 
 
-def heard(house: House, role: Role) -> None:
+def stopped(house: House, child: Child) -> None:
+    """A signal stopped its process: ask it at once, and give it as long as any for the answer."""
+    if child.state is State.RUNNING and child.link.pinged is None and not child.link.silent:
+        _ping(house, child)
+        house.replan = True
+
+
+def heard(house: House, role: Role, child: Child) -> None:
     """Any frame of the actor's proves the link."""
-    link = role.link
+    link = child.link
     if link.silent:
-        text = f"{role.child.title} is heard again, after {house.now - link.heard:.1f} s of silence"
+        text = f"{child.title} is heard again, after {house.now - link.heard:.1f} s of silence"
         house.warn(text)
-        for session, turn in playing(role):
+        for session, turn in playing(role) if child is role.child else []:
             house.write(session, "note", turn.number, {"text": text})
         house.replan = True
     link.heard, link.pinged, link.silent = house.now, None, False
@@ -55,13 +62,14 @@ def dues(house: House) -> list[float]:
     """Return when to look again: at the link of each busy or pinged actor, at each turn that has a timeout."""
     found = []
     for role in house.roles.values():
-        link, child = role.link, role.child
-        if child.state is not State.RUNNING or link.silent:
-            pass
-        elif link.pinged is not None:
-            found.append(link.pinged + ANSWER_S_MAX)
-        elif role.running:
-            found.append(link.heard + PING_BUSY_EVERY_S)
+        child = role.child
+        for each in role.actors:
+            if each.state is not State.RUNNING or each.link.silent:
+                continue
+            if each.link.pinged is not None:
+                found.append(each.link.pinged + ANSWER_S_MAX)
+            elif each is child and role.running:
+                found.append(each.link.heard + PING_BUSY_EVERY_S)
         if role.running and (child.spec.turn_timeout_s or child.spec.quiet_timeout_s):
             for session, turn in playing(role):
                 found.extend(due for due in (_over_at(role, turn), _quiet_at(house, role, session, turn)) if due)
@@ -73,21 +81,21 @@ def ticked(house: House, ping_idle: bool) -> list[Kill]:
     late = house.now > house.due + LATE_S_MAX
     kills: list[Kill] = []
     for role in house.roles.values():
-        if role.child.state is State.RUNNING and role.child.peer is not None:
-            kills.extend(_look_at_link(house, role, ping_idle, late))
+        for child in role.actors:
+            if child.state is State.RUNNING and child.peer is not None:
+                kills.extend(_look_at_link(house, role, child, ping_idle, late))
         if role.running and not late:
             kills.extend(_look_at_turns(house, role))
     return kills
 
 
-def _look_at_link(house: House, role: Role, ping_idle: bool, late: bool) -> list[Kill]:
-    link, child = role.link, role.child
+def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late: bool) -> list[Kill]:
+    link, plays = child.link, child is role.child
     if link.silent:
         return []
     if link.pinged is None:
-        if ping_idle or (role.running and house.now >= link.heard + PING_BUSY_EVERY_S):
-            link.pinged = house.now
-            house.tell_actor(child, Ping())
+        if ping_idle or (plays and role.running and house.now >= link.heard + PING_BUSY_EVERY_S):
+            _ping(house, child)
         return []
     if late:
         link.pinged = house.now
@@ -96,7 +104,15 @@ def _look_at_link(house: House, role: Role, ping_idle: bool, late: bool) -> list
     link.silent = True
     text = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s, nor an answer to a ping"
     house.warn(text)
-    return _react(house, role, playing(role), text)
+    if plays:
+        return _react(house, role, playing(role), text)
+    child.last_words = text
+    return child.kill(text, house.now)  # Nobody's work is on an understudy: another takes its place.
+
+
+def _ping(house: House, child: Child) -> None:
+    child.link.pinged = house.now
+    house.tell_actor(child, Ping())
 
 
 def _look_at_turns(house: House, role: Role) -> list[Kill]:

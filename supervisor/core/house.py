@@ -58,15 +58,6 @@ class Wait:
 
 
 @dataclass(slots=True)
-class Link:
-    """When the actor was last heard, and since when a ping of ours waits for its answer."""
-
-    heard: float = 0.0
-    pinged: float | None = None
-    silent: bool = False
-
-
-@dataclass(slots=True)
 class Role:
     """An agent: the actor that plays it, its understudies, the turns that run, and the sessions that wait, oldest first.
 
@@ -78,7 +69,6 @@ class Role:
     running: int = 0
     queued: int = 0
     waiting: dict[str, None] = field(default_factory=dict[str, None])
-    link: Link = field(default_factory=Link)
     playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
 
     @property
@@ -92,7 +82,8 @@ class Role:
 
     def promote(self) -> bool:
         """Let the understudy that is farthest play from now on; the fallen becomes one. Return False without any."""
-        ready = [each for each in self.understudies if each.state in (State.RUNNING, State.STARTING)]
+        living = [each for each in self.understudies if each.state in (State.RUNNING, State.STARTING)]
+        ready = [each for each in living if not each.link.silent]  # Those that are silent are being ended.
         if not ready:
             return False
         heir = min(ready, key=lambda each: each.epoch)

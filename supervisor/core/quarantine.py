@@ -10,6 +10,7 @@ from understudy.supervisor.core.events import (
     Sampled,
     Spawned,
     SpawnFailed,
+    Stopped,
 )
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import Session
@@ -50,7 +51,13 @@ def _session_of(house: House, event: Event) -> Session | None:
 
 def _role_of(house: House, event: Event) -> Role | None:
     match event:
-        case Spawned(actor=name) | SpawnFailed(actor=name) | Exited(actor=name) | Sampled(actor=name):
+        case (
+            Spawned(actor=name)
+            | SpawnFailed(actor=name)
+            | Exited(actor=name)
+            | Stopped(actor=name)
+            | Sampled(actor=name)
+        ):
             return house.roles.get(name)
         case ActorSaid(peer=peer, frame=frame):
             name = frame.actor if isinstance(frame, ActorHello) else house.peers.get(peer, "")

@@ -49,7 +49,7 @@ def _row(house: House, role: Role, child: Child, name: str, sessions: int) -> di
         "memory_limit_mb": child.spec.memory_mb or None,
         "files": child.files,
         "files_limit": child.spec.files or None,
-        "link": f"silent for {house.now - role.link.heard:.0f} s" if running and role.link.silent else "",
+        "link": f"silent for {house.now - child.link.heard:.0f} s" if running and child.link.silent else "",
         "why": child.why,
         "state_s": round(house.now - child.since, 3),
         "since": round(house.wall - (house.now - child.since), 3),
@@ -69,8 +69,8 @@ def waiting_for(house: House, role: Role) -> str:
     if questions:
         oldest = min(ask.since for ask in questions)
         return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"
-    if role.child.state is State.RUNNING and role.link.silent:
-        return f"the actor, silent for {house.now - role.link.heard:.0f} s"
+    if role.child.state is State.RUNNING and role.child.link.silent:
+        return f"the actor, silent for {house.now - role.child.link.heard:.0f} s"
     if not role.queued:
         return ""
     if role.child.by_person:

@@ -42,12 +42,13 @@ async def rounds(
     find: Callable[[], int],
     moments: random.Random,
     again: Callable[[], None] | None = None,
+    count: int = ROUNDS,
 ) -> Accepted:
     """In each round: prompts in several sessions, a kill at a random moment, all endings awaited."""
     accepted = Accepted()
     async with connect(house.runtime_dir, wait_s=20) as client:
         sessions = [await client.open("rehearsal", "/tmp") for _ in range(SESSIONS)]
-        for at in range(ROUNDS):
+        for at in range(count):
             await one_round(
                 client, [session.id for session in sessions], f"r{at} {text}", accepted, find, moments, again
             )
@@ -138,7 +139,7 @@ def test_a_client_killed_in_mid_turn_loses_nothing_that_was_accepted(tmp_path: P
             ]
             wait_until(partial(_has_accepted, ledger), "accepted prompts")
             for client in clients:
-                _let_pass(moments.uniform(0.0, 0.03))
+                let_pass(moments.uniform(0.0, 0.03))
                 client.kill()
                 client.wait()
             for line in ledger.read_text().splitlines():
@@ -157,7 +158,7 @@ def _has_accepted(ledger: Path) -> bool:
     return ledger.exists() and ledger.stat().st_size > 200
 
 
-def _let_pass(seconds: float) -> None:
+def let_pass(seconds: float) -> None:
     """Let a random moment pass: the kill must hit anywhere in the turn."""
     until = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() >= until, "a moment")

@@ -1,15 +1,20 @@
 """Understudies: who takes over when an actor falls, and what becomes of one that falls itself."""
 
+import asyncio
+import contextlib
 import os
+import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
-from tests.faults.test_kills import program, scripted
+from tests.faults.promises import kept
+from tests.faults.test_kills import ROUNDS, SESSIONS, let_pass, program, rounds, scripted
+from understudy.protocol.errors import UnderstudyError
 
 
 @pytest.fixture(params=["scripted", "program"])
@@ -25,10 +30,17 @@ def rows(house: RealHouse) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in house.rows()}
 
 
-def all_ready(house: RealHouse) -> dict[str, dict[str, Any]]:
-    """Wait until the actor and both understudies are ready; return their rows."""
-    wait_until(lambda: ["RUNNING"] * 3 == [row["state"] for row in house.rows()], "two understudies")
-    return rows(house)
+def all_ready(house: RealHouse, but: Collection[int] = ()) -> dict[str, dict[str, Any]]:
+    """Wait until the actor and both understudies are ready, none of them a process in `but`; return their rows."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def ready() -> bool:
+        with contextlib.suppress(UnderstudyError):  # Between two supervisors nobody answers.
+            found.update(rows(house))
+        return 3 == len([1 for row in found.values() if row["state"] == "RUNNING" and row["pid"] not in but])
+
+    wait_until(ready, "two understudies")
+    return found
 
 
 def test_the_understudy_takes_over_with_the_sessions_and_another_is_prepared(house: RealHouse) -> None:
@@ -73,3 +85,28 @@ def test_a_supervisor_that_falls_takes_each_back_in_its_part(house: RealHouse) -
 
     after = all_ready(house)
     assert {name: row["pid"] for name, row in before.items()} == {name: row["pid"] for name, row in after.items()}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("second", ["the understudy", "the supervisor"])
+def test_nothing_is_lost_when_another_falls_during_the_promotion(tmp_path: Path, house: RealHouse, second: str) -> None:
+    moments = random.Random(20261121)
+    count = max(1, ROUNDS // 5)
+    victims: list[int] = []
+
+    def find() -> int:
+        before = all_ready(house, but=victims)
+        actor = int(before["rehearsal"]["pid"])
+        victims[:] = [before["rehearsal~1"]["pid"] if second == "the understudy" else house.supervisor(), actor]
+        return actor
+
+    def again() -> None:
+        let_pass(moments.uniform(0.0, 0.006))  # A promotion takes about so long.
+        os.kill(victims[0], signal.SIGKILL)
+
+    accepted = asyncio.run(rounds(house, "[[stream 5 2]]", find, moments, again, count))
+
+    kept(house.runtime_dir, accepted, tmp_path / "ledger")
+    assert count * SESSIONS == len(accepted.turns)
+    epochs = {row["epoch"] for row in all_ready(house).values()}
+    assert min(epochs) == rows(house)["rehearsal"]["epoch"]

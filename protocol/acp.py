@@ -30,32 +30,41 @@ def serves(capabilities: Any) -> tuple[str, ...]:
     return tuple(methods)
 
 
+def takes_notices(capabilities: Any) -> bool:
+    """Return whether an editor with these client capabilities shows notices, which are no part of a conversation."""
+    session = capabilities.get("session") if isinstance(capabilities, dict) else None
+    return isinstance(session, dict) and session.get("notices") is not None
+
+
 def for_the_agent(method: str, params: dict[str, Any]) -> bool:
     """Return whether a request of the editor's that we do not know goes to the session's agent."""
     return method.startswith(("session/", "_")) and method not in NOT_FOR_THE_AGENT and "sessionId" in params
 
 
-def updates(kind: str, body: Any, foreign: bool) -> list[dict[str, Any]]:
+def updates(kind: str, body: Any, foreign: bool, notices: bool = False) -> list[dict[str, Any]]:
     """Return the session updates that show an entry to the editor.
 
     `foreign`: the turn is not one that the editor is waiting for (history, or another client's), so that
     its prompt and an abnormal ending are shown as well: no answer to a request will tell.
+    `notices`: what happens in the house goes out as notices, for live entries only; history has none.
     """
     match kind:
         case "update":
             return [body]
         case "prompt" if foreign:
             return [{"sessionUpdate": "user_message_chunk", "content": block} for block in body["content"]]
-        case "lost" | "requeued":
-            return [told(str(body.get("text", "")))]
+        case "lost" | "note" | "requeued":
+            return [told(str(body.get("text", "")), notices)]
         case "ended" if foreign and body.get("reason") not in STOP_REASONS:
-            return [told(f"the turn ended ({body.get('reason')}): {body.get('text', '')}")]
+            return [told(f"the turn ended ({body.get('reason')}): {body.get('text', '')}", notices)]
         case _:
             return []
 
 
-def told(text: str) -> dict[str, Any]:
-    """Return the update that tells a person what happened in the house."""
+def told(text: str, notice: bool = False) -> dict[str, Any]:
+    """Return the update that tells a person what happened in the house: a notice, or text between the agent's own."""
+    if notice:
+        return {"sessionUpdate": "notice", "severity": "warning", "title": f"[understudy] {text}"}
     content = {"type": "text", "text": f"\n[understudy] {text}\n"}
     return {"sessionUpdate": "agent_message_chunk", "content": content}
 

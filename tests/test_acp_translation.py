@@ -42,9 +42,24 @@ def test_a_prompt_is_shown_only_where_the_editor_did_not_write_it() -> None:
     assert {"user_message_chunk"} == {each["sessionUpdate"] for each in shown}
 
 
-@pytest.mark.parametrize("kind", ["lost", "requeued"])
-def test_the_fall_of_an_actor_is_told_to_people(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["lost", "note", "requeued"])
+def test_what_happens_in_the_house_is_told_to_people(kind: str) -> None:
     assert [acp.told("it fell")] == acp.updates(kind, {"text": "it fell"}, foreign=False)
+    assert [acp.told("it fell", notice=True)] == acp.updates(kind, {"text": "it fell"}, foreign=False, notices=True)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "takes"),
+    [
+        (None, False),
+        ({}, False),
+        ({"session": None}, False),
+        ({"session": {"notices": None}}, False),
+        ({"session": {"notices": {}}}, True),
+    ],
+)
+def test_only_an_editor_that_says_so_takes_notices(capabilities: object, takes: bool) -> None:
+    assert takes == acp.takes_notices(capabilities)
 
 
 def test_an_abnormal_ending_is_shown_where_no_answer_tells() -> None:

@@ -24,6 +24,10 @@ CAST = f"""
 [agent.rehearsal]
 driver = "scripted"
 
+[agent.impatient]
+driver = "scripted"
+quiet_timeout_s = 0.1
+
 [agent.puppet]
 driver = "acp"
 command = ["{sys.executable}", "-S", "{PUPPET}"]
@@ -174,6 +178,39 @@ def test_a_lost_agent_is_an_error_and_the_session_lives_on(start: Start) -> None
     assert "SIGKILL" in error["message"]
     assert editor.text().startswith("kept\n[understudy] ")
     assert "end_turn" == editor.play(session, "[[say there again]]")
+
+
+NOTE = "[understudy] turn 2 is quiet"
+
+
+def test_a_note_of_the_house_is_shown_live_and_in_history(start: Start) -> None:
+    editor, other = start("impatient"), start("impatient")
+    session = editor.new()
+
+    turn = editor.prompt(session, "[[say before]] [[sleep 60000]]")
+    editor.until(says(NOTE))
+    editor.notify("session/cancel", sessionId=session)
+    editor.answer(turn)
+    other.ask("initialize", protocolVersion=1)
+    other.ask("session/load", sessionId=session, cwd="/tmp", mcpServers=[])
+
+    assert editor.text().startswith(f"before\n{NOTE}")
+    assert editor.text() == other.text()
+    assert [] == mistakes(editor.lines)
+
+
+def test_an_editor_that_shows_notices_gets_what_happens_in_the_house_as_notices(start: Start) -> None:
+    editor = start("impatient")
+    editor.ask("initialize", protocolVersion=1, clientCapabilities={"session": {"notices": {}}})
+    session = editor.new()
+
+    editor.answer(editor.prompt(session, "[[say kept]] [[sleep 50]] [[crash SIGKILL]]"))
+
+    assert "kept" == editor.text()
+    (title,) = [each["title"] for each in editor.updates() if each["sessionUpdate"] == "notice"]
+    assert title.startswith("[understudy] agent impatient")
+    assert "SIGKILL" in title
+    assert [] == mistakes(editor.lines)
 
 
 def test_a_loaded_session_is_replayed_from_the_log(start: Start) -> None:

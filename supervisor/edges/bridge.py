@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from understudy.protocol import acp
-from understudy.protocol.client import Client
+from understudy.protocol.client import Client, Session
 from understudy.protocol.errors import LocalError, RemoteError
 from understudy.protocol.frames import Ask, unpack
 from understudy.protocol.jsonrpc import (
@@ -42,7 +42,7 @@ class Bridge:
     ) -> None:
         self._agent, self._chosen = agent, bool(agent)
         self._capabilities = capabilities
-        self._serves = acp.serves(client_capabilities)
+        self._greeted(client_capabilities)
         self._views: dict[str, View] = {}
         self._input, self._output = Input(), Output()
         self._connection = Connection(self._output.write, self._on_request, self._on_notification)
@@ -64,6 +64,10 @@ class Bridge:
         self._output.close()
         return 0
 
+    def _greeted(self, client_capabilities: Any) -> None:
+        self._serves = acp.serves(client_capabilities)
+        self._notices = acp.takes_notices(client_capabilities)
+
     # --- from the editor ---
 
     async def _on_request(self, method: str, params: Any) -> Any:
@@ -72,7 +76,7 @@ class Bridge:
         try:
             match method:
                 case "initialize":
-                    self._serves = acp.serves(params.get("clientCapabilities"))
+                    self._greeted(params.get("clientCapabilities"))
                     return self._capabilities
                 case "authenticate":
                     return {}
@@ -108,6 +112,9 @@ class Bridge:
             # Not awaited: the next line may be of another session.
             asyncio.ensure_future(view.session.cancel()).add_done_callback(_seen)
 
+    def _made(self, session: Session) -> View:
+        return View(session, self._connection, self._output.drained, self._notices)
+
     def _view(self, params: dict[str, Any]) -> View:
         name = _text(params, "sessionId")
         view = self._views.get(name)
@@ -121,7 +128,7 @@ class Bridge:
             opening = {name: value for name, value in params.items() if name != "cwd"}
             session = await client.open(await self._agent_name(client), cwd, opening)
             ready = await session.call("ready")
-            view = self._views[session.id] = View(session, self._connection, self._output.drained)
+            view = self._views[session.id] = self._made(session)
             await view.take_in(1, 0, show=False)
             view.go()  # Last: its first update must not overtake this answer.
             return {**acp.opened(ready.get("opened")), "sessionId": session.id}
@@ -142,7 +149,7 @@ class Bridge:
             rows = await client.verb("sessions", {"session": name})
             if not rows:
                 raise JsonRpcError(NOT_FOUND, f"Session not found: there is no session {name!r} in this house")
-            view = self._views.setdefault(name, View(client.session(name), self._connection, self._output.drained))
+            view = self._views.setdefault(name, self._made(client.session(name)))
             async with view.loading:
                 last = int(rows[0]["last"])
                 # Without a replay the running turn is read all the same: it may have open questions.
@@ -161,7 +168,7 @@ class Bridge:
                 view.stop()
                 self._views.pop(view.session.id, None)
                 raise told from error
-            view.tell(acp.told(f"the agent is not ready: {error.text}"))
+            view.warn(f"the agent is not ready: {error.text}")
             return {}
 
     async def _list(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -218,7 +225,7 @@ class Bridge:
     def _on_away(self, text: str) -> None:
         for view in self._views.values():
             if view.playing:
-                view.tell(acp.told(f"the house is away and cannot be started again, which is tried on: {text}"))
+                view.warn(f"the house is away and cannot be started again, which is tried on: {text}")
 
 
 def _seen(done: "asyncio.Future[None]") -> None:

@@ -19,10 +19,16 @@ Accepted = tuple[Turn, "asyncio.Future[dict[str, Any]]"]  # A prompt that the ho
 
 
 class View:
-    """Shows one session to the editor behind `connection`; `drained` waits for a slow one."""
+    """Shows one session to the editor behind `connection`; `drained` waits for a slow one.
 
-    def __init__(self, session: Session, connection: Connection, drained: Callable[[], Awaitable[None]]) -> None:
+    `notices`: the editor shows what happens in the house apart from what the agent says.
+    """
+
+    def __init__(
+        self, session: Session, connection: Connection, drained: Callable[[], Awaitable[None]], notices: bool = False
+    ) -> None:
         self.session = session
+        self.notices = notices
         self.loading = asyncio.Lock()
         self.playing: set[asyncio.Task[dict[str, Any]]] = set()
         self._connection = connection
@@ -50,7 +56,7 @@ class View:
         if number <= last:
             async for item in self._items:
                 if show:
-                    await self._show(item, foreign=True)
+                    await self._show(item, foreign=True, notices=False)
                 self._note(item)
                 if item.number >= last:
                     break
@@ -76,7 +82,7 @@ class View:
     async def _follow(self, items: AsyncIterator[Item]) -> None:
         try:
             async for item in items:
-                await self._show(item, not await self._is_own(item))
+                await self._show(item, not await self._is_own(item), self.notices)
                 self._note(item)
                 if item.kind == "asked":
                     self._ask(item)
@@ -85,8 +91,8 @@ class View:
         except Exception as error:  # noqa: BLE001 (one session's trouble is told to its prompts)
             self._fail(JsonRpcError(INTERNAL_ERROR, f"the session cannot be shown: {type(error).__name__}: {error}"))
 
-    async def _show(self, item: Item, foreign: bool) -> None:
-        for update in acp.updates(item.kind, item.body, foreign):
+    async def _show(self, item: Item, foreign: bool, notices: bool) -> None:
+        for update in acp.updates(item.kind, item.body, foreign, notices):
             self.tell(update)
         await self._drained()  # A slow editor stops the follow, not the house.
 
@@ -122,6 +128,10 @@ class View:
             if not future.done():
                 future.set_exception(error)
         self._waiting.clear()
+
+    def warn(self, text: str) -> None:
+        """Tell the person at the editor what happens in the house."""
+        self.tell(acp.told(text, self.notices))
 
     def tell(self, update: dict[str, Any]) -> None:
         """Send one update to the editor."""

@@ -127,6 +127,18 @@ def test_restart_signal_and_tail(houses: Houses) -> None:
     assert "heard\n" == house.run("tail", "-n", "1", "p").stdout
 
 
+def test_a_signal_to_an_agent_that_is_not_running_says_so_and_reaches_the_others(houses: Houses) -> None:
+    house = houses(program("p", "trap 'echo heard' HUP; echo up; while :; do sleep 0.02; done") + "[agent.a]\n")
+    wait_state(house, "p", "RUNNING")
+    house.run("stop", "a")
+
+    signalled = house.run("signal", "HUP", "a", "p")
+
+    wait_until(lambda: "heard\n" in Path(row(house, "p")["log"]).read_text(), "the signal to be heard")
+    assert (7, "p: signalled\n") == (signalled.returncode, signalled.stdout)
+    assert "a is STOPPED; start it with: understudy start a" in signalled.stderr
+
+
 def test_bad_names_and_signals_say_what_to_do(houses: Houses) -> None:
     house = houses("[agent.a]\n")
 

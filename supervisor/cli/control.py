@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from understudy.protocol.errors import CONNECTION_LOST, UnderstudyError
+from understudy.protocol.errors import CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
 from understudy.supervisor.directories import directories
@@ -52,10 +52,15 @@ def _signal(place: str, text: str, names: list[str]) -> int:
     if number not in known.values():
         print(f"understudy: there is no signal {text!r}; use a name like HUP or a number", file=sys.stderr)
         return 2
+    status = 0
     for each in names:
-        verb(place, "signal", {"names": [each], "signal": number})
-        print(f"{each}: signalled")
-    return 0
+        try:
+            verb(place, "signal", {"names": [each], "signal": number})
+            print(f"{each}: signalled")
+        except RemoteError as error:
+            print(f"understudy: {error.text}", file=sys.stderr)
+            status = max(status, EXIT_NOT_RUNNING if error.code == NOT_RUNNING else 1)
+    return status
 
 
 def _row(place: str, name: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import signal
 
-from understudy.protocol.errors import AGENT_FAILED, BAD_FRAME, LIMIT_REACHED, SHUTTING_DOWN, UNKNOWN_AGENT
+from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
 from understudy.supervisor.core.child import AT_REST, Child, State
 from understudy.supervisor.core.house import CALLS_MAX, Client, House, OpenCall, Wait
@@ -45,7 +45,7 @@ def _signal(house: House, client: Client, request: str, child: Child, number: in
         return
     if child.state is not State.RUNNING:
         text = f"{child.name} is {child.state.value}; start it with: understudy start {child.name}"
-        house.fault(client.peer, AGENT_FAILED, text, request)
+        house.fault(client.peer, NOT_RUNNING, text, request)
         return
     house.calls_made += 1
     name = f"c{house.calls_made}"

@@ -16,6 +16,7 @@ from understudy.protocol.frames import (
     Hello,
     Joiner,
     Part,
+    Ping,
     Result,
     ToClient,
     Verb,
@@ -27,11 +28,14 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.paths import gateway_address, gateway_path
 
+PING_MS = 1000  # So often is a house asked that has not answered: one that has come anew says that it does not know us.
+
 
 def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) -> Any:
     """Carry out a verb and return its result.
 
-    Raises `LocalError` (connection_lost) when no house answers within `timeout_s`, `RemoteError` for a fault.
+    Raises `LocalError` (connection_lost) when no house answers within `timeout_s`, `RemoteError` for a fault:
+    `no_hello` when the supervisor fell before it answered, and the next one is there.
     """
     text = f"no house answers at {gateway_path(runtime_dir)}; start one with `understudy up`"
     if not os.path.exists(gateway_path(runtime_dir)):  # noqa: PTH110 (pathlib costs start-up time)
@@ -54,7 +58,10 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
 
 def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, text: str) -> Any:
     by, joiner = decoder(ToClient), Joiner(ToClient)
-    while socket.poll(max(0, int(1000 * (until - time.monotonic())))):
+    while (left_ms := int(1000 * (until - time.monotonic()))) > 0:
+        if not socket.poll(min(left_ms, PING_MS)):
+            socket.send(encode([Ping()])[0])
+            continue
         try:
             frames = decode(socket.recv(), by)
         except FrameError as error:

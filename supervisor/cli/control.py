@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from understudy.protocol.errors import CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
+from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, NOT_RUNNING, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
 from understudy.supervisor.directories import directories
@@ -36,13 +36,25 @@ def run(options: Any) -> int:
 
 def _control(place: str, name: str, names: list[str]) -> int:
     status = 0
-    for row in verb(place, name, {"names": names}, DONE_S_MAX):
+    for row in _asked(place, name, names):
         if row["error"]:
             status = 1
             print(f"understudy: {row['name']}: {row['error']}", file=sys.stderr)
         else:
             print(f"{row['name']}: {row['state']}")
     return status
+
+
+def _asked(place: str, name: str, names: list[str]) -> list[dict[str, Any]]:
+    """Ask for it, again when the supervisor falls before it is done; return how it went."""
+    while True:
+        try:
+            rows: list[dict[str, Any]] = verb(place, name, {"names": names}, DONE_S_MAX)
+        except RemoteError as error:
+            if error.code != NO_HELLO:
+                raise
+        else:
+            return rows
 
 
 def _signal(place: str, text: str, names: list[str]) -> int:

@@ -24,6 +24,7 @@ from understudy.supervisor.core.events import (
     MemoryRow,
     Record,
     SessionRow,
+    StopRow,
     TurnRow,
 )
 from understudy.supervisor.core.house import REQUESTS_MAX
@@ -58,7 +59,8 @@ OS_REMEDIES = {
     errno.EROFS: "; make the file and its folder writable, or use another --state-dir",
     errno.EIO: "; check the disk",
 }
-OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow
+OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow
+STOPPED = "stopped:"  # The keys in `meta` of agents that a person stopped.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
 
@@ -107,7 +109,8 @@ class Log:
             self._next_key = 1 + max(self._keys.values(), default=0)
             self._journal = Journal(os.path.splitext(path)[0] + ".journal")  # noqa: PTH122
             self._replay()
-            self._start(boot_id or _boot_id())
+            self.boot_id = boot_id or _boot_id()
+            self._start()
             self._apply()
             # From here on a lock of another process is an error to try again, not a wait of the whole house.
             self._writer.execute("PRAGMA busy_timeout = 50")
@@ -253,7 +256,8 @@ class Log:
             raise LogError(f"{self._path} is a database of another program: move it away, or use another --state-dir")
         return version
 
-    def _start(self, boot_id: str) -> None:
+    def _start(self) -> None:
+        boot_id = self.boot_id
         meta = dict(self._writer.execute("SELECT key, value FROM meta"))
         self.generation = int(meta.get("generation", 1))
         same_boot = meta.get("boot_id") == boot_id
@@ -362,6 +366,8 @@ class Log:
                 case EpochRow():
                     values = (row.actor, row.epoch, row.pid, row.started, row.status)
                     many("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", [values])
+                case StopRow():
+                    self._put(STOPPED + row.agent, row.life if row.stopped else "")
         many(
             "INSERT INTO turns (session, turn, state, request, serves, client) VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -401,7 +407,12 @@ class Log:
         requests.update((request, (names[key], turn)) for request, key, turn in reversed(newest))
         epochs = dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor"))
         marks = {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")}
-        return Restored(sessions, turns, requests, epochs, marks)
+        stopped = {
+            key.removeprefix(STOPPED): life
+            for key, life in query("SELECT key, value FROM meta WHERE key LIKE ?", (STOPPED + "%",))
+            if life
+        }
+        return Restored(sessions, turns, requests, epochs, marks, stopped)
 
     def _turn(self, turn: RestoredTurn) -> RestoredTurn:
         """Return `turn` with its prompt and, when it has started, its questions."""

@@ -91,6 +91,7 @@ class Shell:
             self._log.epoch,
             self._log.generation,
             os.getpid(),
+            f"{self._log.boot_id}/{os.getppid()}/{_start_ticks(os.getppid())}",
         )
         self._events: list[Event] = []
         self._scheduled = False
@@ -363,6 +364,14 @@ class Shell:
 
 def _wall() -> float:
     return time.time()  # noqa: TID251 (only ever recorded)
+
+
+def _start_ticks(pid: int) -> str:
+    """Return the start time of a process in clock ticks since boot, "" where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _write(text: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor import log as log_module
-from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, TurnRow
+from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
 from understudy.supervisor.journal import HEAD, HEADER
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.schema import SCHEMA_VERSION
@@ -125,6 +125,16 @@ def test_a_turn_that_goes_on_is_restored_with_what_was_told(tmp_path: Path, open
 
     assert [("continued", "c1", [])] == [(turn.state, turn.client, turn.told) for turn in waiting]
     assert [("started", "c1", told)] == [(turn.state, turn.client, turn.told) for turn in running]
+
+
+def test_who_was_stopped_is_restored_with_the_life_of_the_house_until_started(tmp_path: Path, open_log: Opener) -> None:
+    path = str(tmp_path / "log")
+    log = open_log(path)
+    log.commit([Record(1, [StopRow("a", "life", True), StopRow("b", "life", True)])])
+    log.tend()
+    log.commit([Record(2, [StopRow("b", "life", False)])])
+
+    assert [{"a": "life"}, {"a": "life"}] == [each.restore().stopped for each in (log, open_log(path))]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, open_log: Opener) -> None:

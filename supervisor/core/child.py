@@ -170,6 +170,11 @@ class Child:
         self._enter(State.STOPPING, now, self.apart)
         return [Kill(self.name, self.epoch, signal.SIGKILL)]
 
+    def stay_stopped(self, now: float) -> list[Kill]:
+        """A person stopped it before this supervisor came; what is left of it, if anything, is still to end."""
+        self.by_person, self.why = True, "stopped by a person"
+        return self.stop(now)
+
     def kill(self, why: str, now: float) -> list[Kill]:
         """End it at once, for `why`; it comes back by its policy when it is wanted."""
         if self.state not in LIVING:

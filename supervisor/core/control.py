@@ -5,6 +5,7 @@ import signal
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
 from understudy.supervisor.core.child import AT_REST, Child, State
+from understudy.supervisor.core.events import StopRow
 from understudy.supervisor.core.house import CALLS_MAX, Client, House, OpenCall, Wait
 
 WAITS_MAX = 1_000
@@ -34,7 +35,9 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
             if child.state is State.RUNNING:
                 house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
             house.carry_out(child.stop(house.now))
-        role.child.by_person = verb == "stop"
+        if role.child.by_person != (verb == "stop"):
+            role.child.by_person = verb == "stop"
+            house.record(StopRow(name, house.life, role.child.by_person))
         if verb != "stop":
             house.carry_out(role.child.start(house.now))  # Its understudies follow when it is ready.
 

@@ -83,8 +83,10 @@ class Core:
         epoch: int = 1,
         generation: int = 1,
         pid: int = 0,
+        life: str = "",
     ) -> None:
-        self.house = House(spec, random, epoch, generation, pid, now=now, wall=wall, idle_since=now)
+        self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
+        self._stopped = {name for name, when in restored.stopped.items() if when == life}
         for agent in spec.agents:
             line = Line(restored.epochs.get(agent.name, 0), Restarts(agent.restart, random))
             actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
@@ -107,14 +109,18 @@ class Core:
         self._restore(restored, shown)
 
     def start(self, now: float, wall: float) -> list[Effect]:
-        """Start the cast; return the first effects."""
+        """Start the cast, but whom a person has stopped; return the first effects."""
         house = self.house
         house.now, house.wall = now, wall
         for name, role in house.roles.items():
             newest = role.child.line.epoch
             if newest and role.of_epoch(newest) is None:
                 house.record(EpochRow(name, newest, 0, 0))  # The log may not have heard of it: see `Shell`.
-            house.carry_out(role.child.start(now))
+            if name in self._stopped:
+                for child in role.actors:
+                    house.carry_out(child.stay_stopped(now))
+            else:
+                house.carry_out(role.child.start(now))
         return house.close_step()
 
     def deadline(self) -> float:

@@ -220,7 +220,15 @@ class EpochRow(_Row, frozen=True):
     status: int | None = None
 
 
-Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow
+class StopRow(_Row, frozen=True):
+    """A person stopped the agent (or not `stopped`: started it), to stay so for the `life` of the house's keeper."""
+
+    agent: str
+    life: str
+    stopped: bool
+
+
+Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow
 
 
 # --- effects: to the log and the sockets ------------------------------------------

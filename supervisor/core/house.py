@@ -100,13 +100,17 @@ class Role:
 
 @dataclass(slots=True)
 class House:
-    """The core's state. `ticket`: the last one given out; `committed`: the last one in the log."""
+    """The core's state. `ticket`: the last one given out; `committed`: the last one in the log.
+
+    `life`: names the keeper's process. What a person stopped stays so while it lives, whoever supervises.
+    """
 
     spec: HouseSpec
     random: Random
     epoch: int = 1
     generation: int = 1
     pid: int = 0
+    life: str = ""
     roles: dict[str, Role] = field(default_factory=dict[str, Role])
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])

@@ -40,7 +40,8 @@ class RestoredTurn:
 class Restored:
     """Everything the core needs to go on. `requests`: request -> (session, turn), the newest ones.
 
-    `marks`: (actor, epoch) -> the last number of its that is recorded.
+    `marks`: (actor, epoch) -> the last number of its that is recorded. `stopped`: an agent that a person stopped ->
+    the life of the house (see `House`) in which that was.
     """
 
     sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])
@@ -48,3 +49,4 @@ class Restored:
     requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     epochs: dict[str, int] = field(default_factory=dict[str, int])
     marks: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    stopped: dict[str, str] = field(default_factory=dict[str, str])

@@ -161,9 +161,9 @@ def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
     detail = unpack(frame.body)
     body = detail if isinstance(detail, dict) else {}
     reason = frame.reason
-    if reason == "cancelled" and house.stopping and not turn.cancelled:
-        reason = "interrupted"
-        body = {"text": "the house was shut down while this turn ran"}
+    if reason == "cancelled" and not turn.cancelled and (house.stopping or child.state is State.STOPPING):
+        reason, who = "interrupted", "the house was shut down" if house.stopping else f"agent {child.name} was stopped"
+        body = {"text": f"{who} while this turn ran"}
     finish(house, session, turn, reason, body)
 
 

@@ -1,0 +1,171 @@
+"""What a person stopped stays stopped, whatever falls; what is asked of it waits."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.editor import Editor, says
+from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.client import Client, Session, connect
+from understudy.protocol.items import Item
+
+CAST = """
+[agent.a]
+understudies = 1
+stop_grace_s = 0.3
+[agent.b]
+"""
+NOTE = "a was stopped by a person: the turn waits for understudy start a"
+
+
+Act = Callable[[Client], Awaitable[Any]]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[RealHouse]:
+    made = RealHouse(tmp_path, CAST)
+    made.start()
+    made.pid("a")
+    yield made
+    made.stop()
+
+
+def states(house: RealHouse) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in house.rows()}
+
+
+def row(house: RealHouse, name: str) -> dict[str, Any]:
+    return next(each for each in house.rows() if each["name"] == name)
+
+
+def kill_supervisor(house: RealHouse) -> None:
+    """End it, and wait until the next one has the cast up."""
+    before = house.supervisor()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: house.supervisor() not in (0, before), "the next supervisor")
+    house.wait_answering()
+    house.pid("b")
+
+
+def test_a_stopped_agent_stays_stopped_whatever_becomes_of_the_supervisor(house: RealHouse) -> None:
+    house.run("stop", "a")
+
+    for _ in range(2):
+        kill_supervisor(house)
+
+    assert {"a": "STOPPED", "a~1": "STOPPED", "b": "RUNNING"} == states(house)
+    assert "stopped by a person" == row(house, "a")["why"]
+
+
+def test_an_agent_that_was_started_again_is_up_after_the_supervisors_death(house: RealHouse) -> None:
+    house.run("stop", "a")
+    kill_supervisor(house)
+    started = house.run("start", "a")
+    kill_supervisor(house)
+
+    assert "a: RUNNING\n" == started.stdout
+    wait_until(lambda: states(house) == dict.fromkeys(("a", "a~1", "b"), "RUNNING"), "the whole cast")
+
+
+def test_a_new_house_starts_the_whole_cast(house: RealHouse) -> None:
+    house.run("stop", "all")
+    house.stop()
+
+    house.start()
+
+    wait_until(lambda: states(house) == dict.fromkeys(("a", "a~1", "b"), "RUNNING"), "the whole cast")
+
+
+def test_an_agent_that_was_still_ending_when_the_supervisor_fell_is_ended(house: RealHouse) -> None:
+    prompt = subprocess.Popen(house.command("prompt", "a", "[[say in]] [[hang]]"), stdout=subprocess.PIPE)
+    with prompt:
+        assert prompt.stdout is not None
+        assert b"i" == prompt.stdout.read(1)
+        with subprocess.Popen(house.command("stop", "a"), stdout=subprocess.PIPE) as stop:
+            wait_until(lambda: states(house)["a"] == "STOPPING", "the stop to be under way")
+
+            kill_supervisor(house)
+
+            wait_until(lambda: states(house)["a"] == states(house)["a~1"] == "STOPPED", "its end")
+            assert b"a: STOPPED\n" == stop.communicate(timeout=20)[0]
+        assert 1 == prompt.wait(20)
+
+
+def with_client(house: RealHouse, act: Act) -> Any:
+    async def run() -> Any:
+        async with connect(house.runtime_dir) as client, asyncio.timeout(30):
+            return await act(client)
+
+    return asyncio.run(run())
+
+
+def test_a_clients_prompt_waits_for_the_start_and_for_the_next_supervisor(house: RealHouse) -> None:
+    async def play(client: Client) -> tuple[str, list[str]]:
+        session = await client.open("a", "/tmp")
+        await session.ask("before")
+        await asyncio.to_thread(house.run, "stop", "a")
+        turn = await session.prompt("after")
+        assert "stopped by a person; understudy start a" == row(house, "a")["waiting_for"]
+        await asyncio.to_thread(kill_supervisor, house)
+        assert (1, "STOPPED") == (row(house, "a")["queue"], states(house)["a"])
+        await asyncio.to_thread(house.run, "start", "a")
+        ending = await turn.ending()
+        notes = [item.body["text"] async for item in _until(session, turn.number) if item.kind == "note"]
+        return ending.reason, notes
+
+    assert ("end_turn", [NOTE]) == with_client(house, play)
+
+
+async def _until(session: Session, turn: int) -> AsyncIterator[Item]:
+    async for item in session.follow(turn):
+        yield item
+        if item.kind == "ended" and item.turn == turn:
+            return
+
+
+def test_a_turn_that_ran_is_interrupted_and_the_next_one_waits(house: RealHouse) -> None:
+    async def play(client: Client) -> tuple[str, str]:
+        session = await client.open("a", "/tmp")
+        running = await session.prompt("[[stream 10000 5]]")
+        queued = await session.prompt("next")
+        async for item in session.follow(running.number):
+            if item.kind == "update":
+                break
+        await asyncio.to_thread(house.run, "stop", "a")
+        first = await running.ending()
+        await asyncio.to_thread(house.run, "start", "a")
+        return f"{first.reason}: {first.text}", (await queued.ending()).reason
+
+    assert ("interrupted: agent a was stopped while this turn ran", "end_turn") == with_client(house, play)
+
+
+def test_an_editors_prompt_waits_for_the_start(house: RealHouse) -> None:
+    with Editor(house.command("acp", "--agent", "a")) as editor:
+        session = editor.new()
+        house.run("stop", "a")
+        turn = editor.prompt(session, "hello")
+        editor.until(says(NOTE))
+        assert "stopped by a person; understudy start a" == row(house, "a")["waiting_for"]
+
+        house.run("start", "a")
+
+        assert {"stopReason": "end_turn"} == editor.answer(turn)["result"]
+
+
+def test_an_editor_is_told_that_its_agent_was_stopped(house: RealHouse) -> None:
+    with Editor(house.command("acp", "--agent", "a")) as editor:
+        session = editor.new()
+        editor.play(session, "hello")
+        house.run("stop", "a")
+
+        error = editor.error("session/new", cwd="/tmp", mcpServers=[])
+        editor.ask("session/load", sessionId=session, cwd="/tmp", mcpServers=[])
+
+    assert "a was stopped by a person; understudy start a" in error["message"]
+    assert "the agent is not ready: a was stopped by a person" in editor.text()

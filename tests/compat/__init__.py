@@ -1,0 +1,1 @@
+"""Logs that older versions wrote, and what makes one."""

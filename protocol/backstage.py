@@ -12,7 +12,6 @@ from typing import Any, assert_never
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, LocalError
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
-    BODY_BYTES_MAX,
     UPDATES_PER_FRAME_MAX,
     ActorCall,
     ActorHello,
@@ -38,11 +37,11 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
+from understudy.protocol.sizes import ENTRY_BYTES_MAX, MEMORY_BYTES_MAX
 
 UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
 UPDATES_BYTES_MAX = 256 << 10
 NUMBERED_OVERHEAD_BYTES = 128
-SAID_BYTES_MAX = BODY_BYTES_MAX - (64 << 10)  # One thing said; what wraps it on its way to a follower fits as well.
 TEXT_CHARACTERS_MAX = 10_000  # Of an ending whose body could not be sent whole.
 INTEGERS = range(-(2**63), 2**64)  # What msgpack holds.
 
@@ -216,7 +215,7 @@ class Backstage:
 
     def remember(self, session: str, body: Any) -> None:
         """Keep `body` for the session across actors."""
-        packed = _packed(body)
+        packed = _packed(body, MEMORY_BYTES_MAX)
         self._gather()
         self._number += 1
         self._keep(Remember(self._number, session, packed), len(packed))
@@ -338,7 +337,7 @@ def _array(packed: list[bytes]) -> bytes:
     return head + b"".join(packed)
 
 
-def _packed(body: Any) -> bytes:
+def _packed(body: Any, bytes_max: int = ENTRY_BYTES_MAX) -> bytes:
     """Return `body` packed; raise `LocalError` naming why it cannot be sent.
 
     What JSON holds and msgpack does not (lone surrogates, huge integers) is made fit: an agent may send it.
@@ -346,11 +345,11 @@ def _packed(body: Any) -> bytes:
     try:
         packed = pack(body)
     except (UnicodeEncodeError, OverflowError):
-        return _packed(_clean(body))
+        return _packed(_clean(body), bytes_max)
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalError(BAD_FRAME, f"this cannot be sent: {error}; say what JSON can hold") from error
-    if len(packed) > SAID_BYTES_MAX:
-        raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {SAID_BYTES_MAX}")
+    if len(packed) > bytes_max:
+        raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {bytes_max}")
     return packed
 
 

@@ -22,7 +22,7 @@ from typing import Any, assert_never
 import zmq
 
 from understudy.protocol.dealer import Dealer
-from understudy.protocol.errors import CONNECTION_LOST, LocalError, RemoteError, UnderstudyError
+from understudy.protocol.errors import CONNECTION_LOST, LIMIT_REACHED, LocalError, RemoteError, UnderstudyError
 from understudy.protocol.follower import (
     Arrived,
     Asked,
@@ -58,6 +58,7 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.items import Ending, Item, items
 from understudy.protocol.paths import gateway_address, gateway_path, runtime_folder
+from understudy.protocol.sizes import too_large
 
 RETRY_S = 0.02
 RETRY_S_MAX = 1.0
@@ -206,9 +207,13 @@ class Client:
         return f"{self._prefix}.{self._made}"
 
     async def request(self, frame: Request) -> Opened | Accepted | Result:
-        """Send a request, again after each reconnect, and return its answer; raise `RemoteError` for a fault."""
+        """Send a request, again after each reconnect, and return its answer; raise `RemoteError` for a fault.
+
+        What is too large is refused here with a `LocalError`: the house would not take it.
+        """
         if self._refused.done():
             raise _remote(self._refused.result())
+        _see_size(frame)
         future: asyncio.Future[Opened | Accepted | Result | Fault] = asyncio.get_running_loop().create_future()
         self._answers[frame.request] = future
         self._machine.request(frame)
@@ -225,7 +230,8 @@ class Client:
         return answer
 
     def answer(self, frame: Answer) -> None:
-        """Send an answer to a question."""
+        """Send an answer to a question. Raises `LocalError` when it is too large."""
+        _see_size(frame)
         if frame.ask in self._served:
             self._served[frame.ask] = frame
         self._machine.answer(frame)
@@ -427,11 +433,10 @@ class Client:
             self.answer(Answer(ask.session, ask.ask, error=f"this client does not serve {ask.method}"))
             return
         try:
-            result = await self._on_ask(ask)
+            self.answer(Answer(ask.session, ask.ask, pack(await self._on_ask(ask))))
         except UnderstudyError as error:
-            self.answer(Answer(ask.session, ask.ask, pack(error.detail), error.text))
-            return
-        self.answer(Answer(ask.session, ask.ask, pack(result)))
+            answer = Answer(ask.session, ask.ask, pack(error.detail), error.text)
+            self.answer(Answer(ask.session, ask.ask, error=error.text[:1000]) if too_large(answer) else answer)
 
 
 def _see(watch: _Watch, entry: Entry) -> None:
@@ -451,6 +456,12 @@ def _see(watch: _Watch, entry: Entry) -> None:
             content = update.get("content")
             if update.get("sessionUpdate") == "agent_message_chunk" and isinstance(content, dict):
                 watch.texts[entry.turn].append(str(content.get("text", "")))
+
+
+def _see_size(frame: Request | Answer) -> None:
+    excess = too_large(frame)
+    if excess:
+        raise LocalError(LIMIT_REACHED, excess)
 
 
 def _remote(fault: Fault) -> RemoteError:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.protocol.backstage import (
-    SAID_BYTES_MAX,
     UNRECORDED_BYTES_MAX,
     UPDATES_BYTES_MAX,
     Answered,
@@ -49,6 +48,7 @@ from understudy.protocol.frames import (
     Welcome,
     unpack,
 )
+from understudy.protocol.sizes import ENTRY_BYTES_MAX
 
 HELLO = ActorHello(PROTOCOL_VERSION, "claude", 3, 42)
 HELLO_AGAIN = ActorHello(PROTOCOL_VERSION, "claude", 3, 42, 2)
@@ -328,7 +328,7 @@ def test_what_is_not_a_frame_yet_counts_as_unrecorded() -> None:
 )
 @pytest.mark.parametrize(
     ("body", "code"),
-    [({"thing": object()}, BAD_FRAME), ({"text": "x" * SAID_BYTES_MAX}, LIMIT_REACHED)],
+    [({"thing": object()}, BAD_FRAME), ({"text": "x" * ENTRY_BYTES_MAX}, LIMIT_REACHED)],
     ids=["no JSON", "too large"],
 )
 def test_what_cannot_be_sent_is_refused_and_takes_no_number(

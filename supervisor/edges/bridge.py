@@ -11,7 +11,7 @@ from typing import Any
 
 from understudy.protocol import acp
 from understudy.protocol.client import Client, Session
-from understudy.protocol.errors import LocalError, RemoteError
+from understudy.protocol.errors import CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import Ask, unpack
 from understudy.protocol.jsonrpc import (
     AUTH_REQUIRED,
@@ -85,7 +85,8 @@ class Bridge:
         except RemoteError as error:
             raise acp.rpc_error(error) from error
         except (NoHouse, LocalError) as error:
-            raise JsonRpcError(INTERNAL_ERROR, str(error), {"reason": "no_house", "text": str(error)}) from error
+            reason = error.code if isinstance(error, LocalError) and error.code != CONNECTION_LOST else "no_house"
+            raise JsonRpcError(INTERNAL_ERROR, str(error), {"reason": reason, "text": str(error)}) from error
 
     async def _of_house(self, method: str, params: dict[str, Any]) -> Any:
         match method:

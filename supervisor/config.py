@@ -79,7 +79,14 @@ class _Reader:
     def house(self, table: dict[str, Any], default: HouseSpec) -> HouseSpec:
         """Return the house that `table` describes."""
         self._unknown(table, "", ("agent", "house"))
-        changes = self._known(table.get("house", {}), "house", {"idle_exit_s": _seconds, "orphan_grace_s": _seconds})
+        checks: dict[str, Callable[[Any], Any]] = {
+            "idle_exit_s": _seconds,
+            "orphan_grace_s": _seconds,
+            "actors_max": _whole(1),
+            "memory": _memory,
+        }
+        changes = self._known(table.get("house", {}), "house", checks)
+        changes["memory_mb"] = changes.pop("memory", 0)
         agents = table.get("agent", {})
         if not isinstance(agents, dict) or not agents:
             self._mistake("agent", "", "there is no agent; write a table [agent.NAME] for each")
@@ -106,6 +113,8 @@ class _Reader:
             "after": _names,
             "turns_max": _whole(1),
             "queued_turns_max": _whole(1),
+            "sessions_max": _whole(1),
+            "entries_max": _whole(10),
             "start_s": _seconds,
             "start_timeout_s": _seconds,
             "stop_grace_s": _seconds,

@@ -315,12 +315,15 @@ class Shell:
         """Choose whom to look at: those with a limit and a turn always, the other ones now and then."""
         self._samples += 1
         house, all_of_them = self._core.house, self._samples % SAMPLE_IDLE_EVERY == 0
+        whole = bool(house.spec.memory_mb)  # Then everybody counts.
+        pressing = whole and (house.memory_over or any(role.running for role in house.roles.values()))
         chosen: dict[int, Spawned] = {}
         exact: set[int] = set()
         for each in self._living.values():
             role = house.roles.get(each.actor)
-            limited = role is not None and bool(role.child.spec.memory_mb or role.child.spec.memory_soft_mb)
-            if (limited and role is not None and role.running) or (all_of_them and (limited or house.clients)):
+            limited = role is not None and (whole or bool(role.child.spec.memory_mb or role.child.spec.memory_soft_mb))
+            busy = pressing or (limited and role is not None and role.running)
+            if busy or (all_of_them and (limited or house.clients)):
                 chosen[each.pid] = each
             if limited:
                 exact.add(each.pid)

@@ -56,7 +56,14 @@ def run(options: Any) -> int:
         _table(
             ["session", "agent", "last", "queue", "state", "cwd"],
             [
-                [row["session"], row["agent"], row["last"], row["queue"], "running" if row["turn"] else "-", row["cwd"]]
+                [
+                    row["session"],
+                    row["agent"],
+                    row["last"],
+                    row["queue"],
+                    "running" if row["turn"] else row["full"] or "-",
+                    row["cwd"],
+                ]
                 for row in rows
             ],
         )
@@ -79,7 +86,9 @@ def _status_cells(row: dict[str, Any]) -> list[object]:
         row["sessions"],
         memory,
         files,
-        row["waiting_for"] or ("-" if row["state"] == "RUNNING" else row["why"].partition("\n")[0]),
+        row["waiting_for"]
+        or "; ".join(row["limits"])
+        or ("-" if row["state"] == "RUNNING" else row["why"].partition("\n")[0]),
     ]
 
 

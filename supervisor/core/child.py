@@ -10,6 +10,7 @@ Every (state, event) pair is decided here; what it means for sessions is decided
 
 import signal
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -45,6 +46,7 @@ class Line:
     epoch: int
     restarts: Restarts
     player: "Child | None" = None
+    understudy_mb: float = 0.0  # The most that an understudy had which was dismissed.
 
 
 @dataclass(slots=True)
@@ -83,7 +85,10 @@ class Child:
     memory_mb: float = 0.0
     files: int = 0
     others: list[Line] = field(default_factory=list[Line])  # It starts only while their players are RUNNING.
-    held: bool = False  # It waits for them.
+    no_room: "Callable[[Child], str]" = lambda _: ""  # Says why it may not start now, by the limits of the house.
+    held: bool = False  # It waits for one or the other,
+    crowded: bool = False  # for room.
+    played: bool = False  # A turn was handed over to this incarnation.
     by_person: bool = False  # A person stopped it: it stays so until a person starts it.
     apart: str = ""  # Why it is set apart: an invariant of ours broke about it. A person's start ends that.
 
@@ -104,7 +109,7 @@ class Child:
         return [] if self.by_person or self.apart else self.start(now)
 
     def released(self, now: float) -> list[Spawn]:
-        """Another actor is RUNNING now: start if this one waited for it."""
+        """Another actor is RUNNING now, or has made room: start if this one waited for it."""
         return self._spawn(now) if self.held else []
 
     def recalled(self, now: float) -> list[Spawn]:
@@ -114,14 +119,14 @@ class Child:
     def prepare(self, after_s: float, now: float) -> None:
         """Start it in a while, as an understudy: first comes whoever plays."""
         if self.state is State.STOPPED:
-            self.wanted = True
+            self.wanted, self.held, self.crowded = True, False, False
             self._enter(State.BACKOFF, now, "an understudy, about to start", now + after_s)
 
     def adopt(self, living: Spawned, number: int, grace_s: float, now: float) -> None:
         """A process of an earlier supervisor's works on: expect its hello. `number`: its last one in the log."""
         assert self.state is State.STOPPED, f"{self.name} adopted while {self.state.name}"
         self.epoch, self.pid, self.started = living.epoch, living.pid, living.started
-        self.number, self.ran_from, self.returning = number, now, True
+        self.number, self.ran_from, self.returning, self.played = number, now, True, True
         self._enter(State.STARTING, now, "works on; expected back", now + max(grace_s, self.spec.start_timeout_s))
 
     def spawned(self, event: Spawned, now: float) -> None:
@@ -145,7 +150,7 @@ class Child:
 
     def stop(self, now: float) -> list[Kill]:
         """Nobody wants it any more. The caller has asked a connected actor to end; a silent one is terminated."""
-        self.wanted = self.held = False
+        self.wanted = self.held = self.crowded = False
         match self.state:
             case State.STARTING | State.RUNNING:
                 self._enter(State.STOPPING, now, "asked to stop", now + self.spec.stop_grace_s)
@@ -241,19 +246,24 @@ class Child:
         return f"exited with status {status}"
 
     def _spawn(self, now: float) -> list[Spawn]:
+        waited = self.held
         missing = [
             f"{line.player.name} ({line.player.state.value})"
-            for line in self.others
-            if line.player is not None and line.player.state is not State.RUNNING
+            for line in (*self.others, self.line)  # An understudy starts after whoever plays: see `Role`.
+            if line.player is not None and line.player is not self and line.player.state is not State.RUNNING
         ]
-        self.held = bool(missing)
-        if missing:
-            self._enter(State.STOPPED, now, f"starts when RUNNING: {', '.join(missing)}")
+        why = f"starts when RUNNING: {', '.join(missing)}" if missing else self.no_room(self)
+        self.held, self.crowded = bool(why), bool(why) and not missing
+        if why:
+            if waited and self.state is State.STOPPED:
+                self.why = why
+            else:
+                self._enter(State.STOPPED, now, why)
             return []
         self.line.epoch += 1
         self.epoch = self.line.epoch
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
-        self.returning = False
+        self.returning = self.played = False
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]
 

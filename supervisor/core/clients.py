@@ -6,7 +6,6 @@ from understudy import __version__
 from understudy.protocol.errors import (
     AGENT_FAILED,
     BAD_FRAME,
-    LIMIT_REACHED,
     LOG_STALLED,
     NO_HELLO,
     NO_SESSIONS,
@@ -43,7 +42,8 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
-from understudy.supervisor.core import control, follows, turns
+from understudy.protocol.sizes import too_large
+from understudy.supervisor.core import bounds, control, follows, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
@@ -65,6 +65,10 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         house.fault(peer, NO_HELLO, "say hello first: this connection is not known", getattr(frame, "request", ""))
         return
     client.heard, client.pinged = house.now, False
+    excess = too_large(frame)
+    if excess:
+        refuse_large(house, client, frame, excess)
+        return
     match frame:
         case Prompt():
             prompt(house, client, frame)
@@ -92,6 +96,16 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
             assert_never(frame)
 
 
+def refuse_large(house: House, client: Client, frame: FromClient, excess: str) -> None:
+    """Refuse what is too large. To the agent that asked, an answer that cannot be had is one all the same."""
+    if not isinstance(frame, Answer):
+        bounds.refuse(house, client.peer, getattr(frame, "request", ""), "bytes", excess)
+        return
+    session = house.sessions.get(frame.session)
+    if session is not None and turns.answer(house, session, Answer(frame.session, frame.ask, error=excess)):
+        bounds.refuse(house, client.peer, f"answer:{frame.ask}", "bytes", excess)
+
+
 def hello(house: House, peer: bytes, frame: Hello) -> None:
     """Bind the connection to a client, or refuse it and say why."""
     if frame.version != PROTOCOL_VERSION:
@@ -102,7 +116,7 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
         house.fault(peer, VERSION_MISMATCH, text)
         return
     if peer not in house.clients and len(house.clients) >= CLIENTS_MAX:
-        house.fault(peer, LIMIT_REACHED, f"{CLIENTS_MAX} clients are connected; close one")
+        bounds.refuse(house, peer, "", "clients", f"{CLIENTS_MAX} clients are connected; close one")
         return
     house.replan = True
     house.clients[peer] = Client(peer, frame.client, frame.name, heard=house.now)
@@ -142,7 +156,11 @@ def open_session(house: House, client: Client, frame: Open) -> None:
         house.fault(client.peer, NO_SESSIONS, text, frame.request)
         return
     if len(house.sessions) >= SESSIONS_MAX:
-        house.fault(client.peer, LIMIT_REACHED, f"the house holds {SESSIONS_MAX} sessions", frame.request)
+        bounds.refuse(house, client.peer, frame.request, "sessions", f"the house holds {SESSIONS_MAX} sessions")
+        return
+    if full := bounds.sessions_full(house.roles[frame.agent]):
+        text = f"agent {frame.agent}: {full}; go on in one of them, or raise the limit"
+        bounds.refuse(house, client.peer, frame.request, f"{frame.agent}.sessions_max", text)
         return
     if refusal(house, client, frame.request):
         return
@@ -157,6 +175,7 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     name = f"s{house.random.getrandbits(48):012x}"
     session = Session(name, frame.agent, frame.cwd, frame.body, opened_at=house.wall)
     house.sessions[name] = session
+    house.roles[frame.agent].sessions += 1
     house.remember(frame.request, name, 0)
     house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall))
     house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
@@ -200,9 +219,13 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     if role.child.apart:
         house.fault(client.peer, QUARANTINED, f"agent {session.agent} is {role.child.apart}", frame.request)
         return
-    if role.queued >= role.child.spec.queued_turns_max:
-        text = f"{role.queued} turns wait for agent {session.agent}: its limit (queued_turns_max)"
-        house.fault(client.peer, LIMIT_REACHED, text, frame.request)
+    if full := bounds.entries_full(session, role.child.spec):
+        text = f"session {session.id} of agent {session.agent}: {full}; open another session, or raise the limit"
+        bounds.refuse(house, client.peer, frame.request, f"{session.agent}.entries_max", text)
+        return
+    if full := bounds.queue_full(role):
+        text = f"agent {session.agent}: {full}; try again later, or raise the limit"
+        bounds.refuse(house, client.peer, frame.request, f"{session.agent}.queued_turns_max", text)
         return
     try:
         content = unpack(frame.body)
@@ -244,7 +267,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             if refusal(house, client, request):
                 return
             if len(house.calls) >= CALLS_MAX:
-                house.fault(client.peer, LIMIT_REACHED, f"{CALLS_MAX} calls wait for their answers", request)
+                bounds.refuse(house, client.peer, request, "calls", f"{CALLS_MAX} calls wait for their answers")
                 return
             if house.roles[session.agent].child.apart:
                 text = f"agent {session.agent} is {house.roles[session.agent].child.apart}"

@@ -59,7 +59,7 @@ def _signal(house: House, client: Client, request: str, child: Child, number: in
 def answer(house: House) -> None:
     """Answer the verbs whose actors have all reached their state. Called when a step ends."""
     for wait in list(house.waits):
-        outcomes = [_outcome(house.roles[name].child, wait.verb, epoch) for name, epoch in wait.epochs.items()]
+        outcomes = [_outcome(house, house.roles[name].child, wait.verb, epoch) for name, epoch in wait.epochs.items()]
         if None not in outcomes or house.stopping:
             house.waits.remove(wait)
             rows = [
@@ -69,7 +69,7 @@ def answer(house: House) -> None:
             house.tell(wait.peer, Result(wait.request, pack(rows)), house.after)
 
 
-def _outcome(child: Child, verb: str, epoch: int) -> str | None:
+def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:
     """Return "" when the actor is there, what is wrong when it will not be, None while it is under way."""
     if verb == "stop":
         return "" if child.state in AT_REST else None
@@ -79,6 +79,7 @@ def _outcome(child: Child, verb: str, epoch: int) -> str | None:
         return ""
     others = [line.player for line in child.others if line.player is not None]
     hopeless = any(other.state in AT_REST and not other.held for other in others)
-    if child.state in AT_REST and (not child.held or hopeless):
+    leaving = any(each.state is State.STOPPING for role in house.roles.values() for each in role.actors)
+    if child.state in AT_REST and (not child.held or hopeless or (child.crowded and not leaving)):
         return f"{child.state.value}: {child.why}"
     return None

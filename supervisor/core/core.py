@@ -91,6 +91,8 @@ class Core:
             line = Line(restored.epochs.get(agent.name, 0), Restarts(agent.restart, random))
             actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
             line.player = actors[0]
+            for child in actors:
+                child.no_room = lambda each: limits.no_room(self.house, each)
             self.house.roles[agent.name] = Role(actors[0], actors[1:])
         for agent in spec.agents:
             lines = [self.house.roles[name].child.line for name in agent.after]
@@ -152,6 +154,8 @@ class Core:
         if house.shutdown_asked:
             hurry, house.shutdown_asked, house.hurry_asked = house.hurry_asked, False, False
             self._shut_down(hurry)
+        if house.replan and (house.spec.actors_max or house.spec.memory_mb) and not house.stopping:
+            limits.balance(house)
         for name in house.acks:
             child = house.roles[name].child
             house.record(MarkRow(name, child.epoch, child.number))
@@ -168,6 +172,8 @@ class Core:
             session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
             session.opened_at = row.opened_at
             house.sessions[row.session] = session
+            if session.agent in house.roles:
+                house.roles[session.agent].sessions += 1
         for request, (name, number) in restored.requests.items():
             house.requests[request] = (name, number)
         for open_turn in restored.turns:

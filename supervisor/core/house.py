@@ -68,6 +68,7 @@ class Role:
     understudies: list[Child] = field(default_factory=list[Child])
     running: int = 0
     queued: int = 0
+    sessions: int = 0
     waiting: dict[str, None] = field(default_factory=dict[str, None])
     playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
 
@@ -124,6 +125,8 @@ class House:
     ticket: int = 0
     committed: int = 0
     calls_made: int = 0
+    memory_over: str = ""  # Why the gate is shut for everybody.
+    refused: dict[str, float] = field(default_factory=dict[str, float])  # Limit -> when to tell of it again.
     log_failed_at: float | None = None
     log_failure: str = ""
     shutdown_asked: bool = False

@@ -88,6 +88,7 @@ class Session:
     asks: dict[str, OpenAsk] = field(default_factory=dict[str, OpenAsk])
     answers: dict[str, Answer] = field(default_factory=dict[str, Answer])  # Of the current turn.
     followers: dict[tuple[bytes, int], Follower] = field(default_factory=dict[tuple[bytes, int], Follower])
+    dropped: int = 0  # What was said and not recorded, of which nobody is told yet how much it was.
     quarantined: str = ""
 
     def entry(self, kind: str, turn: int, body: bytes, wall: float, count: int = 1) -> Entry:

@@ -55,6 +55,7 @@ class AgentSpec:
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
     `understudies`: how many spare actors are kept ready.
     `memory_mb`, `memory_soft_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    `entries_max`: the numbers of one session's log, an update each.
     `turn_timeout_s`: from hand-over; `quiet_timeout_s`: without an entry while nobody is asked; 0 means none.
     """
 
@@ -73,6 +74,8 @@ class AgentSpec:
     after: tuple[str, ...] = ()
     turns_max: int = 1000
     queued_turns_max: int = 10_000
+    sessions_max: int = 100_000
+    entries_max: int = 10_000_000
     start_s: float = 1.0
     start_timeout_s: float = 60.0
     stop_grace_s: float = 5.0
@@ -87,6 +90,7 @@ class AgentSpec:
 class HouseSpec:
     """The whole configuration. `idle_exit_s` 0: the house stays until it is shut down.
 
+    `actors_max`: living actors in all, understudies included; `memory_mb`: what all of them use; 0 means no limit.
     `source`: the file it was read from, "" for none; `command`: how the keeper was started, for `reload`.
     """
 
@@ -95,5 +99,7 @@ class HouseSpec:
     state_dir: str
     idle_exit_s: float = 0.0
     orphan_grace_s: float = 10.0
+    actors_max: int = 0
+    memory_mb: int = 0
     source: str = ""
     command: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """What `status` and `sessions` show. Pure."""
 
+from understudy.supervisor.core import bounds
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import TurnState
@@ -20,18 +21,15 @@ def house_row(house: House) -> dict[str, object]:
 
 def status_rows(house: House) -> list[dict[str, object]]:
     """One map for each actor; units in the names, None where nothing is known."""
-    counts: dict[str, int] = {}
-    for session in house.sessions.values():
-        counts[session.agent] = counts.get(session.agent, 0) + 1
     rows = []
     for name, role in sorted(house.roles.items()):
-        rows.append(_row(house, role, role.child, name, counts.get(name, 0)))
+        rows.append(_row(house, role, role.child, name))
         for at, child in enumerate(role.understudies, 1):
-            rows.append(_row(house, role, child, f"{name}~{at}", 0))
+            rows.append(_row(house, role, child, f"{name}~{at}"))
     return rows
 
 
-def _row(house: House, role: Role, child: Child, name: str, sessions: int) -> dict[str, object]:
+def _row(house: House, role: Role, child: Child, name: str) -> dict[str, object]:
     plays = child is role.child
     running = child.state is State.RUNNING
     return {
@@ -43,8 +41,9 @@ def _row(house: House, role: Role, child: Child, name: str, sessions: int) -> di
         "restarts": child.line.restarts.total if plays else 0,
         "queue": role.queued if plays else 0,
         "running": role.running if plays else 0,
-        "sessions": sessions,
+        "sessions": role.sessions if plays else 0,
         "waiting_for": waiting_for(house, role) if plays else f"{child.spec.name} to fall" if running else "",
+        "limits": [text for text in limits_reached(house, role) if text] if plays else [],
         "memory_mb": child.memory_mb,
         "memory_limit_mb": child.spec.memory_mb or None,
         "files": child.files,
@@ -55,6 +54,11 @@ def _row(house: House, role: Role, child: Child, name: str, sessions: int) -> di
         "since": round(house.wall - (house.now - child.since), 3),
         "log": f"{house.spec.state_dir}/agents/{child.spec.name}.log",
     }
+
+
+def limits_reached(house: House, role: Role) -> list[str]:
+    """Say which limits of the agent and the house are reached now."""
+    return [bounds.sessions_full(role), bounds.queue_full(role), bounds.turns_full(role), house.memory_over]
 
 
 def waiting_for(house: House, role: Role) -> str:
@@ -77,9 +81,7 @@ def waiting_for(house: House, role: Role) -> str:
         return f"stopped by a person; understudy start {role.child.name}"
     match role.child.state:
         case State.RUNNING:
-            if role.running >= role.child.spec.turns_max:
-                return f"turns_max ({role.child.spec.turns_max})"
-            return "the turn before it in its session"
+            return house.memory_over or bounds.turns_full(role) or "the turn before it in its session"
         case State.STARTING | State.BACKOFF:
             return f"the actor to start: {role.child.why}" if role.child.why else "the actor to start"
         case State.STOPPING | State.STOPPED | State.EXITED | State.FATAL | State.UNKNOWN:
@@ -102,6 +104,9 @@ def session_rows(house: House, only: str = "") -> list[dict[str, object]]:
             "running": session.current is not None and session.current.state is TurnState.RUNNING,
             "turn": session.current.number if session.current else None,
             "opened_at": session.opened_at,
+            "full": bounds.entries_full(session, house.roles[session.agent].child.spec)
+            if session.agent in house.roles
+            else "",
             "quarantined": session.quarantined,
         }
         for session in reversed(newest)

@@ -24,6 +24,7 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.supervisor.core import bounds
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import MemoryRow, TurnRow
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, OpenCall, Role
@@ -72,6 +73,7 @@ def admit(house: House, session: Session, role: Role) -> None:
         or house.stopping
         or child.state is not State.RUNNING
         or role.running >= role.child.spec.turns_max
+        or house.memory_over
     ):
         return
     turn = session.mailbox.popleft()
@@ -82,6 +84,7 @@ def admit(house: House, session: Session, role: Role) -> None:
     session.current = turn
     turn.handovers += 1
     turn.since = house.now
+    child.played = True
     skip = child.spec.on_crash is OnCrash.RETRY
     turn.state = TurnState.RUNNING if skip else TurnState.HANDED
     turn.unmarked = skip
@@ -108,7 +111,7 @@ def hand_over(house: House, session: Session, turn: Turn, child: Child, go: bool
 def admit_waiting(house: House, role: Role) -> None:
     """Let the gate look at every session that waits for this agent, oldest first."""
     for name in list(role.waiting):
-        if role.running >= role.child.spec.turns_max or role.child.state is not State.RUNNING:
+        if role.running >= role.child.spec.turns_max or role.child.state is not State.RUNNING or house.memory_over:
             return
         admit(house, house.sessions[name], role)
 
@@ -146,7 +149,7 @@ def updates(house: House, session: Session, frame: Updates, child: Child) -> Non
     _count(house, child, frame.n + frame.count - 1)
     current = session.current
     turn = frame.turn if current is not None and current.number == frame.turn else 0
-    house.enter(session.entry("update", turn, body, house.wall, count))
+    bounds.enter_updates(house, session, turn, body, count, child.spec)
 
 
 def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
@@ -173,6 +176,8 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
     for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
         close_ask(house, session, ask, {"error": f"the turn ended ({reason})"})
     house.cancels.pop((session.id, turn.number), None)
+    if session.current is turn:
+        bounds.tell_dropped(house, session, turn.number, role.child.spec)
     house.write(session, "ended", turn.number, {"reason": reason, **body})
     house.record(TurnRow(session.id, turn.number, "ended"))
     if session.current is turn:
@@ -224,7 +229,7 @@ def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
     if frame.ask in session.answers:
         house.tell_actor(child, session.answers[frame.ask], house.after)
         return
-    if frame.ask in session.asks:
+    if frame.ask in session.asks or bounds.unasked(house, session, frame, child):
         return
     session.asks[frame.ask] = OpenAsk(turn.number, frame.method, house.now, None if frame.public else frame)
     if frame.public:

@@ -28,6 +28,7 @@ from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
 from understudy.supervisor import link, reload
 from understudy.supervisor.blanks import Blank, fork, fork_blank
+from understudy.supervisor.cgroups import Groups
 from understudy.supervisor.core.events import (
     Exited,
     FromKeeper,
@@ -93,6 +94,7 @@ class Keeper:
     _succession: Succession = field(default_factory=Succession)
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
     _premises: Premises = field(init=False)
+    _groups: Groups = field(default_factory=Groups.of_house)
     _wake: socket.socket = field(init=False)
     _waker: socket.socket = field(init=False)
 
@@ -108,6 +110,8 @@ class Keeper:
             self._inherit(inherited)
         elif left := end_everything(self._premises.house_id, self._premises.left):
             _say(f"{left} process(es) of an earlier run could not be ended")
+        if not inherited:
+            self._groups.clear(self._premises.house_id)
         self._note_actors()
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
@@ -239,6 +243,7 @@ class Keeper:
         def marked() -> tuple[Role, str]:
             role, mark = receive()
             os.environ[processes.MARK_VARIABLE] = mark
+            self._groups.enter(mark, role.memory_mb)
             setproctitle(f"understudy: actor {role.name}#{role.epoch}")
             return role, mark
 
@@ -337,10 +342,11 @@ class Keeper:
         if actor.status is None:
             return
         processes.kill_group(pid)
-        strays = [
+        strays = self._groups.end(actor.mark)
+        strays += [
             child
             for child in self._unknown_children()
-            if processes.bears(child, actor.mark) or child in processes.of_session(pid)
+            if child not in strays and (processes.bears(child, actor.mark) or child in processes.of_session(pid))
         ]
         for stray in strays:
             actor.swept += processes.kill(stray, signal.SIGKILL)
@@ -348,8 +354,11 @@ class Keeper:
         if (strays or processes.kill_group(pid)) and not late:
             return
         del self._actors[pid]
-        spawned = actor.spawned
-        self._report(Exited(spawned.actor, spawned.epoch, pid, actor.status, actor.swept, len(strays) if late else 0))
+        spawned, survivors = actor.spawned, len(strays) if late else 0
+        oom_kills = self._groups.remove(actor.mark)
+        self._report(
+            Exited(spawned.actor, spawned.epoch, pid, actor.status, actor.swept, survivors, oom_kills=oom_kills)
+        )
         actor.process.close()
         self._noted = False
 
@@ -441,6 +450,7 @@ class Keeper:
                     time.sleep(processes.POLL_S)
             except ChildProcessError:
                 break
+        self._groups.clear(self._premises.house_id)
         self._premises.clear()
 
     def _report(self, message: FromKeeper) -> None:

@@ -167,7 +167,7 @@ class Child:
     def set_apart(self, why: str, gone: bool, now: float) -> list[Kill]:
         """An invariant of ours broke about it: end it, and start it no more by itself. `gone`: nothing of it lives."""
         self.apart = f"set apart: {why}; understudy restart {self.name}"
-        self.wanted = self.held = self.returning = False
+        self.wanted = self.held = self.crowded = self.returning = False
         if gone or self.state not in LIVING:
             self.peer, self.pid = None, 0
             self._enter(State.FATAL, now, self.apart)

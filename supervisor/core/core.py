@@ -277,6 +277,9 @@ class Core:
         house = self.house
         plays = child is role.child
         ran_s = house.now - child.ran_from
+        if event.oom_kills:
+            limit = f"memory: limit {child.spec.memory_mb} MB"
+            child.last_words = f"{limit}, and the kernel ended {event.oom_kills} process(es) that wanted more"
         how = child.last_words or child.why_exit(event.status)
         if child.peer is not None:
             house.peers.pop(child.peer, None)

@@ -37,6 +37,7 @@ class Exited(_Struct, frozen=True, tag="exited"):
 
     `status`: exit code, or minus the signal. `swept`: how many processes the keeper had to kill.
     `shown`: the turns (session, number) that its agent may have seen; None: any of them. The shell adds it.
+    `oom_kills`: how many of its processes the kernel ended because their group had no memory left.
     """
 
     actor: str
@@ -46,6 +47,7 @@ class Exited(_Struct, frozen=True, tag="exited"):
     swept: int = 0
     survivors: int = 0
     shown: list[tuple[str, int]] | None = None
+    oom_kills: int = 0
 
 
 class Stopped(_Struct, frozen=True, tag="stopped"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import zmq
 
+WARM_S = 0.1
 CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -162,17 +163,75 @@ def _forker(pipe: Any, address: str) -> None:
     os.waitpid(pid, 0)
 
 
-def death_ms() -> float:
+class Deaths:
+    """SIGKILL -> pidfd readable, of a warm Python that has a ZeroMQ connection, as an actor is and has.
+
+    To be entered in a process that has no ZeroMQ context yet: its children fork.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._address = f"ipc://{folder}/floor-death"
+
+    def __enter__(self) -> "Deaths":
+        self._pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_deaths, args=(theirs, self._address))
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send("end")
+        self._process.join()
+
+    def once_ms(self) -> float:
+        """Let one live for `WARM_S`, and kill it."""
+        self._pipe.send("again")
+        return float(self._pipe.recv())
+
+
+def _deaths(pipe: Any, address: str) -> None:
+    listener_end, forker_end = CONTEXT.Pipe()
+    forker = CONTEXT.Process(target=_killer, args=(forker_end, address))
+    forker.start()
+    router = zmq.Context().socket(zmq.ROUTER)
+    router.bind(address)
+    while pipe.recv() == "again":
+        listener_end.send("again")
+        router.recv_multipart()
+        listener_end.send("it is warm")
+        pipe.send(listener_end.recv())
+    listener_end.send("end")
+    forker.join()
+    os._exit(0)
+
+
+def _killer(pipe: Any, address: str) -> None:
+    while pipe.recv() == "again":
+        pid = os.fork()
+        if not pid:
+            _warm(address)
+        pipe.recv()
+        time.sleep(WARM_S)
+        pipe.send(death_ms(pid))
+        os.waitpid(pid, 0)
+
+
+def death_ms(pid: int) -> float:
     """Return how long it takes from SIGKILL of a child until its pidfd is readable."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        began = time.perf_counter()
+        os.kill(pid, signal.SIGKILL)
+        select.select([pidfd], [], [])
+        return 1000 * (time.perf_counter() - began)
+    finally:
+        os.close(pidfd)
+
+
+def sleeper_death_ms() -> float:
+    """Return the same for the smallest program there is, `sleep`."""
     with subprocess.Popen(["sleep", "1000"]) as child:
-        pidfd = os.pidfd_open(child.pid)
-        try:
-            began = time.perf_counter()
-            child.kill()
-            select.select([pidfd], [], [])
-            return 1000 * (time.perf_counter() - began)
-        finally:
-            os.close(pidfd)
+        time.sleep(WARM_S)
+        return death_ms(child.pid)
 
 
 def median(values: list[float]) -> float:

@@ -1,6 +1,6 @@
 """supervisord, runit and pm2: SIGKILL of their program -> the new one has written its pid, each with its defaults.
 
-Each watches `PROGRAM`, which writes its pid to a FIFO before anything else. `make peers` installs them.
+Each watches a program that writes its pid to a FIFO before anything else. `make peers` installs them.
 """
 
 import os
@@ -13,7 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 PEERS = Path(__file__).parent.parent.parent / ".peers"
-PROGRAM = '#!/bin/sh\necho $$ > "{fifo}"\nexec sleep 1000000\n'
+RUNSV = PEERS / "runit" / "usr" / "bin" / "runsv"
+SHELL = '#!/bin/sh\necho $$ > "{fifo}"\nexec sleep 1000000\n'
+# As much as one of our actors does before it can answer: a Python, its ZeroMQ context, its hello.
+PYTHON = """#!/bin/sh
+exec "{python}" -c '
+import asyncio, os, signal, zmq
+socket = zmq.Context().socket(zmq.DEALER)
+open("{fifo}", "w").write(str(os.getpid()))
+signal.pause()
+'
+"""
 PROGRAM_S_MAX = 30.0
 # They take a program that ran for less than a second for one that cannot start.
 STABLE_S = 1.2
@@ -27,15 +37,16 @@ class Watcher:
         folder: Path,
         start: Callable[[Path, Path], "subprocess.Popen[bytes] | None"],
         end: Callable[[Path], None] | None = None,
+        text: str = SHELL,
     ) -> None:
-        self._folder, self._start, self._end = folder, start, end
+        self._folder, self._start, self._end, self._text = folder, start, end, text
 
     def __enter__(self) -> "Watcher":
         self._folder.mkdir()
         fifo, program = self._folder / "fifo", self._folder / "program.sh"
         os.mkfifo(fifo)
         self._fifo = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
-        program.write_text(PROGRAM.format(fifo=fifo))
+        program.write_text(self._text.format(fifo=fifo, python=sys.executable))
         program.chmod(0o755)
         self._peer = self._start(self._folder, program)
         try:
@@ -73,14 +84,15 @@ class Watcher:
 def installed(folder: str) -> dict[str, Watcher]:
     """Return the peers that are there, by name."""
     places = {
-        "supervisord": (PEERS / "bin" / "supervisord", _supervisord, None),
-        "runit": (PEERS / "runit" / "usr" / "bin" / "runsv", _runit, None),
-        "pm2": (PEERS / "pm2" / "node_modules" / ".bin" / "pm2", _pm2, _end_pm2),
+        "supervisord": (PEERS / "bin" / "supervisord", _supervisord, None, SHELL),
+        "runit": (RUNSV, _runit, None, SHELL),
+        "runit, a Python with ZeroMQ": (RUNSV, _runit, None, PYTHON),
+        "pm2": (PEERS / "pm2" / "node_modules" / ".bin" / "pm2", _pm2, _end_pm2, SHELL),
     }
-    found = {}
-    for name, (path, start, end) in places.items():
+    found: dict[str, Watcher] = {}
+    for name, (path, start, end, text) in places.items():
         if path.exists():
-            found[name] = Watcher(Path(folder, name), start, end)
+            found[name] = Watcher(Path(folder, name.partition(",")[0] + str(len(found))), start, end, text)
         else:
             print(f"{name} is left out: `make peers` installs it", file=sys.stderr)
     return found
@@ -101,7 +113,7 @@ def _runit(folder: Path, program: Path) -> "subprocess.Popen[bytes]":
     service = folder / "service"
     service.mkdir()
     (service / "run").symlink_to(program)
-    return _popen([str(PEERS / "runit" / "usr" / "bin" / "runsv"), str(service)], folder)
+    return _popen([str(RUNSV), str(service)], folder)
 
 
 def _pm2_command(folder: Path, *arguments: str) -> None:

@@ -35,7 +35,7 @@ def _restarts(part: Parts | None) -> list[Line]:
     if part is None:
         return [Line("SIGKILL until an answer", "as below", "not measured", "", None)]
     values = {row["what"]: row["ms"] for row in part["rows"]}
-    found = [
+    return [
         _ratio("SIGKILL until an answer, Python actor", values, CAREFUL, RUNIT, 0.4),
         _ratio("the same", values, CAREFUL, RUNIT_PYTHON, 0.4, asked=False),
         Line(
@@ -47,7 +47,6 @@ def _restarts(part: Parts | None) -> list[Line]:
         _ratio("the same", values, DOUBLED, FLOOR, 2.5),
         _ratio("the same", values, DOUBLED, SLEEPER_FLOOR, 2.5, asked=False),
     ]  # fmt: skip
-    return found
 
 
 def _ratio(what: str, values: dict[str, list[float]], ours: str, theirs: str, most: float, asked: bool = True) -> Line:

@@ -41,6 +41,7 @@ from understudy.protocol.shown import ShownFile
 RETRY_S = 0.05
 RETRY_S_MAX = 1.0
 FLUSH_S_MAX = 2.0
+GOODBYE_S_MAX = 0.5
 STOP_GRACE_S = 5.0
 
 
@@ -146,11 +147,18 @@ class Host:
         with contextlib.suppress(TimeoutError):  # The supervisor is away: the turn ends as interrupted.
             await asyncio.wait_for(self._all_recorded(), FLUSH_S_MAX)
         self._machine.leave(reason)
-        self._flush()
+        with contextlib.suppress(TimeoutError):  # The keeper tells of our end by another way, which may be quicker.
+            await asyncio.wait_for(self._parted(), GOODBYE_S_MAX)
         if self._dealer is not None:
             self._dealer.close(flush_ms=500)
         self._context.destroy(500)
         return status
+
+    async def _parted(self) -> None:
+        self._flush()
+        while not self._machine.parted and self._machine.link is Link.UP:
+            self._freed.clear()
+            await self._freed.wait()
 
     async def _all_recorded(self) -> None:
         while not self._machine.all_recorded or self._machine.link is Link.GREETING:

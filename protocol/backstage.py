@@ -134,6 +134,7 @@ class Backstage:
         self.pid = pid
         self.ready = True  # False before it connects: it could not start, and says why.
         self.link = Link.DOWN
+        self.parted = False  # Our goodbye was answered: whatever we said is heard.
         self.unrecorded_bytes = 0
         self._number = 0
         self._connections = 0
@@ -268,7 +269,10 @@ class Backstage:
             case Ping():
                 self._tell(Pong())
                 return []
-            case Pong() | Goodbye() | Part():
+            case Goodbye():
+                self.parted = True
+                return [Freed()]
+            case Pong() | Part():
                 return []
             case _:
                 assert_never(frame)

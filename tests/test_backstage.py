@@ -127,7 +127,7 @@ def test_a_ping_is_answered() -> None:
     assert [Pong()] == machine.frames_to_send()
 
 
-@pytest.mark.parametrize("frame", [Pong(), Goodbye("x"), Part(True, b"")])
+@pytest.mark.parametrize("frame", [Pong(), Part(True, b"")])
 def test_what_asks_for_nothing_means_nothing(frame: ToActor) -> None:
     machine = up()
 
@@ -293,6 +293,15 @@ def test_calls_are_answered_behind_what_was_said() -> None:
 
     assert [Updates, Result, Fault, Goodbye] == [type(frame) for frame in frames]
     assert ({"ok": 1}, {"why": 1}) == (said(frames[1]), said(frames[2]))
+
+
+def test_it_has_parted_when_its_goodbye_is_answered() -> None:
+    machine = up()
+    machine.leave("done")
+    before = machine.parted
+
+    assert [Freed()] == machine.receive(Goodbye())
+    assert (False, True) == (before, machine.parted)
 
 
 def test_the_bound_on_what_is_unrecorded_is_seen_and_lifted() -> None:

@@ -194,7 +194,7 @@ def test_a_note_of_the_house_is_shown_live_and_in_history(start: Start) -> None:
     other.ask("initialize", protocolVersion=1)
     other.ask("session/load", sessionId=session, cwd="/tmp", mcpServers=[])
 
-    assert editor.text().startswith(f"before\n{NOTE}")
+    assert NOTE in editor.text()
     assert editor.text() == other.text()
     assert [] == mistakes(editor.lines)
 

@@ -323,6 +323,7 @@ class Core:
                 turns.called(house, frame)
             case Goodbye(reason=reason):
                 child.last_words = reason
+                house.tell_actor(child, Goodbye())
             case Ping():
                 house.tell_actor(child, Pong())
             case Pong():

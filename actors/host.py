@@ -19,6 +19,7 @@ import zmq
 
 from understudy.actors import processes
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
+from understudy.actors.limits import limit_core, limit_own
 from understudy.protocol.backstage import (
     Answered,
     Backstage,
@@ -43,6 +44,7 @@ RETRY_S_MAX = 1.0
 FLUSH_S_MAX = 2.0
 GOODBYE_S_MAX = 0.5
 STOP_GRACE_S = 5.0
+IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itself.
 
 
 class HousePlace(Protocol):
@@ -436,11 +438,14 @@ def _load(path: str) -> type[Actor]:
 
 def main(receive: Callable[[], tuple[Role, str]], house: HousePlace) -> int:
     """Warm up, receive a role and its mark, and be that actor; return the exit status. Called in the keeper's fork."""
+    limit_core()
     with asyncio.Runner() as runner:
         runner.get_loop()
         context: zmq.Context[Any] = zmq.Context()
         runner.run(_rehearse(context, house))
         role, mark = receive()
+        if role.options.get("driver") in IN_PROCESS:
+            limit_own(role.memory_mb, role.files)
 
         async def run() -> int:
             return await Host(role, house, mark, context).run()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+FILES_RESERVE = 32  # Descriptors that an actor has for its own conversation when its agent runs in it.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -15,6 +16,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def become_subreaper() -> None:
     """Make this process the parent of every orphan among its descendants."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def limit_core() -> None:
+    """Let this process and its children leave no core file when they crash: it would hold what the agent knew."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_own(memory_mb: int, files: int) -> None:
+    """Bound this process, an actor whose agent runs in it."""
+    limit_memory(memory_mb)
+    limit_files(files + FILES_RESERVE if files else 0)
 
 
 def limit_memory(memory_mb: int) -> None:
@@ -31,14 +43,14 @@ def limit_files(files: int) -> None:
 
 
 def program_preexec(memory_mb: int, files: int) -> Callable[[], None]:
-    """Return what a program runs before exec: limits, no core file, SIGKILL when the actor's main thread dies."""
+    """Return what a program runs before exec: limits, SIGKILL when the actor's main thread dies."""
     actor = os.getpid()
 
     def preexec() -> None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != actor:
             os._exit(1)  # The actor died before the line above: nobody would ever end us.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit_core()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         limit_memory(memory_mb)
         limit_files(files)

@@ -60,7 +60,7 @@ class AcpProgram(Actor):
         self._by_theirs: dict[str, _Session] = {}
         self._early: dict[str, list[dict[str, Any]]] = {}
         self._opening: dict[str, asyncio.Lock] = {}
-        self._local = LocalClient()
+        self._local = LocalClient(role.memory_mb, role.files)
         self._last_lines: collections.deque[str] = collections.deque(maxlen=STDERR_LINES_KEPT)
         self._stdout: asyncio.StreamReader | None = None
         self._out: asyncio.StreamWriter | None = None

@@ -9,17 +9,14 @@ import asyncio
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 
 from understudy.actors.actor import Actor, ActorError, Role, Turn, Voice
-from understudy.actors.limits import limit_memory
 
 DIRECTIVE = re.compile(r"\[\[(\w+)(?:\s+([^\]]*))?\]\]")
 LAST_WORDS_S = 0.02  # What was said before a crash or a hang has left by then.
-FILES_RESERVE = 32  # Descriptors that the host keeps for its own conversation.
 
 
 class Scripted(Actor):
@@ -34,15 +31,10 @@ class Scripted(Actor):
         self._prompts: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Take the role's limits."""
-        limit_memory(self.role.memory_mb)
+        """Open the ledger."""
         path = self.role.options.get("ledger")
         if path:
             self._ledger = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if self.role.files:
-            bound = self.role.files + FILES_RESERVE
-            resource.setrlimit(resource.RLIMIT_NOFILE, (bound, bound))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     async def play(self, turn: Turn) -> str:
         """Follow the prompt's directives in order."""

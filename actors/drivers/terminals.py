@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from understudy.actors.limits import program_preexec
 from understudy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, NOT_FOUND, JsonRpcError
 
 OUTPUT_BYTES_MAX = 1 << 20
@@ -24,9 +25,10 @@ class _Terminal:
 
 
 class LocalClient:
-    """Serves `fs/*` and `terminal/*` for one program."""
+    """Serves `fs/*` and `terminal/*` for one program; what it starts has the program's limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_mb: int, files: int) -> None:
+        self._preexec = program_preexec(memory_mb, files)
         self._terminals: dict[str, _Terminal] = {}
         self._made = 0
 
@@ -67,6 +69,7 @@ class LocalClient:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=self._preexec,
         )
         self._made += 1
         name = f"terminal-{self._made}"

@@ -299,6 +299,8 @@ class Backstage:
     def _handed(self, frame: Handover) -> list[Happening]:
         key = (frame.session, frame.turn)
         over = any(isinstance(kept, Ended) and (kept.session, kept.turn) == key for kept, _ in self._kept)
+        if key in self._beginning:  # A supervisor that let it wait after the welcome has not heard that.
+            self._tell(Begin(*key))
         if over or key in self._playing:
             return []  # Sent again after a reconnect.
         self._playing[key] = frame.go

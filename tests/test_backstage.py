@@ -196,6 +196,19 @@ def test_a_begin_without_its_go_is_said_again_on_the_next_connection(gone: bool,
     assert expected == sent + machine.frames_to_send()
 
 
+def test_a_begin_that_came_before_the_hand_over_is_said_again_after_it() -> None:
+    machine = up(handover())
+    machine.begin("s", 1)
+    machine.disconnected()
+    machine.connected()
+    machine.receive(welcome())
+    machine.frames_to_send()
+
+    machine.receive(handover())  # The next supervisor has let the turn wait for a while.
+
+    assert [Begin("s", 1)] == machine.frames_to_send()
+
+
 def test_go_for_a_turn_that_is_over_means_nothing() -> None:
     machine = up(handover())
     machine.end("s", 1, "cancelled")

@@ -20,6 +20,7 @@ import zmq
 from understudy.actors import processes
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
 from understudy.actors.limits import limit_core, limit_own
+from understudy.actors.wings import Wings
 from understudy.protocol.backstage import (
     Answered,
     Backstage,
@@ -62,7 +63,10 @@ class HousePlace(Protocol):
 class Host:
     """Hosts one actor. It is the actor's `Voice`."""
 
-    def __init__(self, role: Role, house: HousePlace, mark: str, context: "zmq.Context[Any]") -> None:
+    def __init__(
+        self, role: Role, house: HousePlace, mark: str, context: "zmq.Context[Any]", spare: Dealer | None = None
+    ) -> None:
+        """`spare`: a connection that nothing was said on yet, made before there was a role."""
         self._role = role
         self._house = house
         self._mark = mark
@@ -70,7 +74,8 @@ class Host:
         self._machine = Backstage(role.name, role.epoch, os.getpid())
         self._context = context
         self._dealer: Dealer | None = None
-        self._shown = ShownFile(house.runtime_dir, role.name, role.epoch)
+        self._spare = spare
+        self._shown = self.open_shown()
         self._retry_s = RETRY_S
         self._lost_at: float | None = None
         self._ready = False
@@ -83,6 +88,14 @@ class Host:
         self._orphaned = False
         self._actor: Actor | None = None
 
+    def cast(self) -> Actor:
+        """Return the actor that plays the role. Raises `ActorError`."""
+        return make(self._role, self)
+
+    def open_shown(self) -> ShownFile:
+        """Return the file of what was shown. Raises `OSError`."""
+        return ShownFile(self._house.runtime_dir, self._role.name, self._role.epoch)
+
     # --- the life of the process ---
 
     async def run(self) -> int:
@@ -90,7 +103,7 @@ class Host:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._ask_stop, STOP_GRACE_S)
         try:
-            self._actor = actor = make(self._role, self)
+            self._actor = actor = self.cast()
             if not await self._start_or_stop(actor):
                 return await self._stop_in_order(actor, self._stop.result())
         except UnderstudyError as error:
@@ -183,9 +196,14 @@ class Host:
     def _connect(self) -> None:
         if self._dealer is not None or self._orphaned:
             return
-        self._dealer = Dealer(
-            self._context, backstage_address(self._house.runtime_dir), ToActor, self._take, self._broken
-        )
+        spare, self._spare = self._spare, None
+        if spare is not None and not spare.closed:
+            spare.attend(self._take, self._broken)
+            self._dealer = spare
+        else:
+            self._dealer = Dealer(
+                self._context, backstage_address(self._house.runtime_dir), ToActor, self._take, self._broken
+            )
         self._machine.connected()
         self._flush()
 
@@ -396,12 +414,6 @@ def _settle(future: "asyncio.Future[Any]", answer: Answer) -> None:
         future.set_result(body)
 
 
-async def _rehearse(context: "zmq.Context[Any]", house: HousePlace) -> None:
-    """Connect once for nothing: what a first connection touches is then this process's own, and the next is quick."""
-    dealer = Dealer(context, backstage_address(house.runtime_dir), ToActor, lambda _: None, lambda _: None)
-    dealer.close()
-
-
 def make(role: Role, voice: Any) -> Actor:
     """Return the actor that plays `role`; raise `ActorError` naming what is wrong with its class."""
     match role.options.get("driver"):
@@ -436,18 +448,28 @@ def _load(path: str) -> type[Actor]:
     return checked
 
 
-def main(receive: Callable[[], tuple[Role, str]], house: HousePlace) -> int:
-    """Warm up, receive a role and its mark, and be that actor; return the exit status. Called in the keeper's fork."""
+def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: int | None = None) -> int:
+    """Receive a role and its mark, and be that actor; return the exit status. Called in the keeper's fork.
+
+    `waits_at`: a descriptor that is readable once there is a role; until then this process warms up. None: there is.
+    """
     limit_core()
-    with asyncio.Runner() as runner:
-        runner.get_loop()
+
+    async def run() -> int:
         context: zmq.Context[Any] = zmq.Context()
-        runner.run(_rehearse(context, house))
-        role, mark = receive()
+        spare = None
+        if waits_at is not None:
+            from understudy.actors.rehearsal import rehearse  # It is a host's rehearsal: it knows this module.
+
+            await rehearse(house)
+            spare = await Wings(context, backstage_address(house.runtime_dir)).wait(waits_at)
+        try:
+            role, mark = receive()
+        except EOFError:
+            context.destroy(0)
+            raise
         if role.options.get("driver") in IN_PROCESS:
             limit_own(role.memory_mb, role.files)
+        return await Host(role, house, mark, context, spare).run()
 
-        async def run() -> int:
-            return await Host(role, house, mark, context).run()
-
-        return runner.run(run())
+    return asyncio.run(run())

@@ -70,6 +70,10 @@ class Dealer:
         else:
             self._loop.call_soon(self._break, "nobody listens")
 
+    def attend(self, on_frames: Callable[[list[Frame]], None], on_broken: Callable[[str], None]) -> None:
+        """Let somebody else hear what comes from now on."""
+        self._on_frames, self._on_broken = on_frames, on_broken
+
     def send(self, frames: list[Frame]) -> None:
         """Send `frames` in order: the first of a turn of the loop at once, more at its end, together."""
         if frames and not self.closed:

@@ -60,7 +60,8 @@ class ShownFile:
 def read_shown(path: str) -> set[tuple[str, int]] | None:
     """Return the turns that stand in the file; None when there is none to be read (then any may have been shown)."""
     try:
-        text = Path(path).read_text(encoding="ascii")
+        with open(path, encoding="ascii") as file:
+            text = file.read()
     except (OSError, UnicodeDecodeError):
         return None
     found: set[tuple[str, int]] = set()

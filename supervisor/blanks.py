@@ -1,16 +1,19 @@
 """Blank actors: forked and warmed up before anybody needs them, so that a start costs neither.
 
-A blank waits for its role on a pipe. When the keeper is gone the pipe ends, and the blank with it.
+A blank waits for its role on a pipe, connected to the supervisor already. When the keeper is gone the pipe ends, and the blank with it.
 """
 
 import multiprocessing
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
+BLANK_AFTER_S = 0.02  # First the actor that somebody waits for, then the next blank.
+BACKOFF_S = 0.25
 ROLE_BYTES_MAX = 32 << 10  # What the pipe takes at once: a blank that is stopped must not hold up the keeper.
 
 
@@ -48,13 +51,16 @@ def fork(target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | s
     return process
 
 
-def fork_blank(target: Callable[[Callable[[], Any]], NoReturn]) -> Blank | None:
-    """Fork a child that runs `target(receive)`: `receive` returns its role, or raises `EOFError`."""
+def fork_blank(target: Callable[[Callable[[], Any], int], NoReturn]) -> Blank | None:
+    """Fork a child that runs `target(receive, descriptor)`: `receive` returns its role, or raises `EOFError`.
+
+    It blocks until `descriptor` is readable.
+    """
     ours, theirs = multiprocessing.Pipe()
 
     def be(ours: "Connection[Any, Any]", theirs: "Connection[Any, Any]") -> NoReturn:
         ours.close()
-        target(lambda: pickle.loads(theirs.recv_bytes()))
+        target(lambda: pickle.loads(theirs.recv_bytes()), theirs.fileno())
 
     process = fork(be, ours, theirs)
     theirs.close()
@@ -62,3 +68,53 @@ def fork_blank(target: Callable[[Callable[[], Any]], NoReturn]) -> Blank | None:
         ours.close()
         return None
     return Blank(process, ours)
+
+
+class Blanks:
+    """The one blank that a keeper holds, and when the next is due."""
+
+    def __init__(self) -> None:
+        self._blank: Blank | None = None
+        self._due: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The blank's process, None without one."""
+        return None if self._blank is None else self._blank.process.pid
+
+    def due_ms(self) -> float | None:
+        """Return how long until one is to be forked; None when that is not due."""
+        return None if self._due is None else max(0.0, 1000 * (self._due - time.monotonic()))
+
+    def want(self, after_s: float = BLANK_AFTER_S) -> None:
+        """See that there is one, in a while."""
+        if self._blank is None:
+            self._due = time.monotonic() + after_s
+
+    def fork(self, target: Callable[[Callable[[], Any], int], NoReturn]) -> None:
+        """Fork it, as `fork_blank` does."""
+        self._due = None
+        self._blank = fork_blank(target)
+
+    def give(self, role: object) -> BaseProcess | None:
+        """Let it be `role`; return None when there is none to be had. The next is forked in a while."""
+        blank, self._blank = self._blank, None
+        self.want()
+        if blank is None:
+            return None
+        if blank.give(role):
+            return blank.process
+        blank.dismiss()
+        return None
+
+    def see_ended(self) -> None:
+        """Look whether it has ended by itself."""
+        if self._blank is not None and self._blank.process.exitcode is not None:
+            self.dismiss()
+            self.want(BACKOFF_S)
+
+    def dismiss(self) -> None:
+        """Let it end. In a child of the keeper's: the blank sees the end once the keeper, too, lets go."""
+        if self._blank is not None:
+            self._blank.dismiss()
+        self._blank = None

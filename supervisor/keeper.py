@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import os
+import pickle
 import select
 import signal
 import socket
@@ -27,7 +28,7 @@ from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
 from understudy.supervisor import link, reload
-from understudy.supervisor.blanks import Blank, fork, fork_blank
+from understudy.supervisor.blanks import Blanks, fork
 from understudy.supervisor.cgroups import Groups
 from understudy.supervisor.core.events import (
     Exited,
@@ -46,13 +47,11 @@ from understudy.supervisor.premises import Premises
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
-BLANK_AFTER_S = 0.02  # First the actor that somebody waits for, then the next blank.
-BACKOFF_S = 0.25
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
 SuperviseSafely = Callable[[HouseSpec, socket.socket], int]
 Receive = Callable[[], tuple[Role, str]]
-Act = Callable[[Receive, HouseSpec], int]
+Act = Callable[[Receive, HouseSpec, int | None], int]
 
 
 def end_everything(house_id: str, living: list[Spawned]) -> int:
@@ -83,8 +82,7 @@ class Keeper:
     act: Act
     _link: socket.socket = field(init=False)
     _supervisor: BaseProcess | None = None
-    _blank: Blank | None = None
-    _blank_due: float | None = None
+    _blanks: Blanks = field(default_factory=Blanks)
     _noted: bool = True
     _forked: bool = False
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
@@ -149,28 +147,24 @@ class Keeper:
             _say("told three times: killing everything")
             return 1
         self._reap()
-        for pid in list(self._actors):
-            self._sweep(pid)
+        if dead := [actor for actor in self._actors.values() if actor.status is not None]:
+            self._sweep(dead)
         self._write()
         if not self._noted:
             self._note_actors()
-        if self._blank_due_ms() == 0.0:
-            self._blank_due = None
-            self._blank = fork_blank(self._be_actor)
+        if self._blanks.due_ms() == 0.0 and not self._signals:
+            self._blanks.fork(self._be_actor)
             self._forked = True
+            self._rehearse()
         return self._see_supervisor()
 
     def _wait_ms(self) -> float | None:
         if self._forked:
             return 0.0
         sweeping = any(actor.status is not None for actor in self._actors.values())
-        return SWEEP_POLL_MS if sweeping else self._blank_due_ms()
-
-    def _blank_due_ms(self) -> float | None:
-        """Return how long until a blank is to be forked; None when that is not due."""
-        if self._blank_due is None or self._signals:
-            return None
-        return max(0.0, 1000 * (self._blank_due - time.monotonic()))
+        if sweeping:
+            return SWEEP_POLL_MS
+        return None if self._signals else self._blanks.due_ms()
 
     def _on_signal(self, number: int, frame: object) -> None:
         del frame
@@ -187,8 +181,7 @@ class Keeper:
                     self._kill(request)
                 case Ready():
                     self._succession.ready(time.monotonic())
-                    if self._blank is None:
-                        self._blank_due = time.monotonic() + BLANK_AFTER_S
+                    self._blanks.want()
                 case _:
                     assert_never(request)
 
@@ -196,7 +189,19 @@ class Keeper:
         spec = self._specs[request.agent]
         title = f"{request.actor}#{request.epoch}"
         mark = f"{self._premises.house_id}/{title}"
-        role = Role(
+        role = self._role(spec, request)
+        process = self._blanks.give((role, mark)) or self._fork(self._be_actor, lambda: (role, mark))
+        if isinstance(process, str):
+            self._report(SpawnFailed(request.actor, request.epoch, process))
+            return
+        assert process.pid is not None
+        spawned = Spawned(request.actor, request.epoch, process.pid, processes.start_ticks(process.pid))
+        self._actors[process.pid] = _Living(spawned, process, mark)
+        self._report(spawned)
+        self._noted = False
+
+    def _role(self, spec: AgentSpec, request: Spawn) -> Role:
+        return Role(
             name=request.actor,
             epoch=request.epoch,
             command=spec.command,
@@ -207,32 +212,21 @@ class Keeper:
             options={**spec.options, "driver": spec.driver, "play": spec.play, "start_s": spec.start_s},
             log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),
         )
-        process = self._fill_blank(role, mark) or self._fork(self._be_actor, lambda: (role, mark))
-        if isinstance(process, str):
-            self._report(SpawnFailed(request.actor, request.epoch, process))
-            return
-        assert process.pid is not None
-        spawned = Spawned(request.actor, request.epoch, process.pid, processes.start_ticks(process.pid))
-        self._actors[process.pid] = _Living(spawned, process, mark)
-        self._report(spawned)
-        self._noted = False
+
+    def _rehearse(self) -> None:
+        """Go through what a death takes: after a fork the first write to each page costs a copy of it."""
+        for spec in self.house.agents[:1]:
+            pickle.dumps((self._role(spec, Spawn(spec.name, 0, spec.name)), spec.name))
+        link.encode(Exited("", 0, 0, -signal.SIGKILL))
+        link.encode(Spawned("", 0, 0, processes.start_ticks(os.getpid())))
+        self._unknown_children()
+        self._note_actors()
 
     def _fork(self, target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | str:
         self._forked = True
         return fork(target, *arguments)
 
-    def _fill_blank(self, role: Role, mark: str) -> BaseProcess | None:
-        """Let the blank be the actor; return None when there is none to be had."""
-        blank, self._blank = self._blank, None
-        self._blank_due = time.monotonic() + BLANK_AFTER_S
-        if blank is None:
-            return None
-        if blank.give((role, mark)):
-            return blank.process
-        blank.dismiss()
-        return None
-
-    def _be_actor(self, receive: Receive) -> NoReturn:
+    def _be_actor(self, receive: Receive, waits_at: int | None = None) -> NoReturn:
         os.setsid()
         self._leave_keeper()
         self._link.close()
@@ -248,7 +242,7 @@ class Keeper:
             return role, mark
 
         try:
-            status = self.act(marked, self.house)
+            status = self.act(marked, self.house, waits_at)
         except EOFError:  # The keeper is gone, or needs no blank any more.
             status = 0
         sys.exit(status)
@@ -271,8 +265,7 @@ class Keeper:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._wake.close()
         self._waker.close()
-        if self._blank is not None:
-            self._blank.dismiss()  # In this process only: the blank sees the end once the keeper lets go.
+        self._blanks.dismiss()
 
     def _kill(self, request: Kill) -> None:
         for pid, actor in self._actors.items():
@@ -299,10 +292,13 @@ class Keeper:
                 break
             if seen is None:
                 break
-            if not self._is_ours(seen.si_pid):
-                os.waitpid(seen.si_pid, 0)  # A stray that came home.
-            else:
+            actor = self._actors.get(seen.si_pid)
+            if actor is not None and actor.status is None:
+                self._see_actor(actor)
+            elif seen.si_pid in (self._supervisor and self._supervisor.pid, self._blanks.pid):
                 self._see_dead()
+            else:
+                os.waitpid(seen.si_pid, 0)  # A stray that came home.
         self._see_stopped()
         if self._forked:  # multiprocessing reaps whoever died before it starts another: nobody else saw them.
             self._forked = False
@@ -316,58 +312,52 @@ class Keeper:
                 if stopped is not None:
                     self._report(Stopped(stopped.spawned.actor, stopped.spawned.epoch))
 
-    def _is_ours(self, pid: int) -> bool:
-        supervisor, blank = self._supervisor, self._blank
-        return (
-            pid in self._actors
-            or (supervisor is not None and supervisor.pid == pid)
-            or (blank is not None and blank.process.pid == pid)
-        )
-
     def _see_dead(self) -> None:
         """Take the exit statuses of all that have ended; the supervisor's is looked at in `_see_supervisor`."""
         for actor in self._actors.values():
-            if actor.status is None and actor.process.exitcode is not None:
-                actor.status = actor.process.exitcode
-                actor.sweep_until = time.monotonic() + SWEEP_S_MAX
+            self._see_actor(actor)
         if self._supervisor is not None:
             self._supervisor.join(0)
-        if self._blank is not None and self._blank.process.exitcode is not None:
-            self._blank.dismiss()
-            self._blank, self._blank_due = None, time.monotonic() + BACKOFF_S
+        self._blanks.see_ended()
 
-    def _sweep(self, pid: int) -> None:
-        """End what is left of a dead actor's tree; report it when nothing is."""
-        actor = self._actors[pid]
-        if actor.status is None:
-            return
-        processes.kill_group(pid)
-        strays = self._groups.end(actor.mark)
-        strays += [
-            child
-            for child in self._unknown_children()
-            if child not in strays and (processes.bears(child, actor.mark) or child in processes.of_session(pid))
-        ]
-        for stray in strays:
-            actor.swept += processes.kill(stray, signal.SIGKILL)
-        late = time.monotonic() > actor.sweep_until
-        if (strays or processes.kill_group(pid)) and not late:
-            return
-        del self._actors[pid]
-        spawned, survivors = actor.spawned, len(strays) if late else 0
-        oom_kills = self._groups.remove(actor.mark)
-        self._report(
-            Exited(spawned.actor, spawned.epoch, pid, actor.status, actor.swept, survivors, oom_kills=oom_kills)
-        )
-        actor.process.close()
-        self._noted = False
+    def _see_actor(self, actor: _Living) -> None:
+        if actor.status is None and actor.process.exitcode is not None:
+            actor.status = actor.process.exitcode
+            actor.sweep_until = time.monotonic() + SWEEP_S_MAX
+
+    def _sweep(self, dead: list[_Living]) -> None:
+        """End what is left of the trees of dead actors; report each of which nothing is."""
+        found: list[list[int]] = []
+        for actor in dead:
+            processes.kill_group(actor.spawned.pid)
+            found.append(self._groups.end(actor.mark))
+        unknown = self._unknown_children()
+        for actor, strays in zip(dead, found, strict=True):
+            pid, status = actor.spawned.pid, actor.status
+            assert status is not None
+            strays += [
+                child
+                for child in unknown
+                if child not in strays and (processes.bears(child, actor.mark) or child in processes.of_session(pid))
+            ]
+            for stray in strays:
+                actor.swept += processes.kill(stray, signal.SIGKILL)
+            late = time.monotonic() > actor.sweep_until
+            if (strays or processes.kill_group(pid)) and not late:
+                continue
+            del self._actors[pid]
+            name, epoch, survivors = actor.spawned.actor, actor.spawned.epoch, len(strays) if late else 0
+            oom_kills = self._groups.remove(actor.mark)
+            self._report(Exited(name, epoch, pid, status, actor.swept, survivors, oom_kills=oom_kills))
+            actor.process.close()
+            self._noted = False
 
     def _unknown_children(self) -> list[int]:
         known = {pid for pid, actor in self._actors.items() if actor.status is None}
         if self._supervisor is not None and self._supervisor.pid is not None:
             known.add(self._supervisor.pid)
-        if self._blank is not None and self._blank.process.pid is not None:
-            known.add(self._blank.process.pid)
+        if self._blanks.pid is not None:
+            known.add(self._blanks.pid)
         return processes.own_children(known)
 
     # --- the supervisor ---
@@ -414,9 +404,7 @@ class Keeper:
 
     def _reload(self) -> None:
         """Become the program that is installed now; if that fails, go on as we are."""
-        if self._blank is not None:
-            self._blank.dismiss()
-            self._blank = None
+        self._blanks.dismiss()
         actors = [reload.Actor(a.spawned, a.mark, a.status, a.swept) for a in self._actors.values()]
         try:
             reload.become(
@@ -435,8 +423,7 @@ class Keeper:
 
     def _end_rest(self) -> None:
         """End whatever still lives, at the end of the house."""
-        if self._blank is not None:
-            self._blank.dismiss()
+        self._blanks.dismiss()
         if self._supervisor is not None and self._supervisor.pid is not None:
             processes.kill(self._supervisor.pid, signal.SIGKILL)
         living = [actor.spawned for actor in self._actors.values()]
@@ -484,8 +471,10 @@ def _say(text: str) -> None:
 def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:
     """Keep `house` until it is shut down; return the exit status. Raises `HouseError` when it cannot open."""
     # Loaded before the first fork, so that children need not.
-    from understudy.actors import host
+    from understudy.actors import host, rehearsal
     from understudy.supervisor import safe, shell
+
+    del rehearsal
 
     for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")

@@ -21,6 +21,7 @@ from understudy.protocol.frames import (
     Frame,
     FromActor,
     Go,
+    Goodbye,
     Handover,
     Recorded,
     Stop,
@@ -88,6 +89,8 @@ def _answers(frame: Frame) -> list[Frame]:
             return [Go(session, turn)]
         case Ended(n=n):
             return [Recorded(n), Stop(0.1)]
+        case Goodbye():
+            return [Goodbye()]
         case _:
             return []
 

@@ -59,15 +59,14 @@ async def history(runtime_dir: str, accepted: Accepted, settle_s: float) -> dict
     async with connect(runtime_dir, wait_s=CONNECT_S_MAX) as client:
         try:
             async with asyncio.timeout(settle_s):
-                for name, items in found.items():
-                    waiting = {turn for session, turn in accepted.turns if session == name}
-                    await _follow(client, name, waiting, items)
+                await asyncio.gather(*(_follow(client, accepted, name, items) for name, items in found.items()))
         except TimeoutError:
             pass
     return found
 
 
-async def _follow(client: Client, name: str, waiting: set[int], items: list[Item]) -> None:
+async def _follow(client: Client, accepted: Accepted, name: str, items: list[Item]) -> None:
+    waiting = {turn for session, turn in accepted.turns if session == name}
     last: int | None = None
     async for item in client.session(name).follow(1):
         items.append(item)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ from understudy.supervisor.directories import directories
 
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 END_S_MAX = 20.0
+ABANDONED_S = 60.0  # So long does a house of ours live on when this process is killed.
+EXIT_TERMINATED = 143
 
 
 class ChaosError(Exception):
@@ -86,7 +89,8 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
         runtime_dir, state_dir = f"{folder}/run", f"{folder}/state"
         if not options.config:
             options.config, _ = write_cast(folder)
-        start_in_background(options.config, runtime_dir, state_dir)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # Not without an end to the house.
+        start_in_background(options.config, runtime_dir, state_dir, ABANDONED_S)
         try:
             yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), True
         finally:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.house import RealHouse
+from tests.faults.house import RealHouse, wait_until
 from understudy.supervisor.chaos.faults import Fault
+from understudy.supervisor.chaos.proc import left, stat
 
 ROOT = Path(__file__).parent.parent.parent
 SEED = "20261121"
@@ -131,3 +132,23 @@ def test_a_mistaken_option_is_told(options: list[str], remedy: str) -> None:
 
     assert 2 == ended.returncode
     assert remedy in ended.stderr
+
+
+@pytest.mark.faults
+def test_a_run_that_is_terminated_ends_its_house(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "understudy", "chaos", "--for", "60s"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    ) as run:
+        assert run.stderr is not None
+        wait_until(lambda: "accepted" in (run.stderr.readline() if run.stderr else ""), "the first report")
+        (folder,) = tmp_path.glob("understudy-chaos-*")
+        pids = [each.split()[0] for each in left(str(folder / "run"), str(folder / "state"))]
+
+        run.terminate()
+        run.stderr.read()
+
+    assert 143 == run.returncode
+    assert len(pids) > 2
+    wait_until(lambda: not any(stat(int(pid)) for pid in pids), "all of it to end")
+    assert [] == list(tmp_path.iterdir())

@@ -36,6 +36,23 @@ def test_a_whole_agent_is_read(tmp_path: Path) -> None:
     assert "secret" not in repr(house)
 
 
+def test_the_limits_of_the_house_and_of_an_agent_are_read(tmp_path: Path) -> None:
+    house = load(
+        write(
+            tmp_path,
+            '[house]\nactors_max = 8\nmemory = "8 GB"\n[agent.one]\nsessions_max = 3\nentries_max = 1000\n'
+            "turns_max = 2\nqueued_turns_max = 4\n",
+        ),
+        None,
+        None,
+        {},
+    )
+    (agent,) = house.agents
+
+    assert (8, 8192) == (house.actors_max, house.memory_mb)
+    assert (3, 1000, 2, 4) == (agent.sessions_max, agent.entries_max, agent.turns_max, agent.queued_turns_max)
+
+
 def test_every_mistake_is_reported_at_once_with_its_place_and_remedy(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -16,6 +16,7 @@ from understudy.protocol.frames import (
     Ask,
     Begin,
     Call,
+    CancelTurn,
     Ended,
     Entry,
     Fault,
@@ -69,6 +70,7 @@ class Desk:
         spec = HouseSpec(agents, "/r", "/s", actors_max=actors_max, memory_mb=memory_mb)
         self.core = Core(spec, restored or Restored(), None, Random(1), [], 0.0, 0.0)
         self.now = 0.0
+        self.late = False  # Whether those that are spawned from here on are not ready.
         self.entries: list[Entry] = []
         self.told: list[Frame] = []
         self.to_actor: list[tuple[bytes, Frame]] = []
@@ -92,7 +94,7 @@ class Desk:
                     self.told.append(frame)
                 case TellActor(peer=peer, frame=frame):
                     self.to_actor.append((peer, frame))
-                case Spawn(actor=actor, epoch=epoch):
+                case Spawn(actor=actor, epoch=epoch) if not self.late:
                     hello = ActorHello(PROTOCOL_VERSION, actor, epoch, 100 + epoch)
                     ready.append(ActorSaid(peer_of(actor, epoch), hello))
                 case Kill(actor=actor, epoch=epoch):
@@ -485,3 +487,63 @@ def idle_after_a_turn(desk: Desk) -> tuple[Desk, str]:
     desk.said(Begin(session, 2))
     desk.said(Ended(1, session, 2, "end_turn"))
     return desk, session
+
+
+def test_an_understudy_waits_for_memory_until_all_that_play_have_started() -> None:
+    desk = Desk(agent("a", understudies=1), agent("b"), memory_mb=100)
+    stop(desk, "b")
+    desk.tick()
+    desk.use(a1=101)
+    desk.tell(ClientSaid(CLIENT, verb("start", "b")))
+    desk.exit("a", 2)
+    desk.tick()
+    why = desk.row("a~1")["why"]
+
+    desk.use(a1=50)
+    desk.tick()
+
+    assert "waits: memory of the house: limit 100 MB, had 101 MB" == why
+    assert {"a": "RUNNING", "a~1": "RUNNING", "b": "RUNNING"} == desk.states()
+
+
+def test_an_understudy_that_is_still_starting_is_dismissed_as_well() -> None:
+    desk = Desk(agent("a", understudies=1), memory_mb=100)
+    desk.late = True
+    desk.tick()
+
+    desk.use(a1=90, a2=20)
+
+    assert [("a", 2)] == desk.killed
+    assert "STOPPING" == desk.row("a~1")["state"]
+
+
+# --- memory of one agent ----------------------------------------------------------
+
+
+def test_an_actor_over_its_limit_is_killed_and_says_why() -> None:
+    desk = Desk(agent(memory_mb=100))
+
+    desk.use(a1=101)
+    desk.exit("a", 1, -9)
+
+    assert [("a", 1)] == desk.killed
+    assert "fell after 0.0 s: memory: limit 100 MB, had 101 MB" in desk.warned[-1]
+
+
+def test_what_the_kernel_killed_at_the_limit_says_so() -> None:
+    desk = Desk(agent(memory_mb=100))
+
+    desk.tell(Exited("a", 1, 101, -9, shown=[], oom_kills=3))
+
+    assert "memory: limit 100 MB, and the kernel ended 3 process(es) that wanted more" in desk.warned[-1]
+
+
+def test_a_turn_over_the_soft_limit_is_told_and_cancelled_once() -> None:
+    desk, session = playing(agent(memory_soft_mb=100))
+
+    desk.use(a1=101)
+    desk.use(a1=102)
+
+    notes = [unpack(each.body)["text"] for each in desk.entries if each.kind == "note"]
+    assert ["memory: soft limit 100 MB, had 101 MB; the turn is cancelled"] == notes
+    assert [CancelTurn(session, 2)] == [frame for _, frame in desk.to_actor if isinstance(frame, CancelTurn)]

@@ -290,6 +290,28 @@ def test_a_full_session_keeps_what_fits_counts_the_rest_and_has_its_ending() -> 
     ] == notes
 
 
+def test_the_first_update_that_does_not_fit_is_dropped() -> None:
+    desk, session = playing(agent(entries_max=10))
+
+    desk.said(says(1, session, 8))
+
+    assert (4, 10) == next((each.first, each.last) for each in desk.entries if each.kind == "update")
+
+
+def test_each_turn_tells_what_it_lost_itself() -> None:
+    desk, session = playing(agent(entries_max=10))
+    second = desk.prompt(session)
+    assert isinstance(second, Accepted)
+    desk.said(says(1, session, 9))
+    desk.said(Ended(10, session, 2, "end_turn"))
+    desk.said(Begin(session, second.turn))
+    desk.said(says(11, session, 2))
+    desk.said(Ended(13, session, second.turn, "end_turn"))
+
+    notes = [unpack(each.body)["text"].partition(" of")[0] for each in desk.entries if each.kind == "note"]
+    assert ["3", "2"] == notes[1::2]
+
+
 def test_what_a_full_session_drops_is_acknowledged() -> None:
     desk, _ = full()
 
@@ -352,6 +374,15 @@ def test_a_place_that_gets_free_goes_to_who_waited() -> None:
     desk.exit("a", 1, 1)
 
     assert {"a": "FATAL", "b": "RUNNING", "c": "RUNNING"} == desk.states()
+
+
+def test_an_understudy_that_is_due_when_a_place_gets_free_leaves_it_to_who_plays() -> None:
+    never = agent("b", restart=RestartPolicy(intensity=0))
+    desk = Desk(agent("a", understudies=1), never, agent("c"), actors_max=2)
+
+    desk.tell(Exited("b", 1, 101, 1, shown=[]), Ticked(), after_s=1.0)
+
+    assert {"a": "RUNNING", "a~1": "STOPPED", "b": "FATAL", "c": "RUNNING"} == desk.states()
 
 
 def test_understudies_wait_for_room_and_for_those_who_play() -> None:
@@ -418,11 +449,11 @@ def test_understudies_are_dismissed_before_anybody_waits_or_dies() -> None:
     desk.tick()
     desk.prompt(desk.open())
 
-    desk.use(a1=50, a2=10, b1=20, b2=30)
+    desk.use(a1=50, a2=30, b1=20, b2=10)
 
-    assert [peer_of("b", 2)] == desk.asked_to_stop()
+    assert [peer_of("a", 2)] == desk.asked_to_stop()
     assert ([], "") == (desk.killed, desk.core.house.memory_over)
-    assert "understudy b#2 (30 MB) is dismissed: memory of the house: limit 100 MB, had 110 MB" == desk.warned[-1]
+    assert "understudy a#2 (30 MB) is dismissed: memory of the house: limit 100 MB, had 110 MB" == desk.warned[-1]
 
 
 def test_a_dismissed_understudy_is_prepared_again_when_there_is_room_for_it() -> None:
@@ -468,6 +499,14 @@ def test_an_idle_actor_is_started_anew_when_turns_wait_for_its_memory() -> None:
 
     assert [peer_of("a", 1)] == asked
     assert (peer_of("a", 2), "RUNNING") == (desk.handed()[-1][0], desk.row("a")["state"])
+
+
+def test_an_idle_actor_is_left_alone_while_nobody_waits() -> None:
+    desk, _ = idle_after_a_turn(Desk(agent("a"), memory_mb=100))
+
+    desk.use(a1=120)
+
+    assert [] == desk.asked_to_stop()
 
 
 def test_an_actor_that_has_played_nothing_is_not_started_anew() -> None:

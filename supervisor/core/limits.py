@@ -58,8 +58,7 @@ def balance(house: House) -> None:
     for _ in range(min(_lacking(house), len(understudies))):
         _dismiss(house, understudies.pop(), f"actors_max {house.spec.actors_max}, and others play")
     _weigh(house)
-    crowded = [each for each in _actors(house) if each.crowded]
-    for child in sorted(crowded, key=lambda each: each.line.player is not each):
+    for child in [each for each in _actors(house) if each.crowded]:
         house.carry_out(child.released(house.now))
 
 

@@ -31,6 +31,7 @@ from understudy.supervisor import link, reload
 from understudy.supervisor.blanks import Blanks, fork
 from understudy.supervisor.cgroups import Groups
 from understudy.supervisor.core.events import (
+    Alive,
     Exited,
     FromKeeper,
     Kill,
@@ -156,6 +157,9 @@ class Keeper:
             self._blanks.fork(self._be_actor)
             self._forked = True
             self._rehearse()
+        if self._succession.hangs(time.monotonic()) and self._supervisor is not None:
+            _say("the supervisor hangs: ending it")
+            self._supervisor.kill()
         return self._see_supervisor()
 
     def _wait_ms(self) -> float | None:
@@ -164,7 +168,9 @@ class Keeper:
         sweeping = any(actor.status is not None for actor in self._actors.values())
         if sweeping:
             return SWEEP_POLL_MS
-        return None if self._signals else self._blanks.due_ms()
+        blank_ms, watch = None if self._signals else self._blanks.due_ms(), self._succession.watch_due
+        watch_ms = None if watch is None else max(0.0, 1000 * (watch - time.monotonic()))
+        return min((ms for ms in (blank_ms, watch_ms) if ms is not None), default=None)
 
     def _on_signal(self, number: int, frame: object) -> None:
         del frame
@@ -182,6 +188,8 @@ class Keeper:
                 case Ready():
                     self._succession.ready(time.monotonic())
                     self._blanks.want()
+                case Alive():
+                    self._succession.alive(time.monotonic())
                 case _:
                     assert_never(request)
 

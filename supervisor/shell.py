@@ -27,6 +27,7 @@ from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
     ActorUnreachable,
+    Alive,
     ClientLost,
     ClientSaid,
     Committed,
@@ -50,7 +51,7 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.core.succession import STATUS_HOPELESS, STATUS_RELOAD
+from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_RELOAD
 from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.memory import Totals, sampling
@@ -112,6 +113,11 @@ class Shell:
         self._run(self._core.start(time.monotonic(), _wall()))
         link.send(self._link, Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+        self._say_alive()
+
+    def _say_alive(self) -> None:
+        link.send(self._link, Alive())
+        self._loop.call_later(ALIVE_EVERY_S, self._say_alive)
 
     def _open_sockets(self, runtime_dir: str) -> tuple[Router, Router]:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

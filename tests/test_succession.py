@@ -8,6 +8,8 @@ from understudy.supervisor.core.succession import (
     BACKOFF_S_MAX,
     FAILED_SAFE_STARTS_MAX,
     FAILED_STARTS_MAX,
+    LATE_S_MAX,
+    SILENT_S_MAX,
     STABLE_S,
     STATUS_HOPELESS,
     STATUS_RELOAD,
@@ -81,6 +83,28 @@ def test_waits_grow_to_a_bound() -> None:
     assert sorted(waits[:-1]) == waits[:-1]  # After the last one the house ends.
     assert 0.0 == waits[0]
     assert BACKOFF_S_MAX == waits[-2]
+
+
+def test_a_silent_supervisor_hangs_and_is_ended_once() -> None:
+    succession = Succession()
+    succession.alive(0.0)
+    looks = [succession.hangs(now) for now in (0.0, SILENT_S_MAX - 0.1, SILENT_S_MAX, SILENT_S_MAX + 0.1)]
+
+    assert [False, False, True, False] == looks
+    assert succession.watch_due is None
+
+
+def test_one_is_not_held_to_a_time_in_which_the_keeper_stood_still_too() -> None:
+    succession = Succession()
+    succession.alive(0.0)
+    late = SILENT_S_MAX + LATE_S_MAX + 0.1
+
+    assert not succession.hangs(late)
+    assert late + SILENT_S_MAX == succession.watch_due
+
+
+def test_one_that_never_said_that_it_is_alive_is_not_watched() -> None:
+    assert not Succession().hangs(1e9)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,11 @@ class Ready(_Struct, frozen=True, tag="ready"):
     """The supervisor serves: its start did not fail. The shell says it."""
 
 
-ToKeeper = Spawn | Kill | Ready
+class Alive(_Struct, frozen=True, tag="alive"):
+    """The supervisor's loop turns. The shell says it."""
+
+
+ToKeeper = Spawn | Kill | Ready | Alive
 
 
 # --- events: from the sockets, the log and the clock ------------------------------

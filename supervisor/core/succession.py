@@ -13,6 +13,9 @@ FAILED_SAFE_STARTS_MAX = 8  # In a row: then the house ends.
 STABLE_S = 5.0
 BACKOFF_S = 0.25  # Before the third start; then it doubles.
 BACKOFF_S_MAX = 10.0
+ALIVE_EVERY_S = 2.0  # So often a supervisor says that its loop turns.
+SILENT_S_MAX = 10.0  # A silence so long ends it; actors and clients go on with the next.
+LATE_S_MAX = 1.0  # A look so late means that the machine stood still, and everybody with it.
 
 STATUS_RELOAD = 75  # It stepped aside for the code that is installed now (EX_TEMPFAIL).
 STATUS_TRY_AGAIN = 76  # Safe mode is over for now: start in earnest.
@@ -39,15 +42,33 @@ class Succession:
     served: bool = False
     safe: bool = False
     ready_at: float | None = None
+    heard_at: float | None = None
 
     def ready(self, now: float) -> None:
         """The supervisor serves."""
         self.ready_at, self.served = now, True
 
+    def alive(self, now: float) -> None:
+        """The supervisor's loop turns."""
+        self.heard_at = now
+
+    @property
+    def watch_due(self) -> float | None:
+        """When to ask whether it `hangs`; None while it never said that it is alive."""
+        return None if self.heard_at is None else self.heard_at + SILENT_S_MAX
+
+    def hangs(self, now: float) -> bool:
+        """Return, once, whether the supervisor was silent for too long."""
+        if self.watch_due is None or now < self.watch_due:
+            return False
+        hangs = now <= self.watch_due + LATE_S_MAX
+        self.heard_at = None if hangs else now
+        return hangs
+
     def ended(self, status: int, now: float) -> tuple[Next, float]:
         """Return what to do about exit `status` (minus the signal), and how many seconds to wait before it."""
         crashed = self.ready_at is None or (now - self.ready_at < STABLE_S and status not in KILLED_FROM_OUTSIDE)
-        self.ready_at = None
+        self.ready_at = self.heard_at = None
         if status == 0 or (status == STATUS_HOPELESS and not self.served):
             return Next.END, 0.0
         if status == STATUS_RELOAD:

@@ -69,6 +69,28 @@ def test_streams_go_on_without_a_gap_in_the_same_processes(house: RealHouse, req
 
 
 @pytest.mark.faults
+def test_a_supervisor_that_hangs_is_ended_and_its_turns_go_on(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, scripted(tmp_path))
+    house.start()
+
+    async def main() -> tuple[str, list[str]]:
+        async with connect(house.runtime_dir) as client, asyncio.timeout(60):
+            session, seen = await client.open("rehearsal", "/tmp"), asyncio.Event()
+            playing = asyncio.ensure_future(stream(session, f"[[stream {UPDATES} 2]]", seen))
+            await seen.wait()
+            os.kill(house.supervisor(), signal.SIGSTOP)
+            return await playing
+
+    try:
+        actor = house.pid()
+        assert ("end_turn", [str(at + 1) for at in range(UPDATES)]) == asyncio.run(main())
+        assert actor == house.pid()
+        assert "the supervisor hangs" in house.log()
+    finally:
+        house.stop()
+
+
+@pytest.mark.faults
 def test_a_question_that_was_open_is_open_again_and_its_answer_arrives(tmp_path: Path) -> None:
     house = RealHouse(tmp_path, scripted(tmp_path))
     house.start()

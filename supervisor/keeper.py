@@ -73,7 +73,7 @@ class _Living:
     sweep_until: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # signal.signal makes a repr of each handler that it replaces: of the whole house.
 class Keeper:
     """Keeps one house. `supervise`, `supervise_safely` and `act` are what its children run."""
 

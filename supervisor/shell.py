@@ -61,7 +61,9 @@ from understudy.supervisor.sockets import Router
 LOG_RETRY_S = 0.25
 TEND_S = 0.1
 SAMPLE_EVERY_S = 0.4
-SAMPLE_IDLE_EVERY = 5  # Every so many samples the idle ones are looked at, too.
+SAMPLE_IDLE_S = 2.0  # So often the idle ones are looked at, too; less often when that took more than its share.
+SAMPLE_IDLE_S_MAX = 10.0
+SAMPLE_IDLE_SHARE = 0.003
 SAMPLE_SLICE_S = 0.002
 WARNINGS_PER_S_MAX = 20
 READ_BYTES_MAX = 1 << 20
@@ -97,7 +99,8 @@ class Shell:
         self._events: list[Event] = []
         self._scheduled = False
         self._records: list[Record] = []
-        self._committed = self._tended = self._samples = 0
+        self._committed = self._tended = 0
+        self._idle_sample_due = time.monotonic() + SAMPLE_IDLE_S
         self._tending: asyncio.TimerHandle | None = None
         self._tend_failed = False
         self._held: deque[TellClient | TellActor] = deque()
@@ -252,7 +255,7 @@ class Shell:
             case Spawn() | Kill():
                 link.send(self._link, effect)
             case Warn(text=text):
-                self.warn(text)
+                self._loop.call_soon(self.warn, text)  # First what somebody waits for.
             case Finish(reload=reload):
                 self._loop.call_soon(self._finish, STATUS_RELOAD if reload else 0)
 
@@ -319,8 +322,9 @@ class Shell:
 
     def _sample(self) -> None:
         """Choose whom to look at: those with a limit and a turn always, the other ones now and then."""
-        self._samples += 1
-        house, all_of_them = self._core.house, self._samples % SAMPLE_IDLE_EVERY == 0
+        house, now = self._core.house, time.monotonic()
+        if all_of_them := now >= self._idle_sample_due:
+            self._idle_sample_due = now + SAMPLE_IDLE_S
         whole = bool(house.spec.memory_mb)  # Then everybody counts.
         pressing = whole and (house.memory_over or any(role.running for role in house.roles.values()))
         chosen: dict[int, Spawned] = {}
@@ -335,17 +339,25 @@ class Shell:
                 exact.add(each.pid)
         if chosen:
             totals: Totals = dict.fromkeys(chosen, (0.0, 0))
-            self._sample_on(chosen, totals, sampling(totals, exact))
+            self._sample_on(chosen, totals, sampling(totals, exact), 0.0 if all_of_them else None)
         else:
             self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
-    def _sample_on(self, chosen: dict[int, Spawned], totals: Totals, steps: Iterator[None]) -> None:
-        """Look for one slice; go on in the loop's next turn, or report and rest."""
-        until = time.monotonic() + SAMPLE_SLICE_S
+    def _sample_on(
+        self, chosen: dict[int, Spawned], totals: Totals, steps: Iterator[None], spent_s: float | None
+    ) -> None:
+        """Look for one slice; go on in the loop's next turn, or report and rest. `spent_s`: on all, so far."""
+        began = time.monotonic()
         for _ in steps:
-            if time.monotonic() > until:
-                self._loop.call_soon(self._sample_on, chosen, totals, steps)
+            took_s = time.monotonic() - began
+            if took_s > SAMPLE_SLICE_S:
+                spent_s = None if spent_s is None else spent_s + took_s
+                self._loop.call_soon(self._sample_on, chosen, totals, steps, spent_s)
                 return
+        if spent_s is not None:
+            spent_s += time.monotonic() - began
+            rest_s = min(spent_s / SAMPLE_IDLE_SHARE, SAMPLE_IDLE_S_MAX)
+            self._idle_sample_due = max(self._idle_sample_due, began + rest_s)
         for pid, (memory_mb, files) in totals.items():
             self.push(Sampled(chosen[pid].actor, chosen[pid].epoch, memory_mb, files))
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)

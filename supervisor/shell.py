@@ -326,14 +326,13 @@ class Shell:
         if all_of_them := now >= self._idle_sample_due:
             self._idle_sample_due = now + SAMPLE_IDLE_S
         whole = bool(house.spec.memory_mb)  # Then everybody counts.
-        pressing = whole and (house.memory_over or any(role.running for role in house.roles.values()))
         chosen: dict[int, Spawned] = {}
         exact: set[int] = set()
         for each in self._living.values():
             role = house.roles.get(each.actor)
             limited = role is not None and (whole or bool(role.child.spec.memory_mb or role.child.spec.memory_soft_mb))
-            busy = pressing or (limited and role is not None and role.running)
-            if busy or (all_of_them and (limited or house.clients)):
+            busy = role is not None and role.running
+            if (limited and busy) or (all_of_them and (limited or house.clients)):
                 chosen[each.pid] = each
             if limited:
                 exact.add(each.pid)

@@ -109,7 +109,7 @@ class Host:
         except UnderstudyError as error:
             return await self._fail(error.text)
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises is the reason)
-            traceback.print_exc()
+            _complain(traceback.format_exc())
             return await self._fail(f"could not start: {type(error).__name__}: {error}")
         self._ready = True
         self._connect()
@@ -143,9 +143,9 @@ class Host:
         try:
             await asyncio.wait_for(actor.stop(grace_s / 2), grace_s)
         except TimeoutError:
-            print(f"{self._role.name}: did not stop within {grace_s:g} s", file=sys.stderr)  # noqa: T201
+            _complain(f"{self._role.name}: did not stop within {grace_s:g} s")
         except Exception:  # noqa: BLE001 (a user's class that cannot stop is ended all the same)
-            traceback.print_exc()
+            _complain(traceback.format_exc())
         if self._orphaned:
             self._end_tree()
         return await self._leave("stopped", status=0)
@@ -261,7 +261,7 @@ class Host:
                 case StopAsked(grace_s=grace_s):
                     self._ask_stop(grace_s)
                 case LinkRefused(text=text):
-                    print(f"{self._role.name}#{self._role.epoch}: refused: {text}", file=sys.stderr)  # noqa: T201
+                    _complain(f"{self._role.name}#{self._role.epoch}: refused: {text}")
                     self._orphaned = True
                     self._ask_stop(0.0)
 
@@ -292,7 +292,7 @@ class Host:
         except UnderstudyError as error:
             reason, body = "failed", {"code": error.code, "text": error.text, "detail": error.detail}
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises ends the turn, visibly)
-            traceback.print_exc()
+            _complain(traceback.format_exc())
             reason, body = "failed", {"code": AGENT_ERROR, "text": f"{type(error).__name__}: {error}"}
         key = (turn.session, turn.number)
         del self._turns[key]
@@ -314,7 +314,7 @@ class Host:
         try:
             understood = await self._actor.cancel(turn)
         except Exception:  # noqa: BLE001 (whatever a user's class raises: the coroutine is cancelled instead)
-            traceback.print_exc()
+            _complain(traceback.format_exc())
             understood = False
         if not understood or (turn.session, turn.number) in self._goes:
             task.cancel()
@@ -330,7 +330,7 @@ class Host:
         except UnderstudyError as error:
             self._machine.refuse_call(call.request, error.code, error.text, error.detail)
         except Exception as error:  # noqa: BLE001
-            traceback.print_exc()
+            _complain(traceback.format_exc())
             self._machine.refuse_call(call.request, AGENT_ERROR, f"{type(error).__name__}: {error}")
         self._flush()
 
@@ -412,6 +412,12 @@ def _settle(future: "asyncio.Future[Any]", answer: Answer) -> None:
         future.set_exception(ActorError(answer.error, detail=body))
     else:
         future.set_result(body)
+
+
+def _complain(text: str) -> None:
+    """Write to the house's log, past Python's buffer: what a full disk refuses is lost, and nothing else."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def make(role: Role, voice: Any) -> Actor:

@@ -45,6 +45,7 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
 from understudy.supervisor.premises import Premises
+from understudy.supervisor.stderr import write_line
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
@@ -423,6 +424,7 @@ class Keeper:
             _say(f"cannot reload, going on as before: {error}")
 
     def _inherit(self, inherited: reload.Inherited) -> None:
+        self._succession.served = True  # The house did, before.
         for actor in inherited.actors:
             process = reload.InheritedProcess(actor.spawned.pid, actor.status)
             self._actors[actor.spawned.pid] = _Living(
@@ -472,8 +474,7 @@ def _empty(wake: socket.socket) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"understudy: keeper: {text}\n")
-    sys.stderr.flush()
+    write_line(f"understudy: keeper: {text}")
 
 
 def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:

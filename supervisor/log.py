@@ -30,6 +30,7 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.journal import Journal, JournalError
+from understudy.supervisor.premises import is_full
 from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
@@ -66,7 +67,14 @@ _decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 class LogError(Exception):
-    """The log cannot be opened, read or written; the text names the file, the reason and the remedy."""
+    """The log cannot be opened, read or written; the text names the file, the reason and the remedy.
+
+    `passes`: the reason is one that goes away, so that to try again later is of use.
+    """
+
+    def __init__(self, text: str, passes: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
 
 
 class _Page(msgspec.Struct, array_like=True, gc=False):
@@ -329,10 +337,13 @@ class Log:
     def _error(self, error: sqlite3.Error | OSError) -> LogError:
         if isinstance(error, OSError):
             remedy = OS_REMEDIES.get(error.errno or 0, "")
-            return LogError(f"the log {error.filename or self._path}: {error.strerror}{remedy}")
+            text = f"the log {error.filename or self._path}: {error.strerror}{remedy}"
+            return LogError(text, error.errno in (errno.ENOSPC, errno.EDQUOT))
         name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_IOERR") and is_full(self._path):
+            name = "SQLITE_FULL"  # No room for its shared memory, say.
         remedy = next((text for prefix, text in REMEDIES if name.startswith(prefix)), "")
-        return LogError(f"the log {self._path}: {error}{remedy}")
+        return LogError(f"the log {self._path}: {error}{remedy}", name.startswith(("SQLITE_FULL", "SQLITE_BUSY")))
 
     def _put(self, key: str, value: str) -> None:
         self._writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

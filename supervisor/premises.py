@@ -1,5 +1,6 @@
 """The folders of a house: made, locked by one keeper at a time, with the record of who lives in them."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
 from understudy.supervisor.core.events import Spawned
+
+FREE_BYTES_MIN = 1 << 16
 
 
 class HouseError(Exception):
@@ -22,13 +25,6 @@ class Premises:
 
     def __init__(self, runtime_dir: str, state_dir: str, descriptors: list[int] | None = None) -> None:
         """Make and lock the folders, unless `descriptors` say that this process has. Raises `HouseError`."""
-        for folder in (runtime_dir, state_dir):
-            try:
-                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-                Path(folder).chmod(0o700)
-            except OSError as error:
-                raise HouseError(f"the folder {folder} cannot be used: {error.strerror}; choose another") from error
-        Path(state_dir, "agents").mkdir(exist_ok=True)
         self._sockets = (gateway_path(runtime_dir), backstage_path(runtime_dir))
         for path in self._sockets:
             if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
@@ -37,13 +33,29 @@ class Premises:
                     f"{SOCKET_PATH_BYTES_MAX}: choose a shorter --runtime-dir"
                 )
         self._path = Path(state_dir, "actors")
-        if descriptors is None:
-            descriptors = [_lock(folder) for folder in dict.fromkeys((runtime_dir, state_dir))]
-            descriptors.append(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self.descriptors, self._record = descriptors, descriptors[-1]
+        self.descriptors = descriptors or self._open(runtime_dir, state_dir)
+        self._record = self.descriptors[-1]
         self.house_id = _house_id(state_dir)
         lines = os.pread(self._record, 1 << 20, 0).decode(errors="replace").splitlines()
         self.left = [Spawned("", 0, int(pid), int(started)) for pid, started, *_ in (line.split() for line in lines)]
+
+    def _open(self, runtime_dir: str, state_dir: str) -> list[int]:
+        """Make and lock the folders; return what holds them, the record of actors last."""
+        locks: list[int] = []
+        for folder, option in {runtime_dir: "--runtime-dir", state_dir: "--state-dir"}.items():
+            try:
+                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+                Path(folder).chmod(0o700)
+                locks.append(_lock(folder))
+                if folder == state_dir:
+                    Path(folder, "agents").mkdir(exist_ok=True)
+                    _house_id(folder)
+                    locks.append(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                free = "free some space on its disk, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+                text = f"the folder {folder} cannot be used: {error.strerror}; {free}choose another with {option}"
+                raise HouseError(text) from error
+        return locks
 
     def note(self, actors: Iterable[tuple[int, int, str]]) -> None:
         """Write down who lives (pid, start ticks, mark). Raises `OSError`.
@@ -59,6 +71,12 @@ class Premises:
         for path in self._sockets:
             Path(path).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
+
+
+def is_full(path: str) -> bool:
+    """Return whether the disk of `path` has no room for what a house begins with."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
 
 
 def _lock(folder: str) -> int:
@@ -80,6 +98,8 @@ def _lock(folder: str) -> int:
 
 def _house_id(state_dir: str) -> str:
     path = Path(state_dir, "house")
-    if not path.exists():
-        path.write_text(secrets.token_hex(8))
-    return path.read_text().strip()
+    found = path.read_text().strip() if path.exists() else ""
+    if not found:  # A full disk may have left it empty.
+        found = secrets.token_hex(8)
+        path.write_text(found)
+    return found

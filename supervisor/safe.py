@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from pathlib import Path
 
 import zmq
@@ -33,6 +32,7 @@ from understudy.supervisor.core.events import Ready, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import STATUS_RELOAD, STATUS_TRY_AGAIN
 from understudy.supervisor.sockets import Router
+from understudy.supervisor.stderr import write_line
 
 TRY_AGAIN_S = 60.0
 FALL_CHARACTERS_MAX = 4_000
@@ -125,7 +125,7 @@ class SafeMode:
 
 def main(house: HouseSpec, keeper: socket.socket) -> int:
     """Be in safe mode until told to end, or to try again; return the exit status. Called in the keeper's fork."""
-    sys.stderr.write("understudy: SAFE MODE: no agents run; see understudy doctor\n")
+    write_line("understudy: SAFE MODE: no agents run; see understudy doctor")
 
     async def run() -> int:
         return await SafeMode(house, keeper).status

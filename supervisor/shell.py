@@ -8,7 +8,6 @@ import gc
 import os
 import resource
 import socket
-import sys
 import time
 import traceback
 from collections import deque
@@ -51,12 +50,13 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_RELOAD
+from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
 from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.memory import Totals, sampling
 from understudy.supervisor.safe import note_fall
 from understudy.supervisor.sockets import Router
+from understudy.supervisor.stderr import write_line
 
 LOG_RETRY_S = 0.25
 TEND_S = 0.1
@@ -103,6 +103,8 @@ class Shell:
         self._idle_sample_due = time.monotonic() + SAMPLE_IDLE_S
         self._tending: asyncio.TimerHandle | None = None
         self._tend_failed = False
+        self._retrying: asyncio.TimerHandle | None = None
+        self._failing_since: float | None = None
         self._held: deque[TellClient | TellActor] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -265,14 +267,19 @@ class Shell:
 
     def _commit(self) -> list[Effect]:
         """Write what is to be recorded, release what waited for it, and tell the core."""
-        if not self._records:
+        if not self._records or self._retrying is not None:
             return []
         try:
             self._log.commit(self._records)
         except LogError as error:
-            self.warn(f"the log cannot be written, trying again: {error}")
-            self._loop.call_later(LOG_RETRY_S, self._try_again)
+            if self._failing_since is None:
+                self._failing_since = time.monotonic()
+                self.warn(f"the log cannot be written, trying again: {error}")
+            self._retrying = self._loop.call_later(LOG_RETRY_S, self._try_again)
             return self._core.handle([LogFailed(str(error))], time.monotonic(), _wall())
+        if self._failing_since is not None:
+            self.warn(f"the log is written again, after {time.monotonic() - self._failing_since:.1f} s")
+            self._failing_since = None
         ticket = self._records[-1].ticket
         if self._settled:
             self._forget_shown()
@@ -289,13 +296,15 @@ class Shell:
         try:
             self._log.tend()
         except LogError as error:
-            self.warn(f"the log's tables cannot be written, trying again: {error}")
+            if not self._tend_failed and self._failing_since is None:
+                self.warn(f"the log's tables cannot be written, trying again: {error}")
             self._tend_failed = True
             self._tending = self._loop.call_later(LOG_RETRY_S, self._tend)
         else:
             self._tended, self._tend_failed, self._tending = self._committed, False, None
 
     def _try_again(self) -> None:
+        self._retrying = None
         self._run(self._commit())
 
     def _read(self, effect: ReadEntries) -> None:
@@ -395,12 +404,7 @@ def _start_ticks(pid: int) -> str:
 
 
 def _write(text: str) -> None:
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    try:
-        sys.stderr.write(f"{stamp} understudy: {text[:2000]}\n")
-        sys.stderr.flush()
-    except OSError:
-        pass  # A full disk under stderr must not end the house.
+    write_line(f"{time.strftime('%Y-%m-%d %H:%M:%S')} understudy: {text[:2000]}")
 
 
 def _tune() -> None:
@@ -424,7 +428,7 @@ def main(house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_i
     except LogError as error:
         note_fall(house.runtime_dir, str(error))
         _write(str(error))
-        return STATUS_HOPELESS
+        return STATUS_LATER if error.passes else STATUS_HOPELESS
     except Exception:
         note_fall(house.runtime_dir, traceback.format_exc())
         raise

@@ -10,6 +10,7 @@ from typing import Any
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.directories import directories
+from understudy.supervisor.stderr import write_line
 
 READY_S_MAX = 30.0
 TAIL_LINES = 12
@@ -38,10 +39,10 @@ def run(options: Any) -> int:
             house = replace(house, idle_exit_s=options.idle_exit_s)
     except ConfigError as error:
         for mistake in error.mistakes:
-            print(mistake, file=sys.stderr)
+            write_line(mistake)
         if inherited is None:
             return 2
-        print("understudy: the configuration stays as it was", file=sys.stderr)
+        write_line("understudy: the configuration stays as it was")
         house = inherited.house
     if options.check:
         print(f"{house.source or 'the built-in cast'}: no mistakes")
@@ -49,13 +50,10 @@ def run(options: Any) -> int:
     try:
         house = replace(house, command=(sys.executable, *sys.orig_argv[1:]))
         names = ", ".join(agent.name for agent in house.agents)
-        print(
-            f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}",
-            file=sys.stderr,
-        )
+        write_line(f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
         return keeper.run(house, inherited)
     except HouseError as error:
-        print(f"understudy: {error}", file=sys.stderr)
+        write_line(f"understudy: {error}")
         return 1
 
 
@@ -82,11 +80,11 @@ def start_in_background(
     while True:
         status = house.poll()
         if status is not None:
-            raise UpError(f"the house did not start (status {status}):\n{_tail(output, begin)}")
+            raise UpError(f"the house did not start (status {status}):\n{last_words(output, begin)}")
         if ready(runtime):
             return house.pid
         if time.monotonic() > deadline:
-            raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{_tail(output, begin)}")
+            raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{last_words(output, begin)}")
         if not told and time.monotonic() > deadline - READY_S_MAX + 1:
             told = True
             print("starting the house ...", file=sys.stderr)
@@ -104,8 +102,13 @@ def ready(runtime_dir: str) -> bool:
     return True
 
 
-def _tail(path: Path, begin: int) -> str:
+def last_words(path: Path, begin: int = 0) -> str:
+    """Return the last lines that a house wrote to `path` from byte `begin` on, or why there are none."""
+    from understudy.supervisor.premises import is_full
+
     with path.open("rb") as file:
         file.seek(begin)
         lines = file.read()[-8000:].decode(errors="replace").splitlines()
+    if not lines and is_full(str(path)):
+        return f"the disk of {path.parent} is full: free some space on it, or choose another folder with --state-dir"
     return "\n".join(lines[-TAIL_LINES:]) or "it said nothing"

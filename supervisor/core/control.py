@@ -33,7 +33,7 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
         role = house.roles[name]
         for child in role.actors if verb != "start" else []:
             if child.state is State.RUNNING:
-                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
+                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after_if_written)
             house.carry_out(child.stop(house.now))
         if role.child.by_person != (verb == "stop"):
             role.child.by_person = verb == "stop"

@@ -424,7 +424,7 @@ class Core:
                 self.house.carry_out(child.kill("the house was told to hurry", house.now))
                 continue
             if child.state is State.RUNNING:
-                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
+                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after_if_written)
             self.house.carry_out(child.stop(house.now))
 
     def _finish_if_over(self) -> None:

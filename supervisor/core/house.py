@@ -149,6 +149,11 @@ class House:
         """The ticket of the rows that are being gathered, to hold effects until they are committed."""
         return self.ticket + 1 if self.rows else self.ticket
 
+    @property
+    def after_if_written(self) -> int:
+        """As `after`; while the log cannot be written, now: for what must not wait for the disk."""
+        return self.after if self.log_failed_at is None else 0
+
     def record(self, *rows: Row) -> int:
         """Add rows to this step's record; return its ticket."""
         self.rows.extend(rows)

@@ -13,11 +13,13 @@ FAILED_SAFE_STARTS_MAX = 8  # In a row: then the house ends.
 STABLE_S = 5.0
 BACKOFF_S = 0.25  # Before the third start; then it doubles.
 BACKOFF_S_MAX = 10.0
+LATER_S = 0.5
 ALIVE_EVERY_S = 2.0  # So often a supervisor says that its loop turns.
 SILENT_S_MAX = 10.0  # A silence so long ends it; actors and clients go on with the next.
 LATE_S_MAX = 1.0  # A look so late means that the machine stood still, and everybody with it.
 
 STATUS_RELOAD = 75  # It stepped aside for the code that is installed now (EX_TEMPFAIL).
+STATUS_LATER = 74  # It cannot start now (EX_IOERR): the disk is full, say. Nothing is wrong with it.
 STATUS_TRY_AGAIN = 76  # Safe mode is over for now: start in earnest.
 STATUS_HOPELESS = 78  # It cannot start, and says why (EX_CONFIG).
 
@@ -71,6 +73,8 @@ class Succession:
         self.ready_at = self.heard_at = None
         if status == 0 or (status == STATUS_HOPELESS and not self.served):
             return Next.END, 0.0
+        if status == STATUS_LATER:
+            return (Next.START, LATER_S) if self.served else (Next.END, 0.0)
         if status == STATUS_RELOAD:
             return Next.RELOAD, 0.0
         if self.safe:

@@ -130,7 +130,7 @@ def _shutdown(runtime_dir: str, hurry: bool) -> int:
     started = time.monotonic()
     told = False
     try:
-        while _held(lock):
+        while held(lock):
             if time.monotonic() - started > SHUTDOWN_S_MAX:
                 print(
                     f"understudy: the house (supervisor {pid}) did not end within {SHUTDOWN_S_MAX:g} s", file=sys.stderr
@@ -145,7 +145,8 @@ def _shutdown(runtime_dir: str, hurry: bool) -> int:
     return 0
 
 
-def _held(lock: str) -> bool:
+def held(lock: str) -> bool:
+    """Return whether a keeper or a supervisor holds the lock file."""
     import fcntl
 
     try:

@@ -1,0 +1,36 @@
+"""The keeper of an embedded house: `up`, bound to the life of the program that started it. Run by `embed.py`."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+from types import SimpleNamespace
+
+from understudy.supervisor.cli import up
+from understudy.supervisor.stderr import write_line
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int, temporary: str, plan: dict[str, str]) -> int:
+    """Keep the house until it is shut down, or until the thread of `parent` that started us is gone.
+
+    Returns the exit status. The folder `temporary`, if there is one, goes when nobody else is there to remove it.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # Until the keeper has its own way.
+    try:
+        if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+            write_line("understudy: this system cannot tell the house that its program is gone: prctl failed")
+            return 1
+        if os.getppid() != parent:
+            return 1  # It died before the line above.
+        return up.run(SimpleNamespace(detach=False, check=False, idle_exit_s=None, **plan))
+    finally:
+        if temporary and os.getppid() != parent:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*json.loads(sys.argv[1])))

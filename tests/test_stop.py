@@ -13,6 +13,7 @@ import pytest
 from tests.editor import Editor, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, Session, connect
+from understudy.protocol.errors import RemoteError
 from understudy.protocol.items import Item
 
 CAST = """
@@ -169,3 +170,30 @@ def test_an_editor_is_told_that_its_agent_was_stopped(house: RealHouse) -> None:
 
     assert "a was stopped by a person; understudy start a" in error["message"]
     assert "the agent is not ready: a was stopped by a person" in editor.text()
+
+
+def test_a_house_that_is_shutting_down_refuses_what_comes_late(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, CAST.replace("0.3", "60"))
+    house.start()
+
+    async def play(client: Client) -> list[str]:
+        session = await client.open("a", "/tmp")
+        turn = await session.prompt("[[say in]] [[hang]]")
+        async for item in session.follow(turn.number):
+            if item.kind == "update":
+                break
+        await client.verb("shutdown")
+        late = [
+            session.prompt("late"),
+            client.open("b", "/tmp"),
+            *(client.verb(name, {"names": ["b"]}) for name in ("start", "stop", "restart")),
+            client.verb("signal", {"names": ["b"], "signal": 1}),
+        ]
+        refused = await asyncio.gather(*late, return_exceptions=True)
+        await client.verb("shutdown", {"hurry": True})
+        return [f"{error.code}: {error.text}" for error in refused if isinstance(error, RemoteError)]
+
+    try:
+        assert ["shutting_down: the house is shutting down"] * 6 == with_client(house, play)
+    finally:
+        house.stop()

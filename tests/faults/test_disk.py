@@ -113,6 +113,7 @@ async def refused(watch: Watch) -> tuple[str, list["asyncio.Task[Turn]"]]:
     while True:
         waiting.append(asyncio.ensure_future(watch.prompt("[[say late]]")))
         await asyncio.wait(waiting, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        assert not any(task.done() and task.exception() is None for task in waiting), "accepted and not recorded"
         if waiting[-1].done() and isinstance(error := waiting.pop().exception(), RemoteError):
             return f"{error.code}: {error.text}", waiting
 

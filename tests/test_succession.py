@@ -9,9 +9,11 @@ from understudy.supervisor.core.succession import (
     FAILED_SAFE_STARTS_MAX,
     FAILED_STARTS_MAX,
     LATE_S_MAX,
+    LATER_S,
     SILENT_S_MAX,
     STABLE_S,
     STATUS_HOPELESS,
+    STATUS_LATER,
     STATUS_RELOAD,
     STATUS_TRY_AGAIN,
     Next,
@@ -47,6 +49,18 @@ def test_a_crash_soon_after_the_start_is_a_failed_start(status: int, lived_s: fl
         last, _ = succession.ended(status, now)
 
     assert following is last
+
+
+def test_a_supervisor_that_waits_for_the_disk_is_no_failed_start_once_the_house_has_served() -> None:
+    succession = Succession()
+    first = succession.ended(STATUS_LATER, 0.0)
+    succession.ready(0.0)
+
+    later = [succession.ended(STATUS_LATER, STABLE_S) for _ in range(10 * FAILED_STARTS_MAX)]
+
+    assert (Next.END, 0.0) == first
+    assert {(Next.START, LATER_S)} == set(later)
+    assert [Next.START, Next.START, Next.START_SAFE] == failed(succession, FAILED_STARTS_MAX)
 
 
 def test_a_stable_supervisor_makes_good_for_failed_starts() -> None:

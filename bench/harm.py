@@ -24,6 +24,7 @@ MOMENT_S_MIN = 0.005
 MOMENT_S_MAX = 0.04
 STOPPED_S = 0.1
 REST_S = 0.1
+SETTLED_S = 1.0  # Then the keeper's blank is connected, too.
 QUIET_S_MAX = 5.0
 SETTLE_S = 60.0
 PROMPT = "[[stream 40 2]]"
@@ -49,6 +50,7 @@ class Harm:
     def __init__(self, client: Client, keeper: int, ledger: Path, random: Random) -> None:
         self._client, self._keeper, self._ledger, self._random = client, keeper, ledger, random
         self._held = Descriptors(keeper)
+        self._at_rest: list[str] = []
         self._sessions: dict[str, list[Session]] = {}
         self._losses: list[asyncio.Task[float]] = []
         self._made = 0
@@ -68,11 +70,12 @@ class Harm:
         for agent in ("rehearsal", "program"):
             self._sessions[agent] = [await self._client.open(agent, "/tmp") for _ in range(SESSIONS + 1)]
             await answered(self._sessions[agent][-1])
+        await asyncio.sleep(SETTLED_S)
+        self._at_rest = self._held.now()
 
     async def once(self, name: str) -> None:
         """One fault at a random moment of running turns, with others queued behind; then all endings, and quiet."""
         figures, agent, strike = self.kinds[name]
-        before = self._held.now()
         loaded = self._sessions[agent][:-1]
         running = [await self._prompt(figures, session, PROMPT) for session in loaded]
         queued = [await self._prompt(figures, session, PROMPT) for session in loaded]
@@ -83,7 +86,7 @@ class Harm:
             await turn.ending()
         for task in self._losses:
             task.cancel()
-        await self._quiet(figures, before)
+        await self._quiet(figures)
         await asyncio.sleep(REST_S)
 
     async def rows(self, runtime_dir: str) -> list[dict[str, object]]:
@@ -179,8 +182,9 @@ class Harm:
         figures.accepted.turns[session.id, turn.number] = text
         return turn
 
-    async def _quiet(self, figures: Figures, before: list[str]) -> None:
+    async def _quiet(self, figures: Figures) -> None:
         """Count what is left once nothing runs any more."""
+        before = self._at_rest
         until = time.monotonic() + QUIET_S_MAX
         while True:
             living = {int(row["pid"]) for row in await self._client.verb("status") if row["pid"]}

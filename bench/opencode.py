@@ -5,6 +5,7 @@ Without a model: it talks to the imitation of `tests/agents`. `make agents` inst
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import time
@@ -41,19 +42,20 @@ async def measure(folder: Path, rounds: int) -> dict[str, Any] | None:
 
 
 async def _measure(stage: Stage, project: str, rounds: int) -> dict[str, Any]:
-    found: dict[str, list[float]] = {"program_owned_ms": [], "actor_owned_ms": [], "again_ms": []}
+    names = ("program_owned_ms", "actor_owned_ms", "program_dead_ms", "actor_dead_ms", "again_ms")
+    found: dict[str, list[float]] = {name: [] for name in names}
     session = await stage.client.open("opencode", project)
     tell = progress("opencode falls", 2 * rounds)
     for at in range(2 * rounds):
         actor, spare = await _both(stage, session)
-        kills_actor = at % 2 == 1
-        victim = actor if kills_actor else children(actor)[0]
+        which, program = ("program", "actor")[at % 2], children(actor)[0]
+        dying = asyncio.create_task(asyncio.to_thread(dead_at, program))
+        await asyncio.sleep(REST_S)
         began = time.perf_counter()
-        os.kill(victim, signal.SIGKILL)
-        while (row := (await stage.rows())[0])["pid"] != spare or row["state"] != "RUNNING":
-            pass
-        owned_ms = 1000 * (time.perf_counter() - began)
-        found["actor_owned_ms" if kills_actor else "program_owned_ms"].append(owned_ms)
+        os.kill(program if which == "program" else actor, signal.SIGKILL)
+        await owned_by(stage, spare)
+        found[f"{which}_owned_ms"].append(1000 * (time.perf_counter() - began))
+        found[f"{which}_dead_ms"].append(1000 * (await dying - began))
         await answered(session)  # The spare loads the session first.
         found["again_ms"].append(1000 * (time.perf_counter() - began))
         tell(at + 1)
@@ -67,3 +69,21 @@ async def _both(stage: Stage, session: Session) -> tuple[int, int]:
         actor = await stage.running("opencode")
     await asyncio.sleep(REST_S)
     return actor, int((await stage.rows())[1]["pid"])
+
+
+async def owned_by(stage: Stage, spare: int) -> None:
+    """Return once the status says that `spare` plays."""
+    while True:
+        row = (await stage.rows())[0]
+        if row["pid"] == spare and row["state"] == "RUNNING":
+            return
+
+
+def dead_at(pid: int) -> float:
+    """Return when the process was dead. Blocks until it is."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        select.select([pidfd], [], [])
+        return time.perf_counter()
+    finally:
+        os.close(pidfd)

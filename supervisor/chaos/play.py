@@ -21,7 +21,7 @@ BETWEEN_S_MIN = 0.02
 BETWEEN_S_MAX = 0.5
 BETWEEN_SUPERVISORS_S = 1.0  # A house whose supervisor has not come up since the last fault rightly waits longer.
 STORY_MAX = 10_000
-QUIET_S = 0.3
+QUIET_S = 0.5
 POLL_S = 0.02
 
 Told = Callable[["Report", Load, float], None]
@@ -158,7 +158,8 @@ async def _strike(plan: Plan, stage: Stage, load: Load, report: Report, began: f
 async def _at_rest(plan: Plan, held: Descriptors, bound: int | None) -> list[str]:
     """Return the supervisor's own descriptors once each agent has answered and no client is there.
 
-    Connections close a little later: wait until there are at most `bound`, or (None) no fewer for a while.
+    Connections close a little later, and the keeper's next blank makes one: wait until there are at most `bound`, or
+    (None) until nothing changes any more for a while.
     """
     async with connect(plan.runtime_dir, "chaos", wait_s=CONNECT_S_MAX) as client:
         for agent in plan.agents:
@@ -166,15 +167,15 @@ async def _at_rest(plan: Plan, held: Descriptors, bound: int | None) -> list[str
             await (await session.prompt(f"{session.id} at rest")).ending()
     until = time.monotonic() + QUIET_S_MAX
     quiet_until = time.monotonic() + QUIET_S
-    fewest = held.now()
-    while time.monotonic() < (quiet_until if bound is None else until):
-        if bound is not None and len(fewest) <= bound:
+    found = held.now()
+    while time.monotonic() < (until if bound is not None else min(until, quiet_until)):
+        if bound is not None and len(found) <= bound:
             break
         await asyncio.sleep(POLL_S)
-        found = held.now()
-        if len(found) < len(fewest):
-            fewest, quiet_until = found, time.monotonic() + QUIET_S
-    return fewest
+        before, found = found, held.now()
+        if len(found) != len(before):
+            quiet_until = time.monotonic() + QUIET_S
+    return found
 
 
 async def _judge_descriptors(plan: Plan, held: Descriptors, before: list[str], report: Report) -> None:

@@ -40,7 +40,7 @@ from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Han
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
 
-RETRY_S = 0.05
+RETRY_S = 0.02
 RETRY_S_MAX = 1.0
 FLUSH_S_MAX = 2.0
 GOODBYE_S_MAX = 0.5

@@ -79,9 +79,10 @@ class Shell:
         self._runtime_dir = house.runtime_dir
         self._settling: list[str] = []
         self._settled: list[str] = []
-        self._log = Log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         self._living = {(each.actor, each.epoch): each for each in living}
-        restored = self._log.restore()
+        # First of all: who comes back connects while the log is read, and is heard right after.
+        self._backstage, self._gateway = self._open_sockets(house.runtime_dir)
+        restored = self._open_log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         shown = self._left_shown(restored, living)
         self._core = Core(
             house,
@@ -111,7 +112,6 @@ class Shell:
         self._warned_at = 0.0
         self._warned = 0
         self.status = asyncio.get_running_loop().create_future()
-        self._backstage, self._gateway = self._open_sockets(house.runtime_dir)
         self._loop.add_reader(keeper.fileno(), self._from_keeper)
         for warning in self._log.warnings:
             self.warn(warning)
@@ -119,6 +119,15 @@ class Shell:
         link.send(self._link, Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
         self._say_alive()
+
+    def _open_log(self, path: str) -> Restored:
+        try:
+            self._log = Log(path)
+            return self._log.restore()
+        except LogError:
+            self._gateway.close()
+            self._backstage.close()
+            raise
 
     def _say_alive(self) -> None:
         link.send(self._link, Alive())

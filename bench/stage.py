@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from understudy.supervisor.cli.up import start_in_background
 
 CONNECT_S_MAX = 30.0
 POLL_S = 0.002
+TELL_EVERY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,13 @@ async def house(folder: Path, config: str) -> AsyncIterator[Stage]:
 def progress(what: str, count: int) -> Callable[[int], None]:
     """Return what says how far a part is: on a terminal in one line, else now and then."""
     terminal = sys.stderr.isatty()
-    every = 1 if terminal else max(1, count // 4)
+    told = 0.0
 
     def tell(at: int) -> None:
-        if at % every == 0 or at == count:
+        nonlocal told
+        if terminal or at == count or time.monotonic() - told > TELL_EVERY_S:
             end = "\r" if terminal and at < count else "\n"
             print(f"  {what}: {at} of {count}  ", end=end, file=sys.stderr, flush=True)
+            told = time.monotonic()
 
     return tell

@@ -25,6 +25,7 @@ from understudy.protocol.backstage import (
     Answered,
     Backstage,
     Called,
+    EndRecorded,
     Freed,
     GoGiven,
     Happening,
@@ -242,6 +243,8 @@ class Host:
             match happening:
                 case Freed():
                     self._freed.set()
+                case EndRecorded(session=session, turn=turn):
+                    self._shown.over(session, turn)
                 case TurnHanded(handover=handover):
                     if self._ready:  # Else it was never seen here, and goes to the next incarnation.
                         self._hand(handover)
@@ -297,7 +300,6 @@ class Host:
         key = (turn.session, turn.number)
         del self._turns[key]
         self._goes.pop(key, None)
-        self._shown.over(*key)
         if self._actor.ended.is_set() and reason == "failed":
             return  # The program is gone: the supervisor settles its turns when we are, too.
         self._machine.end(*key, reason, body)

@@ -105,13 +105,21 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True)
+class EndRecorded:
+    """The turn's ending is in the log: nobody asks any more whether its agent saw it."""
+
+    session: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRefused:
     """The supervisor does not want this incarnation."""
 
     text: str
 
 
-Happening = TurnHanded | GoGiven | TurnCancelled | Answered | Called | StopAsked | Freed | LinkRefused
+Happening = TurnHanded | GoGiven | TurnCancelled | Answered | Called | StopAsked | Freed | EndRecorded | LinkRefused
 Numbered = Updates | Ended | Ask | Remember
 
 
@@ -287,6 +295,7 @@ class Backstage:
         return freed
 
     def _recorded(self, number: int) -> list[Happening]:
+        happenings: list[Happening] = [Freed()]
         while self._kept:
             frame, size = self._kept[0]
             last = frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
@@ -294,7 +303,9 @@ class Backstage:
                 break
             self._kept.popleft()
             self.unrecorded_bytes -= size
-        return [Freed()]
+            if isinstance(frame, Ended):
+                happenings.append(EndRecorded(frame.session, frame.turn))
+        return happenings
 
     def _handed(self, frame: Handover) -> list[Happening]:
         key = (frame.session, frame.turn)

@@ -51,7 +51,7 @@ class ShownFile:
                 os.pwrite(self._file, b" " * (SLOT_BYTES - 1) + b"\n", slot * SLOT_BYTES)
 
     def over(self, session: str, turn: int) -> None:
-        """The turn's ending is said: its slot may be used again."""
+        """The turn's ending is in the log: its slot may be used again. Not before, or the turn is run twice."""
         slot = self._slots.pop((session, turn), None)
         if slot is not None:
             self._free.append(slot)

@@ -211,6 +211,21 @@ def test_what_the_agent_is_shown_outlives_the_actor(scripted: Stage) -> None:
     assert {("s", 1)} == read_shown(shown_path(str(scripted.folder), "rehearsal", 1))
 
 
+def test_the_mark_of_a_turn_stays_until_its_ending_is_recorded(scripted: Stage) -> None:
+    path = shown_path(str(scripted.folder), "rehearsal", 1)
+    scripted.send(handover("hello", go=True))
+    ended = scripted.until(Ended)
+    scripted.send(handover("hello", "t", go=True))
+    scripted.until(Ended)
+    unrecorded = read_shown(path)
+
+    scripted.send(Recorded(ended.n), handover("hello", "u", go=True))
+    scripted.until(Ended)
+
+    assert {("s", 1), ("t", 1)} == unrecorded
+    assert {("t", 1), ("u", 1)} == read_shown(path)
+
+
 def test_a_turn_handed_over_with_go_needs_no_begin(scripted: Stage) -> None:
     scripted.play("hello")
 

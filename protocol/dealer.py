@@ -29,6 +29,7 @@ from understudy.protocol.frames import (
 MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+RECONNECT_MS = 3_600_000
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 _names = itertools.count()
@@ -58,8 +59,9 @@ class Dealer:
         self._poll = [(self._socket, POLLIN)]
         self._socket.maxmsgsize = MESSAGE_BYTES_MAX
         self._socket.sndhwm = 0
-        # Never by itself: what it held would reach the next supervisor before our hello.
-        self._socket.reconnect_ivl = -1
+        # Not by itself while we live: what it held would reach the next supervisor before our hello. But -1, never,
+        # makes libzmq drop what has come and is not read yet when the connection breaks.
+        self._socket.reconnect_ivl = RECONNECT_MS
         # A name of its own: pyzmq would name it by a descriptor, which the one before may have had.
         self._monitor = self._socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
         self._loop.add_reader(self._socket.fileno(), self._readable)
@@ -152,6 +154,8 @@ class Dealer:
     def _changed(self) -> None:
         while not self.closed and self._monitor.get(EVENTS) & POLLIN:
             recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            while not self._is_closed() and zmq_poll(self._poll, 0):
+                self._take(self._socket.recv(NOBLOCK))  # What came before the end counts.
             self._break("the connection to the house broke")
 
     def _break(self, why: str) -> None:

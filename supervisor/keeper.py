@@ -70,7 +70,7 @@ class _Living:
     process: BaseProcess | reload.InheritedProcess
     mark: str
     status: int | None = None
-    swept: int = 0
+    swept: set[int] = field(default_factory=set[int])
     sweep_until: float = 0.0
 
 
@@ -349,15 +349,14 @@ class Keeper:
                 for child in unknown
                 if child not in strays and (processes.bears(child, actor.mark) or child in processes.of_session(pid))
             ]
-            for stray in strays:
-                actor.swept += processes.kill(stray, signal.SIGKILL)
+            actor.swept |= {stray for stray in strays if processes.kill(stray, signal.SIGKILL)}
             late = time.monotonic() > actor.sweep_until
             if (strays or processes.kill_group(pid)) and not late:
                 continue
             del self._actors[pid]
             name, epoch, survivors = actor.spawned.actor, actor.spawned.epoch, len(strays) if late else 0
             oom_kills = self._groups.remove(actor.mark)
-            self._report(Exited(name, epoch, pid, status, actor.swept, survivors, oom_kills=oom_kills))
+            self._report(Exited(name, epoch, pid, status, len(actor.swept), survivors, oom_kills=oom_kills))
             actor.process.close()
             self._noted = False
 
@@ -414,7 +413,7 @@ class Keeper:
     def _reload(self) -> None:
         """Become the program that is installed now; if that fails, go on as we are."""
         self._blanks.dismiss()
-        actors = [reload.Actor(a.spawned, a.mark, a.status, a.swept) for a in self._actors.values()]
+        actors = [reload.Actor(a.spawned, a.mark, a.status, list(a.swept)) for a in self._actors.values()]
         try:
             reload.become(
                 list(self.house.command),
@@ -428,7 +427,7 @@ class Keeper:
         for actor in inherited.actors:
             process = reload.InheritedProcess(actor.spawned.pid, actor.status)
             self._actors[actor.spawned.pid] = _Living(
-                actor.spawned, process, actor.mark, actor.status, actor.swept, time.monotonic() + SWEEP_S_MAX
+                actor.spawned, process, actor.mark, actor.status, set(actor.swept), time.monotonic() + SWEEP_S_MAX
             )
 
     def _end_rest(self) -> None:

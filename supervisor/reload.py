@@ -19,12 +19,12 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """One actor's process. `status`: of one that is reaped and not swept yet, with `swept` of its strays ended."""
+    """One actor's process. `status`: of one that is reaped and not swept yet; `swept`: its strays that were ended."""
 
     spawned: Spawned
     mark: str
     status: int | None = None
-    swept: int = 0
+    swept: list[int] = []
 
 
 class Inherited(msgspec.Struct, frozen=True):

@@ -174,6 +174,34 @@ def test_out_of_reach_is_said_with_supervisords_exit_codes(tmp_path: Path) -> No
     assert "understudy up" in house.run("status").stderr
 
 
+def test_a_second_up_in_the_background_says_which_house_runs(house: RealHouse) -> None:
+    assert house.keeper is not None
+
+    second = house.run("up", "-d")
+
+    assert 1 == second.returncode
+    assert f"a house already runs on {house.runtime_dir} (pid {house.keeper.pid})" in second.stderr
+
+
+def test_a_prompt_says_that_the_house_is_away_and_goes_on_with_the_next(house: RealHouse) -> None:
+    assert house.keeper is not None
+    command = house.command("prompt", "rehearsal", "[[say begun]] [[hang]]")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as prompt:
+        assert prompt.stdout is not None and prompt.stderr is not None
+        assert "begun" == prompt.stdout.read(5)
+
+        house.keeper.kill()
+        house.keeper.wait()
+        away = [prompt.stderr.readline() for _ in range(2)]
+        wait_until(lambda: not house.left(), "the rest of the house to end")
+        house.start()
+        rest = prompt.stderr.read()
+
+    assert "understudy: the house does not answer" in away[1]
+    assert "the house answers again" in rest
+    assert "the turn ended: interrupted" in rest
+
+
 def test_an_editor_is_served_through_a_crash(house: RealHouse) -> None:
     editor = Editor(house, "--agent", "rehearsal")
     session = editor.new()

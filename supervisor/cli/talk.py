@@ -6,16 +6,18 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from understudy.protocol.client import Session, Turn, connect
+from understudy.protocol.client import Client, Session, Turn, connect
 from understudy.protocol.errors import RemoteError
 from understudy.protocol.items import Item
-from understudy.supervisor.cli.up import ready, start_in_background
+from understudy.supervisor.cli.up import ready, share
 from understudy.supervisor.directories import directories
 
 IDLE_EXIT_S = 600.0
+AWAY_S_MAX = 1.0  # A supervisor's successor answers sooner.
 NORMAL_ENDINGS = ("end_turn",)
 
 
@@ -26,12 +28,12 @@ def run(options: Any) -> int:
         return asyncio.run(_follow(runtime_dir, options))
     if not ready(runtime_dir):
         print("understudy: no house runs; starting one", file=sys.stderr)
-        start_in_background(options.config, options.runtime_dir, options.state_dir, IDLE_EXIT_S)
+        share(options.config, options.runtime_dir, options.state_dir, IDLE_EXIT_S)
     return asyncio.run(_prompt(runtime_dir, options))
 
 
 async def _follow(runtime_dir: str, options: Any) -> int:
-    async with connect(runtime_dir, name="follow") as client:
+    async with connect(runtime_dir, name="follow") as client, _told_when_away(client):
         async for item in client.session(options.session).follow(options.number):
             print(_json(item) if options.json else _line(item), flush=True)
     return 0
@@ -39,7 +41,7 @@ async def _follow(runtime_dir: str, options: Any) -> int:
 
 async def _prompt(runtime_dir: str, options: Any) -> int:
     text = sys.stdin.read() if options.text == "-" else options.text
-    async with connect(runtime_dir, name="prompt") as client:
+    async with connect(runtime_dir, name="prompt") as client, _told_when_away(client):
         if options.session:
             session = client.session(options.session)
         else:
@@ -63,6 +65,28 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
                     print(f"(session {session.id})", file=sys.stderr)
                 return 0 if item.body["reason"] in NORMAL_ENDINGS else 1
     raise AssertionError("a follow does not end by itself")
+
+
+@contextlib.asynccontextmanager
+async def _told_when_away(client: Client) -> AsyncIterator[None]:
+    """Say on stderr that the house is away, and that it is back: else nothing would be seen but silence."""
+    task = asyncio.ensure_future(_tell_when_away(client))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _tell_when_away(client: Client) -> None:
+    while True:
+        await client.down.wait()
+        try:
+            await asyncio.wait_for(client.up.wait(), AWAY_S_MAX)
+        except TimeoutError:
+            text = "the house does not answer; what it had accepted is kept. Waiting until it runs again (understudy up -d)"
+            print(f"\nunderstudy: {text}", file=sys.stderr, flush=True)
+            await client.up.wait()
+            print("understudy: the house answers again", file=sys.stderr, flush=True)
 
 
 def _cancel_on_interrupt(turn: Turn) -> None:

@@ -14,6 +14,7 @@ from understudy.supervisor.stderr import write_line
 
 READY_S_MAX = 30.0
 TAIL_LINES = 12
+OTHERS_START_S_MAX = 2.0
 
 
 class UpError(Exception):
@@ -60,7 +61,10 @@ def run(options: Any) -> int:
 def start_in_background(
     config: str | None, runtime_dir: str | None, state_dir: str | None, idle_exit_s: float | None = None
 ) -> int:
-    """Start a house and return the keeper's pid when the house answers. Raises `UpError` with its last words."""
+    """Start a house and return the keeper's pid when the house answers. Raises `UpError` with its last words.
+
+    One that runs already, or that another starts in this moment, keeps this one from starting: that is an error, too.
+    """
     runtime, state = directories(runtime_dir, state_dir, os.environ)
     command = [sys.executable, "-m", "understudy", "up", "--runtime-dir", runtime, "--state-dir", state]
     if config:
@@ -81,7 +85,7 @@ def start_in_background(
         status = house.poll()
         if status is not None:
             raise UpError(f"the house did not start (status {status}):\n{last_words(output, begin)}")
-        if ready(runtime):
+        if ready(runtime) and _holds(runtime, house.pid):
             return house.pid
         if time.monotonic() > deadline:
             raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{last_words(output, begin)}")
@@ -89,6 +93,27 @@ def start_in_background(
             told = True
             print("starting the house ...", file=sys.stderr)
         time.sleep(0.02)
+
+
+def share(config: str | None, runtime_dir: str | None, state_dir: str | None, idle_exit_s: float) -> None:
+    """See that a house answers: start one, or wait for the one that another starts in this moment. Raises `UpError`."""
+    try:
+        start_in_background(config, runtime_dir, state_dir, idle_exit_s)
+    except UpError:
+        runtime, _ = directories(runtime_dir, state_dir, os.environ)
+        deadline = time.monotonic() + OTHERS_START_S_MAX
+        while not ready(runtime):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _holds(runtime_dir: str, pid: int) -> bool:
+    """Return whether `pid` is the keeper whose house is at `runtime_dir`: the one that holds its lock."""
+    try:
+        return Path(runtime_dir, "lock").read_text().strip() == str(pid)
+    except OSError:
+        return False
 
 
 def ready(runtime_dir: str) -> bool:

@@ -8,13 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from understudy.protocol.client import Client, OnAsk, connect
 from understudy.protocol.errors import LocalError, RemoteError
-from understudy.supervisor.cli.up import UpError, ready, start_in_background
+from understudy.supervisor.cli.up import UpError, ready, share
 
 IDLE_EXIT_S = 600.0
 CONNECT_S_MAX = 10.0
 AWAY_S_MAX = 1.0
-OTHERS_START_S_MAX = 2.0
-LOOK_AGAIN_S = 0.05
 
 
 class NoHouse(Exception):  # noqa: N818 (what it says, not what it is)
@@ -114,19 +112,9 @@ class Reach:
         except ValueError as error:
             raise NoHouse(f"UNDERSTUDY_IDLE_EXIT_S is {setting!r}: it must be a number of seconds") from error
         try:
-            await asyncio.to_thread(start_in_background, self._config, self._runtime_dir, self._state_dir, idle_s)
+            await asyncio.to_thread(share, self._config, self._runtime_dir, self._state_dir, idle_s)
         except UpError as error:
-            if not await self._another_is_up():
-                raise NoHouse(str(error)) from error
-
-    async def _another_is_up(self) -> bool:
-        """Return whether the house that another editor is starting answers soon."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(OTHERS_START_S_MAX):
-                while not await asyncio.to_thread(ready, self._runtime_dir):  # noqa: ASYNC110 (another process)
-                    await asyncio.sleep(LOOK_AGAIN_S)
-                return True
-        return False
+            raise NoHouse(str(error)) from error
 
 
 def _told(task: "asyncio.Task[Client]") -> None:

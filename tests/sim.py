@@ -170,7 +170,7 @@ class World:
         self.settled = [epoch for epoch in self.files if epoch not in self.actors]
         shown = {key for epoch in self.settled for key in self.files[epoch]}
         restored = self.log.restore()
-        restored.epochs["a"] = max([restored.epochs.get("a", 0), *self.files, *self.actors])
+        restored.epochs["a"] = max([restored.epochs.get("a", 0), *self.files])
         self.exits = []
         self.core = Core(self.spec, restored, shown, Random(self.random.random()), living, self.now, 0.0)
         self.run(self.core.start(self.now, 0.0))
@@ -231,12 +231,11 @@ class World:
     def spawn(self, effect: Spawn) -> None:
         most = 1 + self.spec.agents[0].understudies
         assert len(self.actors) < most, f"{effect.actor}#{effect.epoch} is spawned while {list(self.actors)} live"
-        assert effect.epoch > max(self.epochs), f"epoch {effect.epoch} after {self.epochs}"
-        self.epochs.append(effect.epoch)
+        newest = max(*self.epochs, *self.actors, 0)
+        assert effect.epoch > newest, f"epoch {effect.epoch} after {newest}"
         self.pids += 1
         actor = Actor(effect.epoch, self.pids, Backstage(effect.actor, effect.epoch, self.pids))
         self.actors[effect.epoch] = actor
-        self.files[effect.epoch] = actor.shown
         self.tell(Spawned("a", effect.epoch, actor.pid, 1))
 
     def connect(self, actor: Actor | None) -> bytes:
@@ -244,6 +243,9 @@ class World:
         peer = self.peers.to_bytes(4, "big")
         self.wires[peer] = (deque(), deque())
         self.owner[peer] = actor
+        if actor is not None:  # It makes its file before it connects; until then nobody has heard of its epoch.
+            self.files[actor.epoch] = actor.shown
+            self.epochs.append(actor.epoch)
         return peer
 
     def cut(self, peer: bytes) -> None:

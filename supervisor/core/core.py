@@ -88,7 +88,9 @@ class Core:
         self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
         self._stopped = {name for name, when in restored.stopped.items() if when == life}
         for agent in spec.agents:
-            line = Line(restored.epochs.get(agent.name, 0), Restarts(agent.restart, random))
+            # Who lives may have been started so late that the log did not hear of it.
+            epochs = [restored.epochs.get(agent.name, 0), *(each.epoch for each in living if each.actor == agent.name)]
+            line = Line(max(epochs), Restarts(agent.restart, random))
             actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
             line.player = actors[0]
             for child in actors:
@@ -116,8 +118,9 @@ class Core:
         house.now, house.wall = now, wall
         for name, role in house.roles.items():
             newest = role.child.line.epoch
-            if newest and role.of_epoch(newest) is None:
-                house.record(EpochRow(name, newest, 0, 0))  # The log may not have heard of it: see `Shell`.
+            lives = role.of_epoch(newest)
+            if newest:  # The log may not have heard of it: see `Shell`.
+                house.record(EpochRow(name, newest, *((lives.pid, lives.started) if lives else (0, 0))))
             if name in self._stopped:
                 for child in role.actors:
                     house.carry_out(child.stay_stopped(now))

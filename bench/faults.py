@@ -89,7 +89,8 @@ def measured(only: list[str], rounds: int | None) -> dict[str, dict[str, Any]]:
                 given = asyncio.run(_awaited(runs[part], count))
                 if given is not None:
                     took_s = round(time.monotonic() - began)
-                    found[part] = {"commit": commit(), "rounds": count, "took_s": took_s, **_rounded(given)}
+                    about = {"commit": commit(), "rounds": count, "took_s": took_s, "load": os.getloadavg()[1]}
+                    found[part] = {**about, **_rounded(given)}
     return found
 
 

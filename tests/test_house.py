@@ -187,7 +187,8 @@ def test_a_prompt_says_that_the_house_is_away_and_goes_on_with_the_next(house: R
     assert house.keeper is not None
     command = house.command("prompt", "rehearsal", "[[say begun]] [[hang]]")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as prompt:
-        assert prompt.stdout is not None and prompt.stderr is not None
+        assert prompt.stdout is not None
+        assert prompt.stderr is not None
         assert "begun" == prompt.stdout.read(5)
 
         house.keeper.kill()

@@ -15,20 +15,21 @@ from bench.restarts import RESTART, answered
 from bench.stage import Stage, house, progress
 from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Ping, ToClient, Welcome, decode, decoder, encode
 from understudy.protocol.paths import gateway_address
-from understudy.supervisor.chaos.proc import processes, title
+from understudy.supervisor.chaos.proc import processes, supervisor_of, title
 
 AGENTS = 100
 CRASHES = 5
 IDLE_S = 25.0
 SETTLE_S = 4.0
-PING_EVERY_S = 0.002
+PING_EVERY_S = 0.005
 CONTEXT = multiprocessing.get_context("spawn")
 
 
 async def measure(folder: Path, crashes: int, idle_s: float) -> dict[str, Any]:
     """Return the idle cost in percent of a core, and for each crash of all: until all answered, and the stalls."""
     config = "".join(f'[agent.a{at:02}]\ndriver = "scripted"\n{RESTART}\n' for at in range(AGENTS))
-    async with house(folder / "crowd", config) as stage:
+    watch = folder / "long"
+    async with house(folder / "crowd", config, watch) as stage:
         sessions = [await stage.client.open(f"a{at:02}", "/tmp") for at in range(AGENTS)]
         await asyncio.gather(*map(answered, sessions))
         idle = await _idle(stage, idle_s)
@@ -37,12 +38,14 @@ async def measure(folder: Path, crashes: int, idle_s: float) -> dict[str, Any]:
         for at in range(crashes):
             await asyncio.gather(*map(answered, sessions))
             await asyncio.sleep(SETTLE_S)
-            rounds.append(await _crash(stage, sessions))
+            watch.write_bytes(b"")
+            rounds.append((*await _crash(stage, sessions), long(watch, supervisor_of(stage.keeper))))
             tell(at + 1)
     return {
-        "agents": AGENTS, **idle, "all_answer_ms": [each for each, _ in rounds],
-        "longest_stall_ms": [max(stalls) for _, stalls in rounds],
-        "stalls_over_50_ms": sum(each > 50 for _, stalls in rounds for each in stalls),
+        "agents": AGENTS, **idle, "all_answer_ms": [took for took, _, _ in rounds],
+        "longest_ping_ms": [max(pings) for _, pings, _ in rounds],
+        "longest_callback_ms": [each[0] for _, _, each in rounds],
+        "longest_callback_own_ms": [each[1] for _, _, each in rounds],
     }  # fmt: skip
 
 
@@ -99,6 +102,13 @@ async def _crash(stage: Stage, sessions: list[Any]) -> tuple[float, list[float]]
     stalls: list[float] = await asyncio.to_thread(ours.recv)
     pinger.join()
     return took_ms, stalls
+
+
+def long(path: Path, pid: int) -> tuple[float, float]:
+    """Return how long the longest callback of the process took, and the most that one worked itself, in ms."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    found = [(float(took), float(own)) for which, took, own in lines if int(which) == pid]
+    return max((took for took, _ in found), default=0.0), max((own for _, own in found), default=0.0)
 
 
 def ping(pipe: Any, runtime_dir: str) -> None:

@@ -1,6 +1,7 @@
 """A house for a part of `make faults`: started from the installed wheel, looked at, shut down, nothing left."""
 
 import asyncio
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -44,12 +45,20 @@ class Stage:
 
 
 @asynccontextmanager
-async def house(folder: Path, config: str) -> AsyncIterator[Stage]:
-    """Play in a house with `config`; when the body ends it is shut down, and nothing of it may be left."""
+async def house(folder: Path, config: str, watch: Path | None = None) -> AsyncIterator[Stage]:
+    """Play in a house with `config`; when the body ends it is shut down, and nothing of it may be left.
+
+    `watch`: where callbacks of its loops that take long are written down (see `bench.watched`).
+    """
     folder.mkdir(exist_ok=True)
     runtime_dir, state_dir = str(folder / "run"), str(folder / "state")
     (folder / "understudy.toml").write_text(config)
-    start_in_background(str(folder / "understudy.toml"), runtime_dir, state_dir)
+    if watch is None:
+        start_in_background(str(folder / "understudy.toml"), runtime_dir, state_dir)
+    else:
+        up = ["up", "-c", str(folder / "understudy.toml"), "--runtime-dir", runtime_dir, "--state-dir", state_dir]
+        command = [sys.executable, "-m", "bench.watched", str(watch), *up]
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         async with connect(runtime_dir, "bench", wait_s=CONNECT_S_MAX) as client:
             yield Stage(runtime_dir, state_dir, keeper_of(runtime_dir), client)

@@ -46,6 +46,12 @@ def note_fall(runtime_dir: str, text: str) -> None:
         _fall_path(runtime_dir).write_text(text[-FALL_CHARACTERS_MAX:])
 
 
+def forget_fall(runtime_dir: str) -> None:
+    """A supervisor starts: why one before it fell does not say why this one might."""
+    with contextlib.suppress(OSError):
+        _fall_path(runtime_dir).unlink(missing_ok=True)
+
+
 def read_fall(runtime_dir: str) -> str:
     """Return why the last supervisor fell, "" when that is not known."""
     try:

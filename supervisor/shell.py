@@ -4,6 +4,7 @@ Effects run in order; those that wait for a ticket are held here until the log h
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import zmq
@@ -54,7 +56,7 @@ from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS
 from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.memory import Totals, sampling
-from understudy.supervisor.safe import note_fall
+from understudy.supervisor.safe import forget_fall, note_fall
 from understudy.supervisor.sockets import Router
 from understudy.supervisor.stderr import write_line
 
@@ -218,7 +220,8 @@ class Shell:
     def _forget_shown(self) -> None:
         """Remove the files of actors whose turns are settled in the log by now; not before, or a crash forgets."""
         while self._settled:
-            Path(self._settled.pop()).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # One that stays says what the log says, too.
+                Path(self._settled.pop()).unlink(missing_ok=True)
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
@@ -390,6 +393,14 @@ class Shell:
         if self._warned <= WARNINGS_PER_S_MAX:
             _write(text)
 
+    def fall(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What broke in a callback ends the supervisor: it may be half done, and the next one goes on from the log."""
+        error = context.get("exception")
+        if error is None or self.status.done():
+            loop.default_exception_handler(context)
+        else:
+            self.status.set_exception(error)
+
     def _finish(self, status: int) -> None:
         if not self.status.done():
             self._gateway.close(200)
@@ -427,9 +438,11 @@ def _tune() -> None:
 def main(house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> int:
     """Be the supervisor until the house is shut down; return its exit status. Called in the keeper's fork."""
     _tune()
+    forget_fall(house.runtime_dir)
 
     async def run() -> int:
         shell = Shell(house, keeper, living, house_id)
+        asyncio.get_running_loop().set_exception_handler(shell.fall)
         return int(await shell.status)
 
     try:

@@ -1,0 +1,64 @@
+"""A supervisor of which something breaks that is about no session and no agent ends; the next one goes on."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.errors import UnderstudyError
+from understudy.protocol.once import verb
+from understudy.supervisor.safe import read_fall
+
+BROKEN = """
+import sys
+from understudy.supervisor.cli.main import main
+from understudy.supervisor.core import clients
+
+clients.session_rows = lambda *_: 1 / 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+class BrokenHouse(RealHouse):
+    """Its supervisor breaks at the verb `sessions`."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", BROKEN, *super().command(*arguments)[3:]]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[RealHouse]:
+    made = BrokenHouse(tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def ask_what_breaks(house: RealHouse) -> None:
+    with pytest.raises(UnderstudyError):
+        verb(house.runtime_dir, "sessions", timeout_s=5.0)
+
+
+@pytest.mark.faults
+def test_what_breaks_in_its_loop_ends_it_and_the_actors_work_on(house: RealHouse) -> None:
+    actor, supervisor = house.pid(), house.supervisor()
+
+    ask_what_breaks(house)
+
+    wait_until(lambda: house.supervisor() not in (0, supervisor), "the next supervisor")
+    assert actor == house.pid()
+    assert "ZeroDivisionError" in house.log()
+    assert "" == read_fall(house.runtime_dir)  # It is over: the next fall may have another reason.
+
+
+@pytest.mark.faults
+def test_one_that_breaks_again_and_again_gives_way_to_safe_mode_that_says_why(house: RealHouse) -> None:
+    for _ in range(3):
+        house.wait_answering()
+        ask_what_breaks(house)
+
+    told = verb(house.runtime_dir, "house")
+
+    assert "ZeroDivisionError" in told["safe_mode"]

@@ -3,6 +3,8 @@
 import signal
 from random import Random
 
+import pytest
+
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
@@ -16,6 +18,7 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.supervisor.core import turns
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -129,3 +132,24 @@ def test_a_prompt_is_refused_and_a_person_starts_it_again() -> None:
     assert "understudy restart one" in told.text
     assert [Spawn("one", 2, "one")] == spawned
     assert "" == house.core.house.roles["one"].child.apart
+
+
+def test_the_next_that_was_on_its_way_is_ended_and_numbers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    house.prompt("one")
+    last = house.core.house.sessions[house.sessions["one"]].last
+    finish = turns.finish
+
+    def broken(*_: object) -> None:
+        monkeypatch.setattr(turns, "finish", finish)
+        raise AssertionError("for a test")
+
+    monkeypatch.setattr(turns, "finish", broken)
+    house.core.house.sessions[house.sessions["one"]].current.cancelled = True  # type: ignore[union-attr]
+    effects = house.handle(Exited("one", 1, 7, -9, shown=[]))
+    entries = [row for each in effects if isinstance(each, Record) for row in each.rows if isinstance(row, Entry)]
+
+    assert [Spawn("one", 2, "one"), Kill("one", 2, 9)] == [each for each in effects if isinstance(each, Spawn | Kill)]
+    assert [(last + 1, "lost"), (last + 2, "ended")] == [(entry.first, entry.kind) for entry in entries]
+    house.handle(Exited("one", 2, 8, -9, shown=[]))
+    assert State.FATAL is house.state("one")

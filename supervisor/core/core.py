@@ -206,9 +206,7 @@ class Core:
         try:
             self._dispatch(event)
         except (AssertionError, FrameError) as error:
-            del house.rows[rows:], house.effects[effects:]
-            while len(house.unfed) > unfed:
-                house.unfed.pop()
+            quarantine.take_back(house, rows, effects, unfed)
             if not quarantine.contain(house, event, f"{type(error).__name__}: {error}"):
                 raise
 

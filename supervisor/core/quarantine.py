@@ -1,13 +1,16 @@
 """A broken invariant of ours in one session or agent: that one is set apart with its story, the house goes on. Pure."""
 
-from understudy.protocol.frames import ActorHello
+from understudy.protocol.frames import ActorHello, Entry
 from understudy.supervisor.core import turns
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
+    EpochRow,
     Event,
     Exited,
+    Kill,
     Sampled,
+    Spawn,
     Spawned,
     SpawnFailed,
     Stopped,
@@ -17,6 +20,20 @@ from understudy.supervisor.core.sessions import Session
 
 STORY_LINES_SHOWN = 4
 CHARACTERS_MAX = 2_000
+
+
+def take_back(house: House, rows: int, effects: int, unfed: int) -> None:
+    """Undo what an event that broke wanted written and said. Arguments: how many there were of each before it.
+
+    What it wants of processes stays, or we would wait for the end of one that never began.
+    """
+    for row in reversed(house.rows[rows:]):
+        if isinstance(row, Entry):
+            house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
+    house.rows[rows:] = [row for row in house.rows[rows:] if isinstance(row, EpochRow)]
+    house.effects[effects:] = [each for each in house.effects[effects:] if isinstance(each, Spawn | Kill)]
+    while len(house.unfed) > unfed:
+        house.unfed.pop()
 
 
 def contain(house: House, event: Event, why: str) -> bool:

@@ -279,8 +279,9 @@ class Log:
         if synced:
             self._writer.execute("PRAGMA synchronous = FULL")
         self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.execute(
-            "DELETE FROM marks WHERE epoch < (SELECT max(epoch) FROM epochs WHERE epochs.actor = marks.actor)"
+        self._writer.execute(  # Not by age: of an actor and its understudies the oldest plays.
+            "DELETE FROM marks WHERE (SELECT status FROM epochs AS e"
+            " WHERE e.actor = marks.actor AND e.epoch = marks.epoch) IS NOT NULL"
         )
         for key, value in (
             ("generation", self.generation),

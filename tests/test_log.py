@@ -83,6 +83,19 @@ def test_what_is_committed_is_read_again(tmp_path: Path, open_log: Opener) -> No
     assert entries[:1] == log.read("s1", 1, 1)
 
 
+def test_a_mark_is_kept_until_its_actor_has_ended_however_many_started_after_it(tmp_path: Path, open_log: Opener) -> None:
+    path = str(tmp_path / "log")
+    log = open_log(path)
+    rows: list[Row] = [EpochRow("a", epoch, 70 + epoch, 99) for epoch in (1, 2, 3)]
+    rows += [MarkRow("a", 1, 12), MarkRow("a", 2, 5), EpochRow("a", 2, 72, 99, status=-9)]
+    log.commit([Record(1, rows)])
+    log.close()
+
+    open_log(path).close()  # What it forgets is seen at the next start.
+
+    assert {("a", 1): 12} == open_log(path).restore().marks
+
+
 def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_log: Opener) -> None:
     path = str(tmp_path / "log")
     log = open_log(path)

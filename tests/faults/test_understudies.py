@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,20 @@ def test_a_supervisor_that_falls_takes_each_back_in_its_part(house: RealHouse) -
 
     after = all_ready(house)
     assert {name: row["pid"] for name, row in before.items()} == {name: row["pid"] for name, row in after.items()}
+
+
+def test_a_reload_in_mid_turn_leaves_the_actor_and_its_turn_alone(house: RealHouse) -> None:
+    before = all_ready(house)
+    command = house.command("prompt", "rehearsal", "[[stream 100 10]]")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as prompt:
+        assert prompt.stdout is not None
+        begun = prompt.stdout.read(2)
+        assert 0 == house.run("reload").returncode
+        said, told = prompt.communicate()
+
+    numbers = [int(word) for word in (begun + said).split()]  # One kind of agent counts from 0.
+    assert (0, [*range(numbers[0], numbers[0] + 100)]) == (prompt.returncode, numbers), told
+    assert {each["pid"] for each in before.values()} == {each["pid"] for each in all_ready(house).values()}
 
 
 @pytest.mark.faults

@@ -21,8 +21,9 @@ from typing import Any, assert_never
 
 import zmq
 
+from understudy.protocol.away import no_house
 from understudy.protocol.dealer import Dealer
-from understudy.protocol.errors import CONNECTION_LOST, LIMIT_REACHED, LocalError, RemoteError, UnderstudyError
+from understudy.protocol.errors import LIMIT_REACHED, LocalError, RemoteError, UnderstudyError
 from understudy.protocol.follower import (
     Arrived,
     Asked,
@@ -57,7 +58,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.items import Ending, Item, items
-from understudy.protocol.paths import gateway_address, gateway_path, runtime_folder
+from understudy.protocol.paths import gateway_address, runtime_folder
 from understudy.protocol.sizes import too_large
 
 RETRY_S = 0.02
@@ -466,12 +467,6 @@ def _see_size(frame: Request | Answer) -> None:
 
 def _remote(fault: Fault) -> RemoteError:
     return RemoteError(fault.code, fault.text, unpack(fault.body))
-
-
-def no_house(runtime_dir: str) -> LocalError:
-    """Return the error for a house that does not answer."""
-    text = f"no house answers at {gateway_path(runtime_dir)}; start one with `understudy up`"
-    return LocalError(CONNECTION_LOST, text)
 
 
 @asynccontextmanager

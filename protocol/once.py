@@ -6,7 +6,8 @@ from typing import Any
 
 import zmq
 
-from understudy.protocol.errors import CONNECTION_LOST, LocalError, RemoteError
+from understudy.protocol.away import no_house
+from understudy.protocol.errors import RemoteError
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
@@ -37,9 +38,8 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
     Raises `LocalError` (connection_lost) when no house answers within `timeout_s`, `RemoteError` for a fault:
     `no_hello` when the supervisor fell before it answered, and the next one is there.
     """
-    text = f"no house answers at {gateway_path(runtime_dir)}; start one with `understudy up`"
     if not os.path.exists(gateway_path(runtime_dir)):  # noqa: PTH110 (pathlib costs start-up time)
-        raise LocalError(CONNECTION_LOST, text)
+        raise no_house(runtime_dir)
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.linger = 50
@@ -50,13 +50,13 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
         hello = Hello(PROTOCOL_VERSION, client, os.getpid(), name)
         for message in encode([hello, Verb(client, name, pack(body))]):
             socket.send(message)
-        return _answer(socket, client, time.monotonic() + timeout_s, text)
+        return _answer(socket, client, time.monotonic() + timeout_s, runtime_dir)
     finally:
         socket.close()
         context.term()
 
 
-def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, text: str) -> Any:
+def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, runtime_dir: str) -> Any:
     by, joiner = decoder(ToClient), Joiner(ToClient)
     while (left_ms := int(1000 * (until - time.monotonic()))) > 0:
         if not socket.poll(min(left_ms, PING_MS)):
@@ -73,4 +73,4 @@ def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, text: str) 
                 return unpack(frame.body)
             if isinstance(frame, Fault):
                 raise RemoteError(frame.code, frame.text, unpack(frame.body))
-    raise LocalError(CONNECTION_LOST, text)
+    raise no_house(runtime_dir)

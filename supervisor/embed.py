@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from understudy.protocol.away import held
 from understudy.protocol.client import Client, OnAsk
 from understudy.protocol.errors import CONNECTION_LOST, LocalError
-from understudy.supervisor.cli.house import held
 from understudy.supervisor.cli.up import READY_S_MAX, last_words
 
 END_S_MAX = 30.0  # Then the house is told to hurry, and after `HURRY_S_MAX` its keeper is killed.

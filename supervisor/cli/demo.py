@@ -57,7 +57,7 @@ async def _play(folder: str) -> int:
 
 async def _status(client: Client, took_ms: float) -> None:
     for row in await client.verb("status"):
-        _tell(f"{row['name']}: {row['state']}, actor {row['name']}#{row['epoch']}, pid {row['pid']}")
+        _tell(f"{row['name']}: {row['state']}, actor {row['name']}#{row['epoch']}, pid {row['pid'] or 'not known yet'}")
     _tell(f"house up and answering after {took_ms:.0f} ms")
 
 

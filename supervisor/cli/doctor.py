@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__
+from understudy.protocol.away import held
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path
-from understudy.supervisor.chaos.proc import left
+from understudy.supervisor.chaos.proc import children, keeper_of, left, stat, title
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.directories import directories
@@ -26,6 +27,7 @@ from understudy.supervisor.schema import SCHEMA_VERSION
 
 FREE_MB_MIN = 200
 FILES_MIN = 1024
+RESTART = "once that is mended: understudy restart"
 PACKAGES = ("pyzmq", "msgspec", "setproctitle")
 
 
@@ -56,6 +58,9 @@ def look(runtime_dir: str, state_dir: str) -> Iterator[Finding]:
     yield _installation()
     row, house = _house(runtime_dir)
     yield house
+    yield from _stopped(runtime_dir)
+    if row and not row["safe_mode"]:
+        yield from _agents(runtime_dir)
     yield from _configuration(str(row.get("source", "")), runtime_dir, state_dir)
     yield from (_folder(folder) for folder in dict.fromkeys((runtime_dir, state_dir)))
     size = len(os.fsencode(backstage_path(runtime_dir)))
@@ -87,6 +92,33 @@ def _house(runtime_dir: str) -> tuple[dict[str, Any], Finding]:
         text = f"in safe mode (supervisor {row['pid']}), because the last supervisor fell:\n{row['safe_mode']}"
         return row, Finding("house", text, "mend what it says, then: understudy reload")
     return row, Finding("house", f"answers (supervisor {row['pid']}, its start no. {row['epoch']})")
+
+
+def _stopped(runtime_dir: str) -> Iterator[Finding]:
+    """Look for processes of the house that a signal has stopped: a keeper so, and nobody restarts anything."""
+    keeper = keeper_of(runtime_dir) if held(f"{runtime_dir}/lock") else 0
+    for pid in [keeper, *children(keeper)] if keeper else []:
+        fields = stat(pid)
+        if fields is not None and fields[0] in (b"T", b"t"):
+            yield Finding("process", f"{pid} ({title(pid)}) is stopped by a signal", f"kill -CONT {pid}")
+
+
+def _agents(runtime_dir: str) -> Iterator[Finding]:
+    """Look for agents that cannot start, or hang."""
+    try:
+        rows = verb(runtime_dir, "status")
+    except UnderstudyError:
+        return  # It went away meanwhile.
+    for row in rows:
+        name = row["name"]
+        if "~" in name:
+            continue  # An understudy: who plays tells what is wrong with both.
+        if row["state"] in ("BACKOFF", "FATAL", "UNKNOWN"):
+            yield Finding(
+                f"agent {name}", f"{row['state']}: {row['why']}", f"see understudy tail {name}; {RESTART} {name}"
+            )
+        elif row["link"]:
+            yield Finding(f"agent {name}", row["link"], f"{RESTART} {name}")
 
 
 def _configuration(source: str, runtime_dir: str, state_dir: str) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Any
 
+from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import CONNECTION_LOST, LocalError
 from understudy.protocol.once import verb
 from understudy.supervisor.directories import directories
@@ -132,9 +133,9 @@ def _shutdown(runtime_dir: str, hurry: bool) -> int:
     try:
         while held(lock):
             if time.monotonic() - started > SHUTDOWN_S_MAX:
-                print(
-                    f"understudy: the house (supervisor {pid}) did not end within {SHUTDOWN_S_MAX:g} s", file=sys.stderr
-                )
+                remedy = f"see understudy doctor, or end it with: kill -KILL {keeper(lock)}"
+                text = f"the house (supervisor {pid}) did not end within {SHUTDOWN_S_MAX:g} s; {remedy}"
+                print(f"understudy: {text}", file=sys.stderr)
                 return 1
             if not told and time.monotonic() - started > 1:
                 told = True
@@ -143,17 +144,3 @@ def _shutdown(runtime_dir: str, hurry: bool) -> int:
     except KeyboardInterrupt:
         return _shutdown(runtime_dir, hurry=True) if not hurry else 130
     return 0
-
-
-def held(lock: str) -> bool:
-    """Return whether a keeper or a supervisor holds the lock file."""
-    import fcntl
-
-    try:
-        with open(lock, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False

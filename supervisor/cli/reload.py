@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from understudy.protocol.away import held
 from understudy.protocol.errors import CONNECTION_LOST, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING
@@ -61,8 +62,9 @@ def _back(runtime_dir: str, before: int) -> dict[str, Any]:
             row = verb(runtime_dir, "house", timeout_s=0.5)
             if row["pid"] != before:
                 return dict(row)
-        except LocalError:
-            pass
+        except LocalError as error:
+            if not held(f"{runtime_dir}/lock"):
+                raise LocalError(CONNECTION_LOST, "the house ended meanwhile; start it with understudy up") from error
         if not told and time.monotonic() - started > 1:
             told = True
             print("waiting for the house to answer again ...", file=sys.stderr)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from understudy.protocol.away import keeper
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.directories import directories
@@ -85,7 +86,7 @@ def start_in_background(
         status = house.poll()
         if status is not None:
             raise UpError(f"the house did not start (status {status}):\n{last_words(output, begin)}")
-        if ready(runtime) and _holds(runtime, house.pid):
+        if ready(runtime) and keeper(f"{runtime}/lock") == house.pid:
             return house.pid
         if time.monotonic() > deadline:
             raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{last_words(output, begin)}")
@@ -106,14 +107,6 @@ def share(config: str | None, runtime_dir: str | None, state_dir: str | None, id
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def _holds(runtime_dir: str, pid: int) -> bool:
-    """Return whether `pid` is the keeper whose house is at `runtime_dir`: the one that holds its lock."""
-    try:
-        return Path(runtime_dir, "lock").read_text().strip() == str(pid)
-    except OSError:
-        return False
 
 
 def ready(runtime_dir: str) -> bool:

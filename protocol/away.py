@@ -1,0 +1,37 @@
+"""What is to be said of a house that does not answer: there is none, or there is one that is busy or held up."""
+
+from understudy.protocol.errors import CONNECTION_LOST, LocalError
+from understudy.protocol.paths import gateway_path
+
+
+def no_house(runtime_dir: str) -> LocalError:
+    """Return the error for a house that does not answer."""
+    lock = f"{runtime_dir}/lock"
+    if held(lock):
+        text = f"the house at {runtime_dir} (keeper {keeper(lock)}) runs and does not answer; wait, or see understudy doctor"
+    else:
+        text = f"no house answers at {gateway_path(runtime_dir)}; start one with `understudy up`"
+    return LocalError(CONNECTION_LOST, text)
+
+
+def held(lock: str) -> bool:
+    """Return whether a keeper or a supervisor holds the lock file."""
+    import fcntl
+
+    try:
+        with open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def keeper(lock: str) -> int:
+    """Return the pid that the lock file names, 0 for none."""
+    try:
+        with open(lock, "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0

@@ -93,6 +93,7 @@ class Keeper:
     _hung_up: bool = False
     _succession: Succession = field(default_factory=Succession)
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
+    _not_ours: set[int] = field(default_factory=set[int])
     _premises: Premises = field(init=False)
     _groups: Groups = field(default_factory=Groups.of_house)
     _wake: socket.socket = field(init=False)
@@ -111,6 +112,7 @@ class Keeper:
         elif left := end_everything(self._premises.house_id, self._premises.left):
             _say(f"{left} process(es) of an earlier run could not be ended")
         if not inherited:
+            self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
             self._groups.clear(self._premises.house_id)
         self._note_actors()
         self._wake, self._waker = socket.socketpair()
@@ -439,9 +441,13 @@ class Keeper:
         until = time.monotonic() + SWEEP_S_MAX
         end_everything(self._premises.house_id, living)
         while time.monotonic() < until:
+            # Now a child that bears no mark can only be a stray that dropped it.
+            strays = processes.own_children(self._not_ours)
+            for stray in strays:
+                processes.kill(stray, signal.SIGKILL)
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    if not processes.own_children(set()):
+                    if not strays:
                         break
                     time.sleep(processes.POLL_S)
             except ChildProcessError:

@@ -128,6 +128,15 @@ class Role:
     log: str
 
 
+def cannot_start(role: Role, error: Exception) -> ActorError:
+    """Return the error for a program that the system does not start: what it is about, why, and the remedy."""
+    reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    if isinstance(error, OSError) and role.cwd and error.filename == role.cwd:
+        return ActorError(f"agent {role.name}: the folder {role.cwd!r}: {reason}; make it, or mend `cwd`")
+    text = f"agent {role.name}: the program {role.command[0]!r} cannot be started: {reason}"
+    return ActorError(f"{text}; install it, or mend `command` in the configuration")
+
+
 class Actor:
     """One actor: override `play`; the rest where needed."""
 

@@ -200,6 +200,7 @@ class _Reader:
         current: list[str] = []
         wanted = [*header.split(".", 1)] if header else []
         path = ".".join(wanted)
+        sought = f"{path}.{key}" if path else key
         for number, line in enumerate(self.lines, 1):
             found = HEADER.match(line)
             if found:
@@ -208,12 +209,12 @@ class _Reader:
                     best = number
                     if not key:
                         return number
-                if path and ".".join([*current]) == f"{path}.{key}":
+                if ".".join(current[: sought.count(".") + 1]) == sought:
                     return number
                 continue
             name = line.partition("=")[0].strip().strip("\"'")
             whole = ".".join([*current, name]) if current else name
-            if "=" in line and key and whole in (f"{path}.{key}" if path else key, f"{path}.{key}.{name}"):
+            if "=" in line and key and whole in (sought, f"{path}.{key}.{name}"):
                 return number
             if "=" in line and path and whole == path:
                 best = number

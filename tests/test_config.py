@@ -71,6 +71,15 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_remedy(tmp_path: P
     ] == caught.value.mistakes
 
 
+def test_a_table_of_an_unknown_name_is_found_at_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, '[agent.one]\ndriver = "scripted"\n\n[agnt.two]\ndriver = "scripted"\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, None, None, {})
+
+    assert [f"{path}:4: agnt: there is no such key; did you mean 'agent'?"] == caught.value.mistakes
+
+
 def test_a_syntax_error_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2"):
         load(write(tmp_path, "[agent.x]\ndriver = \n"), None, None, {})

@@ -56,7 +56,9 @@ def test_a_silent_actor_with_turns_is_asked_once_and_told_of_once() -> None:
         tick(house, now)
 
     assert 1 == pings(house)
-    assert ["one#1 hangs: not a frame of it for 2.8 s, nor an answer to a ping"] == notes(house)
+    assert ["one#1 hangs: not a frame of it for 2.8 s, nor an answer to a ping; cancel the turn, or wait"] == notes(
+        house
+    )
 
 
 def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
@@ -132,7 +134,7 @@ def test_quiet_is_not_counted_while_somebody_is_asked_or_the_log_cannot_write() 
     house.log_failed_at = None
     tick(house, 7.0)
 
-    assert ([], ["turn 1 is quiet for 7.0 s; quiet_timeout_s is 5"]) == (before, notes(house))
+    assert ([], ["turn 1 is quiet for 7.0 s; quiet_timeout_s is 5; cancel the turn, or wait"]) == (before, notes(house))
 
 
 def test_a_turn_may_be_quiet_again_after_progress() -> None:

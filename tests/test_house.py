@@ -151,7 +151,7 @@ def test_limits_hold_and_strays_are_swept(tmp_path: Path) -> None:
 def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits(tmp_path: Path) -> None:
     house = RealHouse(
         tmp_path,
-        '[agent.ghost]\ndriver = "acp"\ncommand = "/no/such/program"\nrestart = { intensity = 2, backoff_max_s = 0.01 }\n',
+        '[agent.ghost]\ndriver = "acp"\ncommand = "/no/such/program"\nrestart = { intensity = 2 }\n',
     )
     house.start()
     try:
@@ -159,12 +159,57 @@ def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits
         (row,) = json.loads(house.run("status", "--json").stdout)
 
         assert 1 == prompt.returncode
-        assert "/no/such/program" in prompt.stderr
+        why = (
+            "the program '/no/such/program' cannot be started: No such file or directory; install it, or mend `command`"
+        )
+        assert f"the turn waits for agent ghost to start: agent ghost: {why}" in prompt.stderr
+        assert f"the turn ended: failed: agent ghost cannot run: agent ghost: {why}" in prompt.stderr
         assert "FATAL" == row["state"]
         assert "/no/such/program" in row["why"]
         assert 3 == house.run("status").returncode
     finally:
         house.stop()
+
+
+def test_doctor_names_what_a_signal_has_stopped_and_which_agent_cannot_run(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, '[agent.ghost]\ndriver = "acp"\ncommand = "false"\nrestart = { intensity = 0 }\n')
+    house.start()
+    try:
+        assert house.keeper is not None
+        wait_until(lambda: "FATAL" == house.rows()[0]["state"], "the agent to give up")
+        os.kill(house.keeper.pid, signal.SIGSTOP)
+        doctor = house.run("doctor")
+        os.kill(house.keeper.pid, signal.SIGCONT)
+
+        assert 1 == doctor.returncode
+        assert f"remedy: kill -CONT {house.keeper.pid}" in doctor.stdout
+        assert "WRONG  agent ghost: FATAL: " in doctor.stdout
+        assert "understudy restart ghost" in doctor.stdout
+    finally:
+        house.stop()
+
+
+def test_a_house_whose_supervisor_is_held_up_is_not_said_to_be_absent(house: RealHouse) -> None:
+    assert house.keeper is not None
+    os.kill(house.supervisor(), signal.SIGSTOP)
+
+    status = house.run("status")
+
+    assert 4 == status.returncode
+    assert f"the house at {house.runtime_dir} (keeper {house.keeper.pid}) runs and does not answer" in status.stderr
+
+
+def test_a_stray_without_a_mark_ends_with_the_house(tmp_path: Path) -> None:
+    loose, kept = tmp_path / "loose.sh", tmp_path / "pid"
+    loose.write_text(f"echo $$ > {kept}.new; mv {kept}.new {kept}; exec sleep 86400\n")
+    command = f"sh -c 'env -i setsid sh {loose} & exec sleep 86400'"
+    house = RealHouse(tmp_path, f'[agent.server]\ndriver = "program"\ncommand = "{command}"\n')
+    house.start()
+    wait_until(kept.exists, "the stray")
+
+    house.stop()
+
+    assert stat(int(kept.read_text())) is None
 
 
 def test_out_of_reach_is_said_with_supervisords_exit_codes(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def test_what_is_committed_is_read_again(tmp_path: Path, open_log: Opener) -> No
     assert entries[:1] == log.read("s1", 1, 1)
 
 
-def test_a_mark_is_kept_until_its_actor_has_ended_however_many_started_after_it(tmp_path: Path, open_log: Opener) -> None:
+def test_a_mark_is_kept_until_its_actor_has_ended_however_many_started_after_it(
+    tmp_path: Path, open_log: Opener
+) -> None:
     path = str(tmp_path / "log")
     log = open_log(path)
     rows: list[Row] = [EpochRow("a", epoch, 70 + epoch, 99) for epoch in (1, 2, 3)]

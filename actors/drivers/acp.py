@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice
+from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice, cannot_start
 from understudy.actors.drivers.terminals import LocalClient
 from understudy.actors.limits import exit_code, program_preexec
 from understudy.protocol.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, Connection, JsonRpcError
@@ -86,10 +86,7 @@ class AcpProgram(Actor):
                 preexec_fn=program_preexec(role.memory_mb, role.files),
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise ActorError(
-                f"agent {role.name}: the program {role.command[0]!r} cannot be started: {error}; "
-                "install it, or mend `command` in the configuration"
-            ) from error
+            raise cannot_start(role, error) from error
         self.program_pid = process.pid
         self._stdin = os.dup(_given(process.stdin).fileno())  # Outlives the pipe's closing, to see what was left.
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ import os
 import subprocess
 from logging.handlers import RotatingFileHandler
 
-from understudy.actors.actor import Actor, ActorError, Role, Voice
+from understudy.actors.actor import Actor, ActorError, Role, Voice, cannot_start
 from understudy.actors.limits import exit_code, program_preexec
 
 READ_BYTES = 1 << 16
@@ -45,10 +45,7 @@ class Program(Actor):
                 preexec_fn=program_preexec(role.memory_mb, role.files),
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise ActorError(
-                f"program {role.name}: {role.command[0]!r} cannot be started: {error}; "
-                "install it, or mend `command` in the configuration"
-            ) from error
+            raise cannot_start(role, error) from error
         self.program_pid = process.pid
         loop = asyncio.get_running_loop()
         output = asyncio.StreamReader()

@@ -240,10 +240,9 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.enter(entry)
     house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id))
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
-    turns.enqueue(house, session, Turn(entry.first, frame.body, frame.serves, client.id))
-    if role.child.by_person:
-        text = f"{session.agent} was stopped by a person: the turn waits for understudy start {session.agent}"
-        house.write(session, "note", entry.first, {"text": text})
+    turn = Turn(entry.first, frame.body, frame.serves, client.id)
+    turns.enqueue(house, session, turn)
+    turns.tell_wait(house, session, turn, role)
     if role.child.state in AT_REST:
         house.carry_out(role.child.needed(house.now))
 

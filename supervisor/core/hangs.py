@@ -151,7 +151,11 @@ def _quiet_at(house: House, role: Role, session: Session, turn: Turn) -> float |
 def _react(house: House, role: Role, hanging: list[tuple[Session, Turn]], text: str) -> list[Kill]:
     """Do what the agent's `on_hang` says; whatever that is, it is written into the sessions."""
     child, what = role.child, role.child.spec.on_hang
-    then = {OnHang.TELL: "", OnHang.CANCEL: "; the turn is cancelled", OnHang.RESTART: "; the actor is restarted"}
+    then = {
+        OnHang.TELL: "; cancel the turn, or wait",
+        OnHang.CANCEL: "; the turn is cancelled",
+        OnHang.RESTART: "; the actor is restarted",
+    }
     for session, turn in hanging:
         house.write(session, "note", turn.number, {"text": text + then[what]})
     match what:

@@ -38,6 +38,7 @@ class Turn:
     progressed: float = 0.0  # When it had its last entry or answer.
     quiet_told: bool = False
     over_told: bool = False
+    wait_told: bool = False  # Of why no actor takes it.
 
 
 @dataclass(slots=True)

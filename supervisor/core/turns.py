@@ -409,8 +409,31 @@ def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool
     enqueue(house, session, turn, at_head=True)
 
 
+def tell_wait(house: House, session: Session, turn: Turn, role: Role) -> None:
+    """Write into the session why no actor takes the turn, once: else its client would see but silence."""
+    child, agent = role.child, session.agent
+    if turn.wait_told or house.stopping:
+        return
+    if child.by_person:
+        text = f"{agent} was stopped by a person: the turn waits for understudy start {agent}"
+    elif child.state is State.BACKOFF:
+        text = f"the turn waits for agent {agent} to start: {child.why}"
+    elif child.link.silent and session.current is turn:
+        silent_s = house.now - child.link.heard
+        text = (
+            f"the turn waits for {child.title}, silent for {silent_s:.0f} s; cancel it, or: understudy restart {agent}"
+        )
+    else:
+        return
+    turn.wait_told = True
+    house.write(session, "note", turn.number, {"text": text})
+
+
 def after_fall(house: House, role: Role) -> None:
     """An actor of the agent is gone: call it back when it is needed, give up on it when it will not come."""
+    if role.child.state is State.BACKOFF:
+        for session in (house.sessions[name] for name in role.waiting):
+            tell_wait(house, session, session.mailbox[0], role)
     if role.child.state is State.EXITED and (role.queued or calls_wait(house, role)):
         house.carry_out(role.child.recalled(house.now))
     if role.child.state in (State.FATAL, State.UNKNOWN):

@@ -26,7 +26,7 @@ def main(parent: int, temporary: str, plan: dict[str, str]) -> int:
             return 1
         if os.getppid() != parent:
             return 1  # It died before the line above.
-        return up.run(SimpleNamespace(detach=False, check=False, idle_exit_s=None, **plan))
+        return up.keep(SimpleNamespace(check=False, idle_exit_s=None, **plan), command=())
     finally:
         if temporary and os.getppid() != parent:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -84,6 +84,7 @@ class Keeper:
     act: Act
     _link: socket.socket = field(init=False)
     _supervisor: BaseProcess | None = None
+    _starts_at: float | None = None  # A failed start is tried again then.
     _blanks: Blanks = field(default_factory=Blanks)
     _noted: bool = True
     _forked: bool = False
@@ -107,11 +108,10 @@ class Keeper:
             self.house.runtime_dir, self.house.state_dir, inherited.descriptors if inherited else None
         )
         if inherited:
-            self._succession.served = True
             self._inherit(inherited)
-        elif left := end_everything(self._premises.house_id, self._premises.left):
-            _say(f"{left} process(es) of an earlier run could not be ended")
-        if not inherited:
+        else:
+            if left := end_everything(self._premises.house_id, self._premises.left):
+                _say(f"{left} process(es) of an earlier run could not be ended")
             self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
             self._groups.clear(self._premises.house_id)
         self._note_actors()
@@ -121,7 +121,7 @@ class Keeper:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        reload.arrived()
+        reload.release_signals()
         setproctitle("understudy: keeper")
         gc.collect()
         gc.freeze()
@@ -168,12 +168,12 @@ class Keeper:
     def _wait_ms(self) -> float | None:
         if self._forked:
             return 0.0
-        sweeping = any(actor.status is not None for actor in self._actors.values())
-        if sweeping:
+        if any(actor.status is not None for actor in self._actors.values()):
             return SWEEP_POLL_MS
-        blank_ms, watch = None if self._signals else self._blanks.due_ms(), self._succession.watch_due
-        watch_ms = None if watch is None else max(0.0, 1000 * (watch - time.monotonic()))
-        return min((ms for ms in (blank_ms, watch_ms) if ms is not None), default=None)
+        now, dues = time.monotonic(), (self._succession.watch_due, self._starts_at)
+        waits_ms = [max(0.0, 1000 * (due - now)) for due in dues if due is not None]
+        blank_ms = None if self._signals else self._blanks.due_ms()
+        return min([*waits_ms, *([] if blank_ms is None else [blank_ms])], default=None)
 
     def _on_signal(self, number: int, frame: object) -> None:
         del frame
@@ -379,7 +379,7 @@ class Keeper:
         living = [actor.spawned for actor in self._actors.values()]
         for spawned in living if self._succession.safe else []:
             self._kill(Kill(spawned.actor, spawned.epoch, signal.SIGKILL))
-        self._hung_up = False
+        self._hung_up, self._starts_at = False, None
         process = self._fork(self._be_supervisor, theirs, living)
         theirs.close()
         if isinstance(process, str):
@@ -391,7 +391,11 @@ class Keeper:
             self._report(ShutdownAsked(hurry=self._signals > 1))
 
     def _see_supervisor(self) -> int | None:
-        """Start a fallen supervisor again; return the exit status when the house is over."""
+        """Start a fallen supervisor again, in a while if starts fail; return the exit status when the house is over."""
+        if self._starts_at is not None:
+            if self._signals or time.monotonic() >= self._starts_at:
+                self._start_supervisor()
+            return None
         process = self._supervisor
         status = process.exitcode if process is not None else -signal.SIGKILL
         if status is None:
@@ -401,28 +405,31 @@ class Keeper:
         self._link.close()
         self._supervisor = None
         following, wait_s = self._succession.ended(status, time.monotonic())
-        if following is Next.END or (self._signals and status != 0):
+        if following is Next.END or (self._signals and following is not Next.RELOAD):
             return 0 if status == 0 else 1
         if following is Next.RELOAD:
             self._reload()
         else:
             _say(f"the supervisor ended (status {status}); {following.value}")
-        if wait_s:
-            time.sleep(wait_s)
-        self._start_supervisor()
+        self._starts_at = time.monotonic() + wait_s
+        if not wait_s:
+            self._start_supervisor()
         return None
 
     def _reload(self) -> None:
-        """Become the program that is installed now; if that fails, go on as we are."""
+        """Become the program that is installed now; go on as we are if that fails, or if the house is to end."""
+        reload.hold_signals()
+        if self._signals:
+            reload.release_signals()
+            return
         self._blanks.dismiss()
         actors = [reload.Actor(a.spawned, a.mark, a.status, list(a.swept)) for a in self._actors.values()]
+        left = reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors)
         try:
-            reload.become(
-                list(self.house.command),
-                reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors),
-            )
-        except (OSError, IndexError) as error:
+            reload.become(list(self.house.command), left)
+        except OSError as error:
             _say(f"cannot reload, going on as before: {error}")
+        reload.release_signals()
 
     def _inherit(self, inherited: reload.Inherited) -> None:
         self._succession.served = True  # The house did, before.
@@ -471,11 +478,9 @@ class Keeper:
 
 
 def _empty(wake: socket.socket) -> None:
-    try:
+    with contextlib.suppress(BlockingIOError):
         while wake.recv(4096):
             pass
-    except BlockingIOError:
-        pass
 
 
 def _say(text: str) -> None:
@@ -484,12 +489,15 @@ def _say(text: str) -> None:
 
 def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:
     """Keep `house` until it is shut down; return the exit status. Raises `HouseError` when it cannot open."""
-    # Loaded before the first fork, so that children need not.
+    return Keeper(house, *load_code(house)).run(inherited)
+
+
+def load_code(house: HouseSpec) -> tuple[Supervise, SuperviseSafely, Act]:
+    """Load what children run before the first fork, so that they need not. Raises whatever a broken module raises."""
     from understudy.actors import host, rehearsal
     from understudy.supervisor import safe, shell
 
     del rehearsal
-
     for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")
-    return Keeper(house, shell.main, safe.main, host.main).run(inherited)
+    return shell.main, safe.main, host.main

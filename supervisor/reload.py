@@ -27,6 +27,12 @@ class Actor(msgspec.Struct, frozen=True):
     swept: list[int] = []
 
 
+class _Version(msgspec.Struct):
+    """All that is to be read of what another version may have left."""
+
+    version: int
+
+
 class Inherited(msgspec.Struct, frozen=True):
     """What a keeper leaves. `descriptors`: of the premises; `house`: as it was read last."""
 
@@ -56,26 +62,31 @@ class InheritedProcess:
 
 
 def become(command: list[str], left: Inherited) -> None:
-    """Execute `command` in this process, with what is `left`; return only if that cannot be done. Raises `OSError`.
+    """Execute `command` in this process, with what is `left`. Raises `OSError` when that cannot be done.
 
-    Signals that ask for the house's end are held back until `arrived`.
+    Call `hold_signals` before it.
     """
+    if not command:
+        raise OSError("this house was not started from the command line; end it, and start it again")
     memory = os.memfd_create("understudy-inherited", 0)
     os.write(memory, msgspec.msgpack.encode(left))
     for descriptor in left.descriptors:
         os.set_inheritable(descriptor, True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         os.execve(command[0], command, {**os.environ, VARIABLE: str(memory)})
     finally:
         os.close(memory)
         for descriptor in left.descriptors:
             os.set_inheritable(descriptor, False)
-        arrived()
 
 
-def arrived() -> None:
-    """Hear the signals again that were held back."""
+def hold_signals() -> None:
+    """Hold back the signals that ask for the house's end; those that came before have been handled when this returns."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def release_signals() -> None:
+    """Hear the signals again that were held back, before or after the exec."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
@@ -86,10 +97,12 @@ def receive() -> Inherited | None:
         return None
     memory = int(number)
     size = os.fstat(memory).st_size
-    left = msgspec.msgpack.decode(os.pread(memory, size, 0), type=Inherited)
+    text = os.pread(memory, size, 0)
     os.close(memory)
-    if left.version not in (VERSION, VERSION - 1):
-        raise ValueError(f"what the last keeper left has version {left.version}, this one knows {VERSION}")
+    version = msgspec.msgpack.decode(text, type=_Version).version
+    if version not in (VERSION, VERSION - 1):
+        raise ValueError(f"what the last keeper left has version {version}, this one knows {VERSION}")
+    left = msgspec.msgpack.decode(text, type=Inherited)
     for descriptor in left.descriptors:
         os.set_inheritable(descriptor, False)
     return left

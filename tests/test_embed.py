@@ -52,6 +52,18 @@ def test_a_house_comes_and_goes_with_the_block() -> None:
     assert not Path(runtime_dir).parent.exists()
 
 
+def test_it_is_not_to_be_reloaded_and_stays_as_it_is() -> None:
+    async def reload(client: Client) -> tuple[str, bool]:
+        command = [sys.executable, "-m", "understudy", "reload", "--runtime-dir", client.runtime_dir]
+        ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        return ended.stderr, Path(client.runtime_dir).exists()
+
+    (told, there), _, _ = play(reload)
+
+    assert "this house was not started from the command line" in told
+    assert there
+
+
 def test_the_cast_is_the_files_and_a_given_state_folder_keeps_the_log(tmp_path: Path) -> None:
     config = tmp_path / "cast.toml"
     config.write_text("[agent.rehearsal]\n[agent.other]\n")

@@ -24,7 +24,7 @@ def run(options: Any) -> int:
     runtime_dir, _ = directories(options.runtime_dir, options.state_dir, os.environ)
     try:
         before = verb(runtime_dir, "house")
-        mistakes = _check(runtime_dir, before["command"], before["source"])
+        mistakes = before["command"] and _check(runtime_dir, before["command"], before["source"])
         if mistakes:
             print(mistakes, file=sys.stderr)
             print("understudy: nothing was reloaded: mend this first", file=sys.stderr)

@@ -28,6 +28,11 @@ def run(options: Any) -> int:
         pid = start_in_background(options.config, options.runtime_dir, options.state_dir, options.idle_exit_s)
         print(f"the house is up (pid {pid}); try: understudy status")
         return 0
+    return keep(options, (sys.executable, *sys.orig_argv[1:]))
+
+
+def keep(options: Any, command: tuple[str, ...]) -> int:
+    """Be a house's keeper until it is shut down; return the exit status. `command`: starts it again, for `reload`."""
     from dataclasses import replace
 
     from understudy.supervisor import keeper, reload
@@ -47,10 +52,11 @@ def run(options: Any) -> int:
         write_line("understudy: the configuration stays as it was")
         house = inherited.house
     if options.check:
+        keeper.load_code(house)
         print(f"{house.source or 'the built-in cast'}: no mistakes")
         return 0
     try:
-        house = replace(house, command=(sys.executable, *sys.orig_argv[1:]))
+        house = replace(house, command=command)
         names = ", ".join(agent.name for agent in house.agents)
         write_line(f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
         return keeper.run(house, inherited)

@@ -5,15 +5,18 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
+from understudy.supervisor import reload
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("src", "protocol", "actors", "supervisor")
@@ -91,6 +94,25 @@ def test_a_mistake_in_the_configuration_changes_nothing(house: RealHouse) -> Non
     assert "did you mean 'turns_max'?" in ended.stderr
     assert "nothing was reloaded" in ended.stderr
     assert supervisor == house.supervisor()
+
+
+def test_code_that_cannot_be_loaded_is_a_mistake_too(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    code = "import sys; sys.modules['understudy.supervisor.safe'] = None\nfrom understudy.supervisor.cli.main import main; main()"
+
+    ended = subprocess.run([sys.executable, "-c", code, *house.command("up", "--check")[3:]], capture_output=True)
+
+    assert 1 == ended.returncode
+    assert b"understudy.supervisor.safe" in ended.stderr
+
+
+def test_what_a_keeper_of_another_time_left_is_refused_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = os.memfd_create("left")
+    os.write(memory, msgspec.msgpack.encode({"version": reload.VERSION + 1, "actors": "of another shape"}))
+    monkeypatch.setenv(reload.VARIABLE, str(memory))
+
+    with pytest.raises(ValueError, match=f"version {reload.VERSION + 1}, this one knows {reload.VERSION}"):
+        reload.receive()
 
 
 def test_without_a_house_it_says_so(tmp_path: Path) -> None:

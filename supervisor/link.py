@@ -43,3 +43,9 @@ def send(link: socket.socket, message: ToKeeper) -> None:
     """Ask the keeper for something. A keeper that is gone shows in `read_messages`. For the supervisor."""
     with contextlib.suppress(OSError):
         link.sendall(encode(message))
+
+
+def send_if_room(link: socket.socket, message: ToKeeper) -> None:
+    """As `send`, but leave it when the keeper reads nothing (it is stopped, say): that must not stop the supervisor."""
+    with contextlib.suppress(OSError):
+        link.send(encode(message), socket.MSG_DONTWAIT)

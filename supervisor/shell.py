@@ -132,7 +132,7 @@ class Shell:
             raise
 
     def _say_alive(self) -> None:
-        link.send(self._link, Alive())
+        link.send_if_room(self._link, Alive())
         self._loop.call_later(ALIVE_EVERY_S, self._say_alive)
 
     def _open_sockets(self, runtime_dir: str) -> tuple[Router, Router]:

@@ -23,6 +23,7 @@ from understudy.supervisor.chaos.proc import children, keeper_of, left, stat, ti
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.directories import directories
+from understudy.supervisor.journal import HEADER
 from understudy.supervisor.schema import SCHEMA_VERSION
 
 FREE_MB_MIN = 200
@@ -165,7 +166,7 @@ def _log(path: Path) -> Finding:
     if path.stat().st_size > 100 << 20:
         print(f"       checking {path.stat().st_size >> 20} MB of log ...", file=sys.stderr)
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             known = int(connection.execute("PRAGMA user_version").fetchone()[0])
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -176,6 +177,9 @@ def _log(path: Path) -> Finding:
         return Finding("log", f"{path}: {error}", f"move {path.parent} away, or use another --state-dir")
     if verdict != "ok":
         return Finding("log", f"{path}: {verdict}", "copy the folder, then: sqlite3 log.sqlite .recover")
+    journal = path.with_suffix(".journal")
+    if journal.exists() and not HEADER.startswith(journal.read_bytes()[: len(HEADER)]):
+        return Finding("log", f"{journal} is no journal", f"move {path.parent} away, or use another --state-dir")
     if known > SCHEMA_VERSION:
         return Finding("log", f"schema {known}, this program knows {SCHEMA_VERSION}", "use the newer understudy")
     return Finding("log", f"{path}: sound, schema {known}, {sessions} session(s), {path.stat().st_size >> 10} KB")

@@ -6,8 +6,9 @@ container gives it. Without one everything here does nothing: the watch bounds m
 
 import contextlib
 import os
-import sys
 from pathlib import Path
+
+from understudy.supervisor.stderr import write_line
 
 PROCS = "cgroup.procs"
 KEEPER = "understudy-keeper"  # Where the house's own processes go: a group that hands controllers on has none itself.
@@ -63,7 +64,7 @@ class Groups:
                 (group / "memory.oom.group").write_text("1")
             (group / PROCS).write_text("0")
         except OSError as error:
-            sys.stderr.write(f"understudy: {group}: {error.strerror}: memory of {mark} is only watched\n")
+            write_line(f"understudy: {group}: {error.strerror}: memory of {mark} is only watched")
 
     def end(self, mark: str) -> list[int]:
         """Kill all that live in the actor's group, whoever started them; return their pids."""

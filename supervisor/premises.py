@@ -36,8 +36,7 @@ class Premises:
         self.descriptors = descriptors or self._open(runtime_dir, state_dir)
         self._record = self.descriptors[-1]
         self.house_id = _house_id(state_dir)
-        lines = os.pread(self._record, 1 << 20, 0).decode(errors="replace").splitlines()
-        self.left = [Spawned("", 0, int(pid), int(started)) for pid, started, *_ in (line.split() for line in lines)]
+        self.left = _left(os.pread(self._record, 1 << 20, 0).decode(errors="replace"))
 
     def _open(self, runtime_dir: str, state_dir: str) -> list[int]:
         """Make and lock the folders; return what holds them, the record of actors last."""
@@ -77,6 +76,12 @@ def is_full(path: str) -> bool:
     """Return whether the disk of `path` has no room for what a house begins with."""
     disk = os.statvfs(path)
     return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
+
+
+def _left(record: str) -> list[Spawned]:
+    """Return who stands in the record. A full disk may have cut its last line short: marks find who stood there."""
+    found = (line.split()[:2] for line in record.splitlines())
+    return [Spawned("", 0, *map(int, each)) for each in found if len(each) == 2 and "".join(each).isdecimal()]
 
 
 def _lock(folder: str) -> int:

@@ -35,15 +35,15 @@ from understudy.protocol.backstage import (
     TurnCancelled,
     TurnHanded,
 )
-from understudy.protocol.dealer import Dealer
 from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, UnderstudyError
-from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Handover, ToActor, unpack
+from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Handover, unpack
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
 
 RETRY_S = 0.02
 RETRY_S_MAX = 1.0
 FLUSH_S_MAX = 2.0
+FLUSH_MS = 500
 GOODBYE_S_MAX = 0.5
 STOP_GRACE_S = 5.0
 IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itself.
@@ -61,22 +61,34 @@ class HousePlace(Protocol):
         """How long to go on without a supervisor."""
 
 
+class Connection(Protocol):
+    """What carries frames to the supervisor; see `Dealer`."""
+
+    def send(self, frames: list[Frame]) -> None:
+        """Send `frames` in order."""
+
+    def close(self, flush_ms: int = 0) -> None:
+        """Close it; give what was sent `flush_ms` to leave."""
+
+
+Cast = Callable[[Role, Any], Actor]
+Connect = Callable[[Callable[[list[Frame]], None], Callable[[str], None]], Connection]
+
+
 class Host:
     """Hosts one actor. It is the actor's `Voice`."""
 
     def __init__(
-        self, role: Role, house: HousePlace, mark: str, context: "zmq.Context[Any]", spare: Dealer | None = None
+        self, role: Role, house: HousePlace, mark: str, shown: ShownFile, cast: Cast, connect: Connect
     ) -> None:
-        """`spare`: a connection that nothing was said on yet, made before there was a role."""
+        """`cast` makes the actor that plays `role`; `connect` makes a connection to the supervisor."""
         self._role = role
         self._house = house
         self._mark = mark
         self._keeper = os.getppid()
         self._machine = Backstage(role.name, role.epoch, os.getpid())
-        self._context = context
-        self._dealer: Dealer | None = None
-        self._spare = spare
-        self._shown = self.open_shown()
+        self._connect_to, self._cast, self._shown = connect, cast, shown
+        self._connection: Connection | None = None
         self._retry_s = RETRY_S
         self._lost_at: float | None = None
         self._ready = False
@@ -89,14 +101,6 @@ class Host:
         self._orphaned = False
         self._actor: Actor | None = None
 
-    def cast(self) -> Actor:
-        """Return the actor that plays the role. Raises `ActorError`."""
-        return make(self._role, self)
-
-    def open_shown(self) -> ShownFile:
-        """Return the file of what was shown. Raises `OSError`."""
-        return ShownFile(self._house.runtime_dir, self._role.name, self._role.epoch)
-
     # --- the life of the process ---
 
     async def run(self) -> int:
@@ -104,7 +108,7 @@ class Host:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._ask_stop, STOP_GRACE_S)
         try:
-            self._actor = actor = self.cast()
+            self._actor = actor = self._cast(self._role, self)
             if not await self._start_or_stop(actor):
                 return await self._stop_in_order(actor, self._stop.result())
         except UnderstudyError as error:
@@ -165,9 +169,8 @@ class Host:
         self._machine.leave(reason)
         with contextlib.suppress(TimeoutError):  # The keeper tells of our end by another way, which may be quicker.
             await asyncio.wait_for(self._parted(), GOODBYE_S_MAX)
-        if self._dealer is not None:
-            self._dealer.close(flush_ms=500)
-        self._context.destroy(500)
+        if self._connection is not None:
+            self._connection.close(flush_ms=FLUSH_MS)
         return status
 
     async def _parted(self) -> None:
@@ -195,23 +198,16 @@ class Host:
     # --- the connection ---
 
     def _connect(self) -> None:
-        if self._dealer is not None or self._orphaned:
+        if self._connection is not None or self._orphaned:
             return
-        spare, self._spare = self._spare, None
-        if spare is not None and not spare.closed:
-            spare.attend(self._take, self._broken)
-            self._dealer = spare
-        else:
-            self._dealer = Dealer(
-                self._context, backstage_address(self._house.runtime_dir), ToActor, self._take, self._broken
-            )
+        self._connection = self._connect_to(self._take, self._broken)
         self._machine.connected()
         self._flush()
 
     def _broken(self, why: str) -> None:
         del why
         loop = asyncio.get_running_loop()
-        self._dealer = None
+        self._connection = None
         self._machine.disconnected()
         if self._lost_at is None:
             self._lost_at = loop.time()
@@ -227,9 +223,9 @@ class Host:
             self._ask_stop(STOP_GRACE_S)
 
     def _flush(self) -> None:
-        if self._dealer is not None:
+        if self._connection is not None:
             frames: list[Frame] = list(self._machine.frames_to_send())
-            self._dealer.send(frames)
+            self._connection.send(frames)
 
     def _take(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -350,7 +346,7 @@ class Host:
     async def say(self, session: str, turn: int, update: dict[str, Any]) -> None:
         """Queue one update; wait while too much is unrecorded."""
         self._machine.say(session, turn, update)
-        if self._dealer is not None:
+        if self._connection is not None:
             self._send_soon()
         while not self._machine.may_speak:
             self._freed.clear()
@@ -465,12 +461,12 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
 
     async def run() -> int:
         context: zmq.Context[Any] = zmq.Context()
-        spare = None
+        wings = Wings(context, backstage_address(house.runtime_dir))
         if waits_at is not None:
             from understudy.actors.rehearsal import rehearse  # It is a host's rehearsal: it knows this module.
 
             await rehearse(house)
-            spare = await Wings(context, backstage_address(house.runtime_dir)).wait(waits_at)
+            await wings.wait(waits_at)
         try:
             role, mark = receive()
         except EOFError:
@@ -478,6 +474,9 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
             raise
         if role.options.get("driver") in IN_PROCESS:
             limit_own(role.memory_mb, role.files)
-        return await Host(role, house, mark, context, spare).run()
+        shown = ShownFile.of_actor(house.runtime_dir, role.name, role.epoch)
+        status = await Host(role, house, mark, shown, make, wings.connect).run()
+        context.destroy(FLUSH_MS)
+        return status
 
     return asyncio.run(run())

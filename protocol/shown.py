@@ -26,13 +26,18 @@ def whose(name: str) -> tuple[str, int]:
 class ShownFile:
     """The writing side, in the actor."""
 
-    def __init__(self, runtime_dir: str, actor: str, epoch: int) -> None:
-        """Make the file. Raises `OSError`: without it no turn may be shown."""
-        Path(runtime_dir, "shown").mkdir(mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._file = os.open(shown_path(runtime_dir, actor, epoch), flags, 0o600)
+    def __init__(self, descriptor: int) -> None:
+        """Write to the empty file that is open as `descriptor`."""
+        self._file = descriptor
         self._slots: dict[tuple[str, int], int] = {}
         self._free: list[int] = []
+
+    @classmethod
+    def of_actor(cls, runtime_dir: str, actor: str, epoch: int) -> "ShownFile":
+        """Make the file of actor#epoch. Raises `OSError`: without it no turn may be shown."""
+        Path(runtime_dir, "shown").mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        return cls(os.open(shown_path(runtime_dir, actor, epoch), flags, 0o600))
 
     def show(self, session: str, turn: int) -> None:
         """Write that the agent is about to see the turn. Raises `OSError`: then it must not."""

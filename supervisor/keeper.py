@@ -46,6 +46,7 @@ from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
 from understudy.supervisor.premises import Premises
 from understudy.supervisor.stderr import write_line
+from understudy.supervisor.wakeup import Wakeup
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
@@ -97,8 +98,7 @@ class Keeper:
     _not_ours: set[int] = field(default_factory=set[int])
     _premises: Premises = field(init=False)
     _groups: Groups = field(default_factory=Groups.of_house)
-    _wake: socket.socket = field(init=False)
-    _waker: socket.socket = field(init=False)
+    _wakeup: Wakeup = field(init=False)
 
     def run(self, inherited: reload.Inherited | None = None) -> int:
         """Open the house and keep it until it is shut down; return the exit status. Raises `HouseError`."""
@@ -115,12 +115,7 @@ class Keeper:
             self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
             self._groups.clear(self._premises.house_id)
         self._note_actors()
-        self._wake, self._waker = socket.socketpair()
-        self._wake.setblocking(False)
-        self._waker.setblocking(False)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        self._wakeup = Wakeup(self._on_signal)
         reload.release_signals()
         setproctitle("understudy: keeper")
         gc.collect()
@@ -137,12 +132,12 @@ class Keeper:
     def _turn(self) -> int | None:
         """Wait for something and deal with it; return the exit status once the house is over."""
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
         if self._supervisor is not None and not self._hung_up:
             poll.register(self._link, select.POLLIN | (select.POLLOUT if self._queue else 0))
         for descriptor, events in poll.poll(self._wait_ms()):
-            if descriptor == self._wake.fileno():
-                _empty(self._wake)
+            if descriptor == self._wakeup.fileno():
+                self._wakeup.empty()
             elif events & select.POLLIN:
                 self._requests()
             elif events & select.POLLHUP:
@@ -270,12 +265,7 @@ class Keeper:
 
     def _leave_keeper(self) -> None:
         """Undo in a fresh child what only the keeper wants."""
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._wake.close()
-        self._waker.close()
+        self._wakeup.leave()
         self._blanks.dismiss()
 
     def _kill(self, request: Kill) -> None:
@@ -424,7 +414,7 @@ class Keeper:
             return
         self._blanks.dismiss()
         actors = [reload.Actor(a.spawned, a.mark, a.status, list(a.swept)) for a in self._actors.values()]
-        left = reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors)
+        left = reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors, list(self._not_ours))
         try:
             reload.become(list(self.house.command), left)
         except OSError as error:
@@ -433,6 +423,7 @@ class Keeper:
 
     def _inherit(self, inherited: reload.Inherited) -> None:
         self._succession.served = True  # The house did, before.
+        self._not_ours = set(inherited.not_ours)
         for actor in inherited.actors:
             process = reload.InheritedProcess(actor.spawned.pid, actor.status)
             self._actors[actor.spawned.pid] = _Living(
@@ -475,12 +466,6 @@ class Keeper:
                 self._queue.clear()  # It is gone: the next one is told who lives.
                 return
             self._queue.popleft()
-
-
-def _empty(wake: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while wake.recv(4096):
-            pass
 
 
 def _say(text: str) -> None:

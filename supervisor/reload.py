@@ -34,12 +34,13 @@ class _Version(msgspec.Struct):
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """What a keeper leaves. `descriptors`: of the premises; `house`: as it was read last."""
+    """What a keeper leaves. `descriptors`: of the premises; `house`: as it was read last; `not_ours`: children from before."""
 
     version: int
     house: HouseSpec
     descriptors: list[int]
     actors: list[Actor]
+    not_ours: list[int] = []
 
 
 @dataclass(slots=True)

@@ -20,22 +20,22 @@ def read_messages(link: socket.socket) -> list[FromKeeper] | None:
     messages: list[FromKeeper] = []
     while True:
         try:
-            data = link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
+            message = link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return messages
         except OSError:
             return None
-        if not data:
+        if not message:
             return messages or None
-        messages.append(_from_keeper.decode(data))
+        messages.append(_from_keeper.decode(message))
 
 
 def read_requests(link: socket.socket) -> list[ToKeeper]:
     """Return what the supervisor asks for; its end shows in its exit. For the keeper."""
     requests: list[ToKeeper] = []
     with contextlib.suppress(OSError):
-        while data := link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT):
-            requests.append(_to_keeper.decode(data))
+        while message := link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT):
+            requests.append(_to_keeper.decode(message))
     return requests
 
 

@@ -42,7 +42,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     up.add_argument("-d", "--detach", action="store_true", help="in the background; returns when it is ready")
     up.add_argument("-c", "--config", metavar="FILE", help="the configuration (default: as the README says)")
     up.add_argument("--idle-exit-s", type=float, metavar="SECONDS", help="end after so long without a client")
-    up.add_argument("--check", action="store_true", help="only read the configuration, and tell its mistakes")
+    up.add_argument(
+        "--check", action="store_true", help="only load the code and the configuration, and tell what is wrong"
+    )
     verb("reload", "take the installed code and the configuration anew; agents work on", "understudy reload")
     verb("doctor", "look for what is wrong with the installation, the configuration and the log", "understudy doctor")
     shutdown = verb("shutdown", "end the house: agents are asked, waited for, killed, swept", "understudy shutdown")

@@ -48,7 +48,7 @@ def contain(house: House, event: Event, why: str) -> bool:
 
 
 def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
-    """End all actors of the agent. Turns that wait end now; those that an actor has, when it is confirmed dead."""
+    """End all actors of the agent; its turns end once they are confirmed dead."""
     story = " | ".join(line for child in role.actors for line in list(child.story)[-STORY_LINES_SHOWN:])
     text = f"agent {role.child.spec.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
     house.warn(text[:CHARACTERS_MAX])

@@ -15,9 +15,11 @@ from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.frames import Ping, unpack
 from understudy.supervisor.core import hangs
 from understudy.supervisor.core.child import Child, Line, State
-from understudy.supervisor.core.events import Kill, TellActor
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import Kill, TellActor, Ticked
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.restart import Restarts
+from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.sessions import OpenAsk, Session, Turn, TurnState
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnHang
 
@@ -249,3 +251,19 @@ def test_a_quiet_turn_is_cancelled_politely(tmp_path: Path) -> None:
 
         assert "cancelled" == until(said, "ended")["reason"]
         assert pid == house.pid()
+
+
+def test_a_look_that_came_late_is_followed_by_one_that_is_not() -> None:
+    spec = HouseSpec((AgentSpec("one"),), "", "")
+    core = Core(spec, Restored(), None, Random(1), [], 0.0, 0.0)
+    core.house.roles["one"] = (house := a_house(quiet_timeout_s=1.0)).roles["one"]
+    core.house.sessions["s"] = house.sessions["s"]
+    core.house.next_ping = 60.0
+    first = core.deadline()
+
+    core.handle([Ticked()], 30.0, 0.0)  # The machine stood still.
+    before = notes(core.house)
+    core.handle([Ticked()], core.deadline(), 0.0)
+
+    assert (1.0, []) == (first, before)
+    assert any("is quiet" in each for each in notes(core.house))

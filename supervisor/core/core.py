@@ -141,7 +141,8 @@ class Core:
         if house.return_due is not None:
             dues.append(house.return_due)
         dues.extend(hangs.dues(house))
-        house.due = min([*dues, house.next_ping])
+        # What is overdue already is due now: a tick is late only against what was promised, see `hangs`.
+        house.due = max(house.now, min([*dues, house.next_ping]))
         return house.due
 
     def handle(self, events: list[Event], now: float, wall: float) -> list[Effect]:

@@ -168,11 +168,11 @@ def test_without_delegation_nothing_is_done() -> None:
 
 
 def test_a_group_that_cannot_be_made_is_told_of_and_the_actor_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Groups(tmp_path / "none").enter("h/a#1", 100)
 
-    assert "memory of h/a#1 is only watched" in capsys.readouterr().err
+    assert "memory of h/a#1 is only watched" in capfd.readouterr().err
 
 
 def test_what_the_kernel_ended_is_read_from_the_group(tmp_path: Path) -> None:

@@ -39,8 +39,11 @@ wheel: .venv/ready
 	@.bench/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls build/wheel/*.whl)[bench]"
 	@.bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/*.whl
 
-soak: .venv/ready         ## long property tests
-	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q tests/test_sim.py --timeout 3600
+FIRST ?= 0
+COUNT ?= 20000
+
+soak: .venv/ready         ## the simulator for long: COUNT schedules from seed FIRST on all cores
+	@$(BIN)/python -m tests.sim $(FIRST) $(COUNT)
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info .coverage* .*_cache .hypothesis .agents .peers .bench

@@ -95,6 +95,7 @@ class Host:
         self._freed = asyncio.Event()
         self._goes: dict[tuple[str, int], asyncio.Event] = {}
         self._turns: dict[tuple[str, int], tuple[Turn, asyncio.Task[None]]] = {}
+        self._cancelled: set[tuple[str, int]] = set()  # Turns whose cancel was asked for.
         self._calls: set[asyncio.Task[None]] = set()
         self._asks: dict[str, asyncio.Future[Any]] = {}
         self._stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -296,6 +297,9 @@ class Host:
         key = (turn.session, turn.number)
         del self._turns[key]
         self._goes.pop(key, None)
+        if reason == "cancelled" and self._stop.done() and key not in self._cancelled:
+            return  # It ended for our own end's sake: the supervisor settles it by what was shown.
+        self._cancelled.discard(key)
         if self._actor.ended.is_set() and reason == "failed":
             return  # The program is gone: the supervisor settles its turns when we are, too.
         self._machine.end(*key, reason, body)
@@ -304,6 +308,7 @@ class Host:
     def _cancel_soon(self, session: str, number: int) -> None:
         playing = self._turns.get((session, number))
         if playing is not None:
+            self._cancelled.add((session, number))
             self._start(self._cancel(*playing))
 
     async def _cancel(self, turn: Turn, task: "asyncio.Task[None]") -> None:

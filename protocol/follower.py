@@ -5,8 +5,10 @@ sends what `frames_to_send` returns. After a broken connection it asks again for
 that is unanswered (a request id is accepted once) and follows on from the next number.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeGuard
 
 from understudy.protocol.errors import CONNECTION_LOST
 from understudy.protocol.frames import (
@@ -133,6 +135,7 @@ class Follower:
         self.pending: dict[str, Request] = {}
         self.places: dict[int, Place] = {}
         self._sent: set[str] = set()
+        self._cancelling: Counter[str] = Counter()  # session -> how many cancels of everything in it are unanswered
         self._answers: dict[str, Answer] = {}
         self._out: list[FromClient] = []
         self._follows = 0
@@ -159,16 +162,21 @@ class Follower:
         return happenings
 
     def request(self, frame: Request) -> None:
-        """Ask for something; `Replied` with the same request id follows, over as many connections as it takes."""
+        """Ask for something; `Replied` with the same request id follows, over as many connections as it takes.
+
+        A prompt waits for the answers to cancels of everything that were asked for before it in its session: said
+        again on a new connection, such a cancel would mean the prompt as well.
+        """
         assert frame.request not in self.pending, f"request {frame.request} is under way"
         self.pending[frame.request] = frame
-        if self.link is Link.UP:
+        if self.link is Link.UP and not (type(frame) is Prompt and self._cancelling[frame.session]):
             self._send(frame)
+        if _cancels_all(frame):
+            self._cancelling[frame.session] += 1
 
     def abandon(self, request: str) -> None:
         """Nobody waits for this answer any more; the house may carry the request out all the same."""
-        self.pending.pop(request, None)
-        self._sent.discard(request)
+        self._take(request)
 
     def answer(self, frame: Answer) -> None:
         """Answer a question. Said again on each new connection: it may have been lost, and only the first one counts."""
@@ -218,9 +226,8 @@ class Follower:
             case Entries():
                 return self._entries(frame)
             case Opened() | Accepted() | Result():
-                if self.pending.pop(frame.request, None) is None:
+                if not self._take(frame.request):
                     return []  # The repeat of an answer that had come.
-                self._sent.discard(frame.request)
                 return [Replied(frame.request, frame)]
             case Fault():
                 return self._fault(frame)
@@ -244,10 +251,27 @@ class Follower:
         self.generation = frame.generation
         for number, place in self.places.items():
             self._out.append(self._follow(number, place))
-        for request in self.pending.values():
-            self._send(request)
+        self._send_unsent()
         self._out.extend(self._answers.values())
         return [LinkUp(frame, lost)]
+
+    def _take(self, name: str) -> bool:
+        """Let go of a request that has its answer; return False when it had one before."""
+        frame = self.pending.pop(name, None)
+        self._sent.discard(name)
+        if frame is not None and _cancels_all(frame):
+            self._cancelling[frame.session] -= 1
+            if self.link is Link.UP:
+                self._send_unsent()
+        return frame is not None
+
+    def _send_unsent(self) -> None:
+        cancelling: set[str] = set()
+        for name, frame in self.pending.items():
+            if name not in self._sent and not (type(frame) is Prompt and frame.session in cancelling):
+                self._send(frame)
+            if _cancels_all(frame):
+                cancelling.add(frame.session)
 
     def _send(self, frame: Request) -> None:
         self._sent.add(frame.request)
@@ -281,10 +305,11 @@ class Follower:
         kind, _, number = frame.request.partition(":")
         if kind == "follow" and number.isdigit() and self.places.pop(int(number), None) is not None:
             return [FollowEnded(int(number), frame)]
-        if self.pending.pop(frame.request, None) is None:
-            return []
-        self._sent.discard(frame.request)
-        return [Replied(frame.request, frame)]
+        return [Replied(frame.request, frame)] if self._take(frame.request) else []
+
+
+def _cancels_all(frame: Request) -> TypeGuard[Cancel]:
+    return type(frame) is Cancel and not frame.turn
 
 
 def cost(entry: Entry) -> int:

@@ -2,7 +2,8 @@
 
 The actor writes a turn's slot just before the agent may see it; the supervisor reads the file when
 nothing of the actor lives any more. A turn that stands in no slot was not seen by any agent and may
-be handed over again. Slots are reused: the file is as large as the most turns that ran at once.
+be handed over again. Slots are reused once the turn's ending is recorded: the file is as large as the most turns
+that ran at once, or had endings under way.
 """
 
 import contextlib

@@ -29,6 +29,7 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.turns import CANCELLING
 from understudy.supervisor.journal import Journal, JournalError
 from understudy.supervisor.premises import is_full
 from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION
@@ -428,7 +429,7 @@ class Log:
 
     def _turn(self, turn: RestoredTurn) -> RestoredTurn:
         """Return `turn` with its prompt and, when it has started, its questions."""
-        started = turn.state == "started"
+        started = turn.state in ("started", CANCELLING)
         entries = self.read(turn.session, turn.turn, sys.maxsize if started else 1)
         body = _encode(msgspec.msgpack.decode(entries[0].body)["content"])
         kinds = ("asked", "answered", "requeued")

@@ -1,6 +1,7 @@
 """An ACP agent for tests of what passes through: what it offers and asks is more than the rehearsal agent has.
 
-A session in a folder named `locked` needs authentication. A prompt is one of: `read PATH`, `deny`, `hold`.
+A session in a folder named `locked` needs authentication. A prompt is one of: `read PATH`, `deny`, `hold`,
+`stubborn` (ends when it is cancelled twice), `deaf` (never).
 """
 
 import json
@@ -52,7 +53,8 @@ def serve(method: str, number: Any, params: dict[str, Any]) -> None:
             send(id=number, error={"code": -32601, "message": method})
 
 
-HELD: dict[str, Any] = {}
+HELD: dict[str, tuple[Any, int]] = {}  # session -> its prompt, and how many more cancels it takes to end that
+CANCELS = {"hold": 1, "stubborn": 2, "deaf": 1_000_000}
 READING: dict[str, tuple[str, Any]] = {}
 
 
@@ -65,12 +67,23 @@ def prompt(session: str, number: Any, text: str) -> None:
             send(id=f"r{number}", method="fs/read_text_file", params={"sessionId": session, "path": rest, "line": 3})
         case "deny":
             send(id=number, error=AUTH)
-        case "hold":
-            HELD[session] = number
+        case "hold" | "stubborn" | "deaf":
+            HELD[session] = number, CANCELS[word]
             say(session, "holding")
         case _:
             say(session, text)
             send(id=number, result={"stopReason": "max_tokens"})
+
+
+def cancel(session: str) -> None:
+    """Hear a cancel; end the prompt when it was the last one that takes."""
+    if session in HELD:
+        held, more = HELD[session][0], HELD[session][1] - 1
+        HELD[session] = held, more
+        say(session, "cancel heard")
+        if more == 0:
+            del HELD[session]
+            send(id=held, result={"stopReason": "cancelled"})
 
 
 def main() -> None:
@@ -79,8 +92,7 @@ def main() -> None:
         message = json.loads(line)
         method, number, params = message.get("method"), message.get("id"), message.get("params")
         if method == "session/cancel":
-            if params["sessionId"] in HELD:
-                send(id=HELD.pop(params["sessionId"]), result={"stopReason": "cancelled"})
+            cancel(params["sessionId"])
         elif method is not None:
             serve(method, number, params)
         elif number in READING:

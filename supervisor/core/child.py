@@ -46,6 +46,7 @@ class Line:
     epoch: int
     restarts: Restarts
     player: "Child | None" = None
+    actors: list["Child"] = field(default_factory=list["Child"])
     understudy_mb: float = 0.0  # The most that an understudy had which was dismissed.
 
 
@@ -104,10 +105,6 @@ class Child:
             self.line.restarts.forgive()
         return self._spawn(now) if self.state in AT_REST else []
 
-    def needed(self, now: float) -> list[Spawn]:
-        """Work came for it: start it, unless a person has stopped it."""
-        return [] if self.by_person or self.apart else self.start(now)
-
     def released(self, now: float) -> list[Spawn]:
         """Another actor is RUNNING now, or has made room: start if this one waited for it."""
         return self._spawn(now) if self.held else []
@@ -159,6 +156,7 @@ class Child:
             case State.BACKOFF:
                 self._enter(State.STOPPED, now, "stopped while it waited to start again")
             case State.FATAL | State.EXITED:
+                self.line.restarts.forgive()
                 self._enter(State.STOPPED, now, f"stopped; before that: {self.why}")
             case State.STOPPED | State.UNKNOWN | State.STOPPING:
                 pass
@@ -205,8 +203,7 @@ class Child:
             self._enter(State.FATAL, now, self.apart)
             return []
         if stopping:
-            self._enter(State.STOPPED, now, self.why)
-            return self._spawn(now) if self.wanted else []
+            return self._stopped(now)
         return self._ended(event.status if was_ready else None, now, wait_s_min)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
@@ -214,7 +211,7 @@ class Child:
         if epoch != self.epoch or self.state not in LIVING:
             return []
         self.why = f"could not be forked: {reason}"
-        return self._ended(None, now)
+        return self._stopped(now) if self.state is State.STOPPING else self._ended(None, now)
 
     def ticked(self, now: float) -> list[Spawn | Kill]:
         """A deadline may have passed."""
@@ -252,8 +249,16 @@ class Child:
             for line in (*self.others, self.line)  # An understudy starts after whoever plays: see `Role`.
             if line.player is not None and line.player is not self and line.player.state is not State.RUNNING
         ]
-        why = f"starts when RUNNING: {', '.join(missing)}" if missing else self.no_room(self)
-        self.held, self.crowded = bool(why), bool(why) and not missing
+        # Beside an older one it would not be taken for the player, should a supervisor find both: see `Role`.
+        plays = self.line.player is self
+        ending = [each.title for each in self.line.actors if plays and each is not self and each.state in LIVING]
+        if missing:
+            why = f"starts when RUNNING: {', '.join(missing)}"
+        elif ending:
+            why = f"starts when ended: {', '.join(ending)}"
+        else:
+            why = self.no_room(self)
+        self.held, self.crowded = bool(why), bool(why) and not (missing or ending)
         if why:
             if waited and self.state is State.STOPPED:
                 self.why = why
@@ -264,8 +269,13 @@ class Child:
         self.epoch = self.line.epoch
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
         self.returning = self.played = False
+        self.link = Link(now)
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]
+
+    def _stopped(self, now: float) -> list[Spawn]:
+        self._enter(State.STOPPED, now, self.why)
+        return self._spawn(now) if self.wanted else []
 
     def _ended(self, status: int | None, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
         if self.line.restarts.returns(status):

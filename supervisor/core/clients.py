@@ -43,7 +43,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.sizes import too_large
-from understudy.supervisor.core import bounds, control, follows, turns
+from understudy.supervisor.core import bounds, casting, control, follows, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
@@ -244,7 +244,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     turns.enqueue(house, session, turn)
     turns.tell_wait(house, session, turn, role)
     if role.child.state in AT_REST:
-        house.carry_out(role.child.needed(house.now))
+        casting.needed(house, role)
 
 
 def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:
@@ -277,7 +277,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
                 house.fault(client.peer, AGENT_FAILED, text, request)
                 return
             turns.call(house, session, frame, client.peer)
-            house.carry_out(house.roles[session.agent].child.start(house.now))
+            casting.needed(house, house.roles[session.agent])
         case _:
             assert_never(frame)
 

@@ -4,6 +4,7 @@ import signal
 
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
+from understudy.supervisor.core import casting
 from understudy.supervisor.core.child import AT_REST, Child, State
 from understudy.supervisor.core.events import StopRow
 from understudy.supervisor.core.house import CALLS_MAX, Client, House, OpenCall, Wait
@@ -36,10 +37,11 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
                 house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after_if_written)
             house.carry_out(child.stop(house.now))
         if role.child.by_person != (verb == "stop"):
-            role.child.by_person = verb == "stop"
-            house.record(StopRow(name, house.life, role.child.by_person))
+            house.record(StopRow(name, house.life, verb == "stop"))
+        for child in role.actors:
+            child.by_person = verb == "stop"
         if verb != "stop":
-            house.carry_out(role.child.start(house.now))  # Its understudies follow when it is ready.
+            casting.start(house, role)  # Its understudies follow when it is ready.
 
 
 def _signal(house: House, client: Client, request: str, child: Child, number: int) -> None:
@@ -71,8 +73,8 @@ def answer(house: House) -> None:
 
 def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:
     """Return "" when the actor is there, what is wrong when it will not be, None while it is under way."""
-    if verb == "stop":
-        return "" if child.state in AT_REST else None
+    if verb == "stop":  # Somebody may have started it again meanwhile.
+        return "" if child.state in AT_REST or child.epoch > epoch else None
     if child.state is State.RUNNING and (verb == "start" or child.epoch > epoch):
         return ""
     if child.state is State.EXITED:

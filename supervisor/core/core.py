@@ -9,7 +9,7 @@ import signal
 from random import Random
 from typing import assert_never
 
-from understudy.protocol.errors import SHUTTING_DOWN, VERSION_MISMATCH
+from understudy.protocol.errors import ACTOR_LOST, SHUTTING_DOWN, VERSION_MISMATCH
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     ActorHello,
@@ -31,7 +31,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
-from understudy.supervisor.core import clients, control, follows, hangs, limits, quarantine, turns
+from understudy.supervisor.core import casting, clients, control, follows, hangs, limits, quarantine, turns
 from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -65,7 +65,6 @@ from understudy.supervisor.core.specs import HouseSpec, OnCrash
 PING_EVERY_S = 10.0
 SILENT_S_MAX = 60.0
 RETURN_S = 5.0
-UNDERSTUDY_AFTER_S = 0.02  # First the queue, then the next understudy.
 
 
 class Core:
@@ -91,7 +90,7 @@ class Core:
             # Who lives may have been started so late that the log did not hear of it.
             epochs = [restored.epochs.get(agent.name, 0), *(each.epoch for each in living if each.actor == agent.name)]
             line = Line(max(epochs), Restarts(agent.restart, random))
-            actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
+            line.actors = actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
             line.player = actors[0]
             for child in actors:
                 child.no_room = lambda each: limits.no_room(self.house, each)
@@ -122,8 +121,8 @@ class Core:
             if newest:  # The log may not have heard of it: see `Shell`.
                 house.record(EpochRow(name, newest, *((lives.pid, lives.started) if lives else (0, 0))))
             if name in self._stopped:
-                for child in role.actors:
-                    house.carry_out(child.stay_stopped(now))
+                for each in role.actors:
+                    house.carry_out(each.stay_stopped(now))
             else:
                 house.carry_out(role.child.start(now))
         return house.close_step()
@@ -188,10 +187,13 @@ class Core:
             turn = Turn(open_turn.turn, open_turn.body, open_turn.serves, open_turn.client)
             if open_turn.state == turns.CONTINUED:
                 turn.body = turns.CONTINUATION
-            if open_turn.state != "started":
+            if open_turn.state not in turns.HANDED_STATES:
                 turns.enqueue(house, session, turn)
                 continue
-            session.current, turn.state = turn, TurnState.RUNNING
+            session.current, turn.since = turn, house.now
+            turn.state = TurnState.HANDED if open_turn.state == turns.WITHDRAWN else TurnState.RUNNING
+            if open_turn.state != "started":
+                turns.mark_cancelled(house, session, turn)
             for entry in open_turn.told:
                 turns.restore_entry(house, session, turn, entry)
             turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
@@ -249,8 +251,8 @@ class Core:
                 self._spawned(role, event)
             case SpawnFailed(reason=reason):
                 if child is not None:
-                    house.carry_out(child.failed_to_spawn(event.epoch, reason, house.now))
-                turns.after_fall(house, role)
+                    self._spawn_failed(role, child, reason)
+                casting.after_fall(house, role)
             case Exited():
                 if child is not None:
                     self._exited(role, child, event)
@@ -268,12 +270,22 @@ class Core:
         house.committed = ticket
         house.log_failed_at, house.log_failure = None, ""
         follows.feed(house)
+        turns.handed(house)
+        if house.cancels:
+            turns.cancels_sent(house)
 
     def _spawned(self, role: Role, event: Spawned) -> None:
         house = self.house
         for child in role.actors:
             child.spawned(event, house.now)
         house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
+
+    def _spawn_failed(self, role: Role, child: Child, reason: str) -> None:
+        returns = child.line.restarts.returns(None) and child.state is not State.STOPPING
+        replaced = child is role.child and returns and role.promote()
+        self.house.carry_out(child.failed_to_spawn(child.epoch, reason, self.house.now))
+        if replaced and role.child.state is State.RUNNING:
+            casting.go_on(self.house, role)
 
     def _exited(self, role: Role, child: Child, event: Exited) -> None:
         house = self.house
@@ -292,20 +304,21 @@ class Core:
         if event.survivors:
             house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
         returns = child.line.restarts.returns(event.status) and not event.survivors
-        replaced = plays and returns and child.state is not State.STOPPING and role.promote()
-        house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else UNDERSTUDY_AFTER_S))
+        was_stopped = child.state is State.STOPPING
+        replaced = plays and returns and not was_stopped and role.promote()
+        house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else casting.UNDERSTUDY_AFTER_S))
         if replaced:
             what += f"; its understudy {role.child.title} takes over"
         if child.state is State.STOPPED and role.child.state is State.RUNNING and not house.stopping:
-            child.prepare(UNDERSTUDY_AFTER_S, house.now)
+            child.prepare(casting.UNDERSTUDY_AFTER_S, house.now)
         if plays:
-            turns.actor_lost(house, role, what, None if event.shown is None else set(event.shown))
+            shown = None if event.shown is None else set(event.shown)
+            turns.actor_lost(house, role, what, shown, was_stopped)
         if replaced and role.child.state is State.RUNNING:
-            turns.send_waiting_calls(house, child.spec.name)
-            turns.admit_waiting(house, role)
+            casting.go_on(house, role)
         if not house.stopping:
             house.warn(f"{what}; now {child.state.value}" if plays else f"understudy: {what}")
-        turns.after_fall(house, role)
+        casting.after_fall(house, role)
 
     def _actor_said(self, peer: bytes, frame: FromActor) -> None:
         house = self.house
@@ -386,14 +399,9 @@ class Core:
         hangs.greeted(house, child)
         if child is not role.child or child.state is not State.RUNNING:
             return
-        for understudy in role.understudies:
-            understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
-        for other in [each for role in house.roles.values() for each in role.actors]:
-            house.carry_out(other.released(house.now))
         if resumed:
             self._resume(role)
-        turns.send_waiting_calls(house, child.spec.name)
-        turns.admit_waiting(house, role)
+        casting.go_on(house, role)
 
     def _refuse_actor(self, peer: bytes, text: str) -> None:
         self.house.effects.append(TellActor(peer, Fault(VERSION_MISMATCH, text)))
@@ -401,16 +409,20 @@ class Core:
     def _resume(self, role: Role) -> None:
         """The actor has a new connection: say again what may have been lost with the old one."""
         house, child = self.house, role.child
+        text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
+        turns.refuse_calls(house, child.spec.name, ACTOR_LOST, text, sent=True)
         for session in house.sessions.values():
             turn = session.current
             if session.agent != child.spec.name or turn is None:
                 continue
-            if turn.state is TurnState.HANDED:
+            if turn.state is TurnState.HANDED or turn.cancelled:
                 turns.hand_over(house, session, turn, child, go=False)
             elif turn.start_ticket:
                 house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
             else:
                 turns.hand_over(house, session, turn, child, go=True)
+            if turn.cancelled:
+                turns.tell_cancel(house, session, turn, child)
 
     def _shut_down(self, hurry: bool) -> None:
         house = self.house
@@ -445,8 +457,10 @@ class Core:
     def _ticked(self) -> None:
         house = self.house
         house.replan = True
-        for child in [child for role in house.roles.values() for child in role.actors]:
-            house.carry_out(child.ticked(house.now))
+        for role in house.roles.values():
+            for child in role.actors:
+                house.carry_out(child.ticked(house.now))
+            casting.spawned_beside(house, role)
         for (name, number), turn in list(house.cancels.items()):
             if turn.cancel_due is not None and house.now >= turn.cancel_due:
                 turn.cancel_due = None

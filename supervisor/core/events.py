@@ -198,7 +198,11 @@ class MemoryRow(_Row, frozen=True):
 
 
 class TurnRow(_Row, frozen=True):
-    """Where a turn is. `state`: queued, continued, started or ended. `request`, `serves` and `client` only when it is new."""
+    """Where a turn is. `request`, `serves` and `client` only when it is new.
+
+    `state`: queued, continued, started, cancelling (started, and cancelled), withdrawn (handed over, and cancelled
+    before it started) or ended.
+    """
 
     session: str
     turn: int

@@ -63,11 +63,13 @@ def read(house: House, event: EntriesRead) -> None:
     follower = session.followers.get((event.peer, event.follow)) if session else None
     if session is None or follower is None:
         return
-    # The log may hold more than this step knows to be committed: never tell it early.
-    entries = [entry for entry in event.entries if follower.next <= entry.last <= session.recorded]
-    if entries:
-        for entry in entries:
+    entries = []
+    for entry in event.entries:
+        # The log may hold more than this step knows to be committed: never tell it early.
+        if follower.next <= entry.last <= session.recorded and follower.credit > 0:
             follower.take(entry)
+            entries.append(entry)
+    if entries:
         house.tell(follower.peer, Entries(follower.follow, entries))
         _advance(house, session, follower)
 

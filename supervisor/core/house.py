@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from understudy.protocol.frames import Entry, Fault, ToActor, ToClient, pack
-from understudy.supervisor.core.child import Child, State
+from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.events import Effect, EpochRow, Kill, Record, Row, Spawn, TellActor, TellClient, Warn
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
@@ -82,12 +82,14 @@ class Role:
         return next((each for each in self.actors if each.epoch == epoch), None)
 
     def promote(self) -> bool:
-        """Let the understudy that is farthest play from now on; the fallen becomes one. Return False without any."""
-        living = [each for each in self.understudies if each.state in (State.RUNNING, State.STARTING)]
-        ready = [each for each in living if not each.link.silent]  # Those that are silent are being ended.
-        if not ready:
+        """Let the oldest understudy play from now on; the fallen becomes one. Return False without any.
+
+        One that is on its way out is waited for: a younger one that played beside it would be taken for its understudy.
+        """
+        living = [each for each in self.understudies if each.state in LIVING]
+        heir = min(living, key=lambda each: each.epoch, default=None)
+        if heir is None or heir.state is State.STOPPING or heir.link.silent:
             return False
-        heir = min(ready, key=lambda each: each.epoch)
         self.understudies.remove(heir)
         self.understudies.append(self.child)
         self.child = heir.line.player = heir
@@ -121,6 +123,7 @@ class House:
     peers: dict[bytes, str] = field(default_factory=dict[bytes, str])
     acks: dict[str, None] = field(default_factory=dict[str, None])
     cancels: dict[tuple[str, int], Turn] = field(default_factory=dict[tuple[str, int], Turn])
+    handing: deque[tuple[int, Turn]] = field(default_factory=deque[tuple[int, Turn]])  # Until they are on their way.
     unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
     ticket: int = 0
     committed: int = 0

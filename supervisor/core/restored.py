@@ -21,7 +21,7 @@ class RestoredSession:
 
 @dataclass(frozen=True, slots=True)
 class RestoredTurn:
-    """A turn without an ending; `state` is queued, continued or started, `body` its prompt's content blocks.
+    """A turn without an ending; `state` as in `TurnRow`, `body` its prompt's content blocks.
 
     `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
     """

@@ -33,8 +33,9 @@ class Turn:
     retries: int = 0
     cancelled: bool = False
     unmarked: bool = False  # Handed over without the handshake: nobody marks when the agent sees it.
+    cancel_ticket: int = 0  # Its cancel goes to the actor once this is committed; 0: it has gone, or there is none.
     cancel_due: float | None = None
-    since: float = 0.0
+    since: float = 0.0  # When it was put where it is; once it is handed over: when that was on its way.
     progressed: float = 0.0  # When it had its last entry or answer.
     quiet_told: bool = False
     over_told: bool = False

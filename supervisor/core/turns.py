@@ -5,6 +5,8 @@ queued --gate--> handed over --begin, started committed--> running --ended--> (g
    `-----------------+------------------- retry ----------------'
 """
 
+import math
+
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED, CLIENT_GONE
 from understudy.protocol.frames import (
     ActorCall,
@@ -38,7 +40,11 @@ from understudy.supervisor.core.sessions import (
 )
 from understudy.supervisor.core.specs import OnCrash
 
-CONTINUED = "continued"  # The state in the log of a queued turn whose agent is asked to go on.
+# States in the log, besides queued, started and ended:
+CONTINUED = "continued"  # Queued, and its agent is asked to go on.
+CANCELLING = "cancelling"  # Started, and cancelled: the agent was told, or is to be told.
+WITHDRAWN = "withdrawn"  # The same before it started: no agent has seen it, nor will.
+HANDED_STATES = ("started", CANCELLING, WITHDRAWN)  # An actor has it.
 CONTINUATION = pack(
     [
         {
@@ -83,7 +89,6 @@ def admit(house: House, session: Session, role: Role) -> None:
     house.due = min(house.due, house.now + PING_BUSY_EVERY_S)
     session.current = turn
     turn.handovers += 1
-    turn.since = house.now
     child.played = True
     skip = child.spec.on_crash is OnCrash.RETRY
     turn.state = TurnState.RUNNING if skip else TurnState.HANDED
@@ -91,6 +96,15 @@ def admit(house: House, session: Session, role: Role) -> None:
     if skip:
         _record_start(house, session, turn)
     hand_over(house, session, turn, child, skip)
+    turn.since = math.inf
+    house.handing.append((house.after, turn))
+    handed(house)
+
+
+def handed(house: House) -> None:
+    """Turns whose hand-over is recorded by now are on their way to actors: their time counts from now on."""
+    while house.handing and house.handing[0][0] <= house.committed:
+        house.handing.popleft()[1].since = house.now
 
 
 def hand_over(house: House, session: Session, turn: Turn, child: Child, go: bool) -> None:
@@ -119,7 +133,11 @@ def admit_waiting(house: House, role: Role) -> None:
 def begin(house: House, session: Session, frame: Begin, child: Child) -> None:
     """The actor is ready to show the prompt to the agent: record it, then let it."""
     turn = session.current
-    if turn is None or turn.number != frame.turn or turn.cancelled:
+    if turn is None or turn.number != frame.turn:
+        if all(each.number != frame.turn for each in session.mailbox):
+            house.tell_actor(child, CancelTurn(session.id, frame.turn), house.after)  # It was cancelled meanwhile.
+        return
+    if turn.cancelled:
         return
     match turn.state:
         case TurnState.HANDED:
@@ -161,13 +179,10 @@ def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
     turn = session.current
     if turn is None or turn.number != frame.turn:
         return
+    if frame.reason == "cancelled" and not turn.cancelled and child.state is State.STOPPING:
+        return  # It ends for its actor's sake only: once nothing of that lives, `settle` knows what was seen.
     detail = unpack(frame.body)
-    body = detail if isinstance(detail, dict) else {}
-    reason = frame.reason
-    if reason == "cancelled" and not turn.cancelled and (house.stopping or child.state is State.STOPPING):
-        reason, who = "interrupted", "the house was shut down" if house.stopping else f"agent {child.name} was stopped"
-        body = {"text": f"{who} while this turn ran"}
-    finish(house, session, turn, reason, body)
+    finish(house, session, turn, frame.reason, detail if isinstance(detail, dict) else {})
 
 
 def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[str, object]) -> None:
@@ -201,18 +216,41 @@ def cancel(house: House, session: Session, number: int) -> int:
     told = 0
     for turn in [turn for turn in session.mailbox if number in (0, turn.number)]:
         finish(house, session, turn, "cancelled", {"text": "cancelled before the agent saw it"})
+        # It may have been handed over before the supervisor fell.
+        house.tell_actor(house.roles[session.agent].child, CancelTurn(session.id, turn.number), house.after)
         told += 1
     current = session.current
     if current is not None and number in (0, current.number):
         told += 1
         if not current.cancelled:
-            child = house.roles[session.agent].child
-            current.cancelled = True
-            current.cancel_due = house.now + child.spec.cancel_grace_s
-            house.replan = True
-            house.cancels[session.id, current.number] = current
-            house.tell_actor(child, CancelTurn(session.id, current.number), house.after)
+            state = WITHDRAWN if current.state is TurnState.HANDED else CANCELLING
+            house.record(TurnRow(session.id, current.number, state))
+            mark_cancelled(house, session, current)
+            tell_cancel(house, session, current, house.roles[session.agent].child)
     return told
+
+
+def mark_cancelled(house: House, session: Session, turn: Turn) -> None:
+    """The turn is to end; whoever plays the session is told now, or when there is a connection to it."""
+    turn.cancelled = True
+    house.cancels[session.id, turn.number] = turn
+
+
+def tell_cancel(house: House, session: Session, turn: Turn, child: Child) -> None:
+    """Send the cancel once it is recorded. An actor that is not connected is told when it is."""
+    if child.peer is not None:
+        turn.cancel_ticket, turn.cancel_due = house.after, None
+        house.tell_actor(child, CancelTurn(session.id, turn.number), turn.cancel_ticket)
+        cancels_sent(house)
+
+
+def cancels_sent(house: House) -> None:
+    """Whoever was sent a cancel by now has its grace from now on: while the log is stuck nobody is told."""
+    for (name, _), turn in house.cancels.items():
+        if 0 < turn.cancel_ticket <= house.committed:
+            spec = house.roles[house.sessions[name].agent].child.spec
+            turn.cancel_ticket, turn.cancel_due = 0, house.now + spec.cancel_grace_s
+            house.replan = True
 
 
 def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
@@ -355,18 +393,26 @@ def refuse_calls(house: House, agent: str, code: str, text: str, sent: bool) -> 
             house.fault(pending.peer, code, text, pending.request)
 
 
-def actor_lost(house: House, role: Role, what: str, shown: set[tuple[str, int]] | None) -> None:
+def actor_lost(
+    house: House, role: Role, what: str, shown: set[tuple[str, int]] | None, was_stopped: bool = False
+) -> None:
     """The incarnation is gone with everything it started: settle each turn that it had."""
     text = f"the agent was lost before it answered: {what}"
     refuse_calls(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
     for session in house.sessions.values():
         turn = session.current
         if session.agent == role.child.spec.name and turn is not None:
-            settle(house, role, session, turn, what, shown)
+            settle(house, role, session, turn, what, shown, was_stopped)
 
 
 def settle(
-    house: House, role: Role, session: Session, turn: Turn, what: str, shown: set[tuple[str, int]] | None
+    house: House,
+    role: Role,
+    session: Session,
+    turn: Turn,
+    what: str,
+    shown: set[tuple[str, int]] | None,
+    was_stopped: bool = False,
 ) -> None:
     """Decide what becomes of a turn whose actor is lost; `shown`: what its agent may have seen, None: anything."""
     house.write(session, "lost", turn.number, {"text": what})
@@ -378,9 +424,9 @@ def settle(
     again = role.child.spec.on_crash is not OnCrash.INTERRUPT and turn.retries < RETRIES_MAX
     if turn.cancelled:
         finish(house, session, turn, "cancelled", {"text": f"cancelled; {what}"})
-    elif house.stopping and not unseen:
-        text = "the house was shut down while this turn ran"
-        finish(house, session, turn, "interrupted", {"text": text})
+    elif (house.stopping or was_stopped) and not unseen:
+        who = "the house was shut down" if house.stopping else f"agent {session.agent} was stopped"
+        finish(house, session, turn, "interrupted", {"text": f"{who} while this turn ran"})
     elif unseen and turn.handovers >= HANDOVERS_MAX:
         text = f"{turn.handovers} actors fell before this turn could begin; the last: {what}"
         finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
@@ -427,17 +473,6 @@ def tell_wait(house: House, session: Session, turn: Turn, role: Role) -> None:
         return
     turn.wait_told = True
     house.write(session, "note", turn.number, {"text": text})
-
-
-def after_fall(house: House, role: Role) -> None:
-    """An actor of the agent is gone: call it back when it is needed, give up on it when it will not come."""
-    if role.child.state is State.BACKOFF:
-        for session in (house.sessions[name] for name in role.waiting):
-            tell_wait(house, session, session.mailbox[0], role)
-    if role.child.state is State.EXITED and (role.queued or calls_wait(house, role)):
-        house.carry_out(role.child.recalled(house.now))
-    if role.child.state in (State.FATAL, State.UNKNOWN):
-        give_up(house, role, role.child.why)
 
 
 def give_up(house: House, role: Role, why: str) -> None:

@@ -1,0 +1,1 @@
+"""A world around the unchanged pure parts, decided by one seed: see `tests.sim`."""

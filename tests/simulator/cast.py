@@ -1,0 +1,110 @@
+"""Who plays in one schedule, and which faults may strike: drawn from the seed, so that each looks at other corners."""
+
+from dataclasses import dataclass
+from random import Random
+
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnCrash, OnHang, RestartPolicy
+
+LOOSE = RestartPolicy(intensity=10_000, backoff_min_s=0.01, backoff_max_s=0.1, stable_s=1.0)
+KINDS = (
+    "actor killed",
+    "actor stopped",
+    "actor goes on",
+    "program ends",
+    "start fails",
+    "fork fails",
+    "process left over",
+    "supervisor killed",
+    "supervisor killed between two effects",
+    "supervisor stopped",
+    "supervisor stays away",
+    "house falls",
+    "shutdown",
+    "actor cut off",
+    "client cut off",
+    "client killed",
+    "frames delayed",
+    "disk slow",
+    "disk full",
+    "disk well",
+    "time leaps",
+    "wall clock jumps",
+    "agent stopped by a person",
+    "agent restarted by a person",
+    "agent started by a person",
+)
+COMMON = ("actor killed", "supervisor killed", "supervisor killed between two effects", "actor cut off", "disk well")
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The configuration of one schedule.
+
+    `window`: a follower's credit in bytes. `heavy`: updates are large. `prompts`: their kinds. `patience_s`: so late
+    may come what was sent on a connection that is gone. `pace`: how often frames arrive, beside all else that happens. `appetite`: how often clients want
+    something more.
+    """
+
+    spec: HouseSpec
+    weights: dict[str, float]
+    fault_rate: float
+    clients: int
+    sessions: int
+    window: int
+    heavy: bool
+    prompts: tuple[str, ...]
+    patience_s: float
+    pace: int
+    appetite: float
+
+
+def draw(random: Random) -> Cast:
+    """Return a cast and its faults."""
+    first = _agent(random, "a")
+    agents = [first]
+    if random.random() < 0.2:
+        agents.append(_agent(random, "b", after=("a",) if random.random() < 0.5 else ()))
+    struck = {
+        *random.sample(KINDS, random.choice((2, 4, 8, len(KINDS)))),
+        *(k for k in COMMON if random.random() < 0.7),
+    }
+    weights = {kind: random.random() for kind in KINDS if kind in struck}  # In the order of KINDS: a set has none.
+    return Cast(
+        HouseSpec(tuple(agents), "/r", "/s", orphan_grace_s=3.0),
+        weights,
+        random.choice((0.03, 0.06, 0.12)),
+        clients=random.choice((1, 1, 2)),
+        sessions=random.choice((1, 2, 2, 3)),
+        window=random.choice((1, 200, 1000, 1 << 20)),
+        heavy=random.random() < 0.02,
+        prompts=random.choice((("short",), ("short", "short", "short", "endless", "hang"))),
+        patience_s=random.choice((0.0, 0.1, 0.5)),
+        pace=random.choice((1, 2, 5)),
+        appetite=random.choice((0.1, 0.2, 0.5)),
+    )
+
+
+def _agent(random: Random, name: str, after: tuple[str, ...] = ()) -> AgentSpec:
+    tight = RestartPolicy(
+        intensity=random.choice((1, 2, 3)),
+        period_s=random.choice((0.5, 2.0, 5.0)),
+        backoff_min_s=0.01,
+        backoff_max_s=0.1,
+        stable_s=random.choice((0.3, 1.0)),
+        fatal_retry_s=random.choice((0.0, 0.5)),
+    )
+    return AgentSpec(
+        name,
+        restart=tight if random.random() < 0.25 else LOOSE,
+        on_crash=random.choice((OnCrash.INTERRUPT, OnCrash.INTERRUPT, OnCrash.CONTINUE, OnCrash.RETRY)),
+        understudies=random.choice((0, 0, 1, 2)),
+        after=after,
+        turns_max=random.choice((1, 1, 2, 1000)),
+        queued_turns_max=random.choice((2, 10_000, 10_000)),
+        start_timeout_s=2.0,
+        stop_grace_s=1.0,
+        cancel_grace_s=1.0,
+        turn_timeout_s=random.choice((0.0, 0.0, 4.0)),
+        quiet_timeout_s=random.choice((0.0, 0.0, 3.0)),
+        on_hang=random.choice((OnHang.TELL, OnHang.TELL, OnHang.CANCEL, OnHang.RESTART)),
+    )

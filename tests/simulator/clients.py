@@ -1,0 +1,196 @@
+"""Clients: the unchanged machine of their side, and a person or program that prompts, answers, cancels and reads."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from tests.simulator.promises import Promises
+from tests.simulator.scene import Scene, Wire
+from understudy.protocol.follower import Arrived, Asked, FollowEnded, Follower, Link, Replied, cost
+from understudy.protocol.frames import (
+    Accepted,
+    Answer,
+    Call,
+    Cancel,
+    Fault,
+    Frame,
+    Open,
+    Opened,
+    Prompt,
+    Result,
+    Verb,
+    pack,
+    unpack,
+)
+
+REFUSALS = ("log_stalled", "limit_reached", "shutting_down", "connection_lost", "actor_lost", "agent_failed")
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What all clients know together: the sessions, the prompts, how many requests were made."""
+
+    sessions: dict[str, str] = field(default_factory=dict[str, str])  # session -> agent
+    prompts: dict[str, str] = field(default_factory=dict[str, str])  # request -> session
+    requests: int = 0
+    healed: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # Cancelled after the schedule.
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """One client process."""
+
+    scene: Scene
+    promises: Promises
+    ledger: Ledger
+    name: str
+    machine: Follower = field(init=False)
+    wire: Wire | None = None
+    follows: dict[str, int] = field(default_factory=dict[str, int])
+    seen: dict[int, int] = field(default_factory=dict[int, int])
+    unread: deque[tuple[int, int]] = field(default_factory=deque[tuple[int, int]])
+    questions: dict[str, str] = field(default_factory=dict[str, str])
+    served: dict[str, bool] = field(default_factory=dict[str, bool])
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        self.machine = Follower(self.name)
+
+    def has_work(self) -> bool:
+        """Whether it would do something now that no fault is to come."""
+        missing = any(session not in self.follows for session in self.ledger.sessions)
+        return (self.wire is None and self.scene.bound) or bool(self.questions or self.unread) or missing
+
+    def act(self) -> None:
+        """Do one thing."""
+        random, scene = self.scene.random, self.scene
+        if self.wire is None:
+            if scene.bound:
+                self.wire = scene.connect(None)
+                self.connections += 1
+                self.machine.connected()
+        elif self.unread and random.random() < 0.5:
+            self._read()
+        elif self.questions and random.random() < 0.5:
+            self._answer(random.choice(list(self.questions)))
+        elif missing := [session for session in self.ledger.sessions if session not in self.follows]:
+            follow = self.follows[missing[0]] = self.machine.follow(missing[0], 1, self.scene.cast.window)
+            self.seen[follow] = 0
+        elif scene.faulty:
+            self._ask()
+        self.flush()
+
+    def _ask(self) -> None:
+        random, ledger = self.scene.random, self.ledger
+        ledger.requests += 1
+        name, chance = f"{self.name}.{ledger.requests}", random.random()
+        if len(ledger.sessions) < self.scene.cast.sessions:
+            if not any(isinstance(each, Open) for each in self.machine.pending.values()):
+                agent = random.choice(self.scene.cast.spec.agents).name
+                self.machine.request(Open(name, agent, "/"))
+            return
+        session = random.choice(list(ledger.sessions))
+        if chance < 0.5:
+            kind = random.choice(self.scene.cast.prompts)
+            ledger.prompts[name] = session
+            self.promises.texts[name] = f"{kind} {name}"
+            self.machine.request(Prompt(name, session, pack([{"type": "text", "text": f"{kind} {name}"}])))
+        elif chance < 0.65:
+            turns = [turn for at, turn in self.promises.accepted if at == session]
+            self.cancel(session, random.choice([*turns[-3:], 0]))
+        elif chance < 0.7:
+            self.machine.request(Call(name, session, "ready"))
+        elif self.promises.requests and chance < 0.8:
+            # An editor that came back asks again with an id that was answered before.
+            again = random.choice(list(self.promises.requests))
+            if again not in self.machine.pending:
+                text = self.promises.texts[again]
+                body = pack([{"type": "text", "text": text}])
+                self.machine.request(Prompt(again, ledger.prompts[again], body))
+
+    def cancel(self, session: str, turn: int) -> None:
+        """Ask for a cancel."""
+        self.ledger.requests += 1
+        request = f"{self.name}.{self.ledger.requests}"
+        self.promises.cancel(request, session, turn)
+        self.machine.request(Cancel(request, session, turn))
+
+    def verb(self, verb: str, name: str) -> None:
+        """A person asks for something of an agent."""
+        self.ledger.requests += 1
+        self.machine.request(Verb(f"{self.name}.{self.ledger.requests}", verb, pack({"names": [name]})))
+
+    def _answer(self, name: str) -> None:
+        self.machine.answer(Answer(self.questions.pop(name), name, pack(f"yes of {self.name}")))
+        if name in self.served:
+            self.served[name] = True
+
+    def _read(self) -> None:
+        follow, size = self.unread.popleft()
+        self.machine.consumed(follow, size)
+
+    # --- what it hears ---
+
+    def hear(self, frame: Frame) -> None:
+        """Take one frame of the house's."""
+        asked = self.machine.pending.get(getattr(frame, "request", ""))
+        for happening in self.machine.receive(frame):  # type: ignore[arg-type]
+            match happening:
+                case Replied(frame=Opened(session=session)):
+                    assert isinstance(asked, Open)
+                    self.ledger.sessions[session] = asked.agent
+                case Replied(frame=Accepted() as accepted):
+                    self.promises.accept(accepted)
+                case Replied(frame=Result() as result) if isinstance(asked, Cancel):
+                    self.promises.told_cancelled(asked.session, asked.turn, unpack(result.body)["cancelled"])
+                case Replied(frame=Fault(code=code, text=text)):
+                    assert code in REFUSALS, f"{asked} is refused with {code}: {text}"
+                case FollowEnded(fault=fault):
+                    raise AssertionError(f"{self.name} cannot follow: {fault}")
+                case Arrived():
+                    self._arrived(happening)
+                case Asked(ask=ask):
+                    if self.served.setdefault(ask.ask, False):
+                        self.machine.answer(Answer(ask.session, ask.ask, pack(f"yes of {self.name}")))
+                    else:
+                        self.questions[ask.ask] = ask.session
+                case _:
+                    pass
+        self.flush()
+
+    def _arrived(self, happening: Arrived) -> None:
+        follow = happening.follow
+        for entry in happening.entries:
+            self.promises.arrive(entry)
+            for number in range(max(entry.first, happening.number), entry.last + 1):
+                assert number == self.seen[follow] + 1, f"number {number} after {self.seen[follow]} in {entry.session}"
+                self.seen[follow] = number
+            if entry.kind == "asked":
+                self.questions[unpack(entry.body)["ask"]] = entry.session
+            elif entry.kind == "answered":
+                self.questions.pop(unpack(entry.body)["ask"], None)
+            self.unread.append((follow, cost(entry)))
+        place = self.machine.places[follow]
+        limit = place.window + self.promises.largest * (1 + self.connections)
+        assert place.unconsumed <= limit, f"{self.name} was sent {place.unconsumed} bytes; its credit is {place.window}"
+
+    # --- its life ---
+
+    def cut(self) -> None:
+        """Its connection is gone, and it sees that."""
+        wire, self.wire = self.wire, None
+        if wire is not None:
+            self.scene.cut(wire)
+            self.machine.disconnected()
+
+    def flush(self) -> None:
+        """Send what is to be sent."""
+        if self.wire is not None:
+            self.wire.up.extend(self.machine.frames_to_send())
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it waits for nothing, and has seen all there is."""
+        if self.machine.link is not Link.UP or self.machine.pending or self.questions:
+            return False
+        ends = self.promises.disk.entries
+        return all(self.seen[follow] == ends[session][-1].last for session, follow in self.follows.items())

@@ -1,0 +1,98 @@
+"""What is committed: the log's double, with the rules of `supervisor.log` and none of its files."""
+
+from enum import Enum
+
+from understudy.protocol.frames import Entry, pack, unpack
+from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, SessionRow, StopRow, TurnRow
+from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.turns import CANCELLING
+
+TOLD = ("asked", "answered", "requeued")
+
+
+class Health(Enum):
+    """What the disk does with a commit."""
+
+    WELL = "well"
+    SLOW = "slow"  # It takes its time.
+    FULL = "full"  # It fails.
+
+
+class Disk:
+    """The committed rows. Whoever wrote them is gone or not: they stay."""
+
+    def __init__(self) -> None:
+        self.health = Health.WELL
+        self.entries: dict[str, list[Entry]] = {}
+        self.sessions: dict[str, SessionRow] = {}
+        self.memories: dict[str, bytes] = {}
+        self.turns: dict[tuple[str, int], TurnRow] = {}
+        self.states: dict[tuple[str, int], str] = {}
+        self.turns_written: list[TurnRow] = []
+        self.epochs: dict[str, int] = {}
+        self.marks: dict[tuple[str, int], int] = {}
+        self.stopped: dict[str, str] = {}
+
+    def commit(self, record: Record) -> None:
+        """Take one record, whole."""
+        for row in record.rows:
+            match row:
+                case Entry():
+                    self.entries.setdefault(row.session, []).append(row)
+                case SessionRow():
+                    self.sessions[row.session] = row
+                case MemoryRow():
+                    self.memories[row.session] = row.memory
+                case TurnRow():
+                    key = (row.session, row.turn)
+                    self.turns_written.append(row)
+                    self.turns.setdefault(key, row)
+                    if self.states.get(key) != "ended":
+                        self.states[key] = row.state
+                case EpochRow():
+                    self.epochs[row.actor] = max(row.epoch, self.epochs.get(row.actor, 0))
+                case MarkRow():
+                    self.marks[row.actor, row.epoch] = row.n
+                case StopRow():
+                    self.stopped.pop(row.agent, None)
+                    if row.stopped:
+                        self.stopped[row.agent] = row.life
+
+    def last(self, session: str) -> int:
+        """Return the last number of a session."""
+        entries = self.entries.get(session)
+        return entries[-1].last if entries else 0
+
+    def read(self, session: str, number: int, bytes_max: int) -> list[Entry]:
+        """Return entries from `number` on, up to `bytes_max` of bodies but at least one."""
+        found: list[Entry] = []
+        size = 0
+        for entry in self.entries.get(session, []):
+            if entry.last >= number and size < bytes_max:
+                found.append(entry)
+                size += len(entry.body)
+        return found
+
+    def restore(self) -> Restored:
+        """Return what a supervisor needs to go on."""
+        sessions = [
+            RestoredSession(
+                name, row.agent, row.cwd, row.opening, self.memories.get(name, b""), row.request, self.last(name), 0.0
+            )
+            for name, row in self.sessions.items()
+        ]
+        turns = [self._turn(self.turns[key], state) for key, state in sorted(self.states.items()) if state != "ended"]
+        requests = {row.request: (row.session, 0) for row in self.sessions.values()}
+        requests.update({row.request: key for key, row in self.turns.items()})
+        return Restored(sessions, turns, requests, dict(self.epochs), dict(self.marks), dict(self.stopped))
+
+    def prompt(self, session: str, turn: int) -> Entry:
+        """Return the entry that names the turn."""
+        return next(each for each in self.entries[session] if each.first == turn)
+
+    def _turn(self, row: TurnRow, state: str) -> RestoredTurn:
+        entries = self.entries[row.session]
+        started = state in ("started", CANCELLING)
+        told = [each for each in entries if started and each.turn == row.turn and each.kind in TOLD]
+        body = pack(unpack(self.prompt(row.session, row.turn).body)["content"])
+        return RestoredTurn(row.session, row.turn, state, row.request, row.serves, body, row.client, told)

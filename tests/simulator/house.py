@@ -1,0 +1,378 @@
+"""The doubles of the two shells: the keeper, which forks and reaps, and the supervisor's loop around the core."""
+
+import signal
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.simulator.actors import Actor, Phase
+from tests.simulator.disk import Health
+from tests.simulator.promises import Promises
+from tests.simulator.scene import Scene
+from understudy.protocol.frames import CancelTurn, Fault, Verb
+from understudy.supervisor.core.child import Child, State
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import (
+    ActorUnreachable,
+    ClientLost,
+    ClientSaid,
+    Committed,
+    Effect,
+    EntriesRead,
+    Event,
+    Exited,
+    Finish,
+    FromKeeper,
+    Kill,
+    LogFailed,
+    ReadEntries,
+    Record,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    TellActor,
+    TellClient,
+    Warn,
+)
+
+STOP_GRACE_S = 5.0
+
+
+class FellError(Exception):
+    """The supervisor was killed in the middle of a step."""
+
+
+@dataclass(eq=False, slots=True)
+class Keeper:
+    """Parent of everything: `actors` are those it has not reported as exited."""
+
+    scene: Scene
+    promises: Promises
+    actors: dict[tuple[str, int], Actor] = field(default_factory=dict[tuple[str, int], Actor])
+    requests: deque[Spawn | Kill] = field(default_factory=deque[Spawn | Kill])
+    reports: deque[FromKeeper] = field(default_factory=deque[FromKeeper])
+    fork_fails: bool = False
+    start_fails: bool = False
+    leaves_process: bool = False
+    pids: int = 0
+
+    def living(self) -> list[Actor]:
+        """Return the actors whose process exists."""
+        return [actor for actor in self.actors.values() if actor.lives]
+
+    def has_work(self) -> bool:
+        """Whether it would do something now."""
+        return bool(self.requests) or any(not actor.lives for actor in self.actors.values())
+
+    def work(self) -> None:
+        """Carry out one request, or report one death."""
+        if self.requests:
+            request = self.requests.popleft()
+            if isinstance(request, Spawn):
+                self._spawn(request)
+            else:
+                self._kill(request)
+            return
+        dead = next((actor for actor in self.actors.values() if not actor.lives), None)
+        if dead is not None:
+            del self.actors[dead.name, dead.epoch]
+            self.promises.reaped.add((dead.name, dead.epoch))
+            survivors, self.leaves_process = int(self.leaves_process), False
+            self.reports.append(Exited(dead.name, dead.epoch, dead.pid, dead.status, 0, survivors))
+
+    def supervisor_died(self) -> list[Spawned]:
+        """Read what it had still asked for, as far as that had left it; return whom the next one is told of."""
+        for _ in range(self.scene.random.randrange(len(self.requests) + 1)):
+            self.work()
+        self.requests.clear()
+        self.reports.clear()
+        return [Spawned(each.name, each.epoch, each.pid, 1) for each in self.actors.values()]
+
+    def end_everything(self) -> None:
+        """The keeper itself is dead, or the house ends: nothing of it lives, and nobody is told."""
+        for actor in self.living():
+            actor.die(-signal.SIGKILL)
+        self.actors.clear()
+        self.requests.clear()
+        self.reports.clear()
+
+    def _spawn(self, request: Spawn) -> None:
+        if self.fork_fails:
+            self.fork_fails = False
+            self.reports.append(SpawnFailed(request.actor, request.epoch, "no memory"))
+            return
+        self.pids += 1
+        fails, self.start_fails = self.start_fails, False
+        actor = Actor(
+            self.scene, self.promises, request.actor, request.epoch, self.pids, fails, self.scene.seed % 2 == 0
+        )
+        self.actors[request.actor, request.epoch] = actor
+        self.reports.append(Spawned(request.actor, request.epoch, self.pids, 1))
+
+    def _kill(self, request: Kill) -> None:
+        actor = self.actors.get((request.actor, request.epoch))
+        if actor is None or not actor.lives:
+            return
+        if request.signal == signal.SIGKILL:
+            actor.die(-signal.SIGKILL)
+        elif actor.phase is Phase.FORKED:
+            actor.die(-request.signal)
+        else:
+            actor.stop(STOP_GRACE_S)
+
+
+@dataclass(slots=True)
+class Budget:
+    """An account of its own of one line's restarts: when each was granted."""
+
+    granted: list[float] = field(default_factory=list[float])
+
+
+@dataclass(eq=False, slots=True)
+class Supervisor:
+    """One incarnation of the supervisor. What it had not committed falls with it."""
+
+    scene: Scene
+    promises: Promises
+    keeper: Keeper
+    core: Core
+    inbox: list[Event] = field(default_factory=list[Event])
+    records: list[Record] = field(default_factory=list[Record])
+    held: list[TellClient | TellActor] = field(default_factory=list[TellClient | TellActor])
+    committed: int = 0
+    settling: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    budgets: dict[str, Budget] = field(default_factory=dict[str, Budget])
+    fuse: int = -1  # So many effects are carried out before it is killed; negative: none is lit.
+    newest: dict[str, int] = field(default_factory=dict[str, int])  # The epochs that it was told of.
+    halted_until: float = 0.0
+    finished: bool = False
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether it is stopped (SIGSTOP)."""
+        return self.scene.now < self.halted_until
+
+    def deadline(self) -> float:
+        """Return when the core is to be woken."""
+        return self.core.deadline()
+
+    def handle(self) -> None:
+        """Give the core what has come: what came together at once, but each fall alone, to keep its account."""
+        events, self.inbox = self.inbox, []
+        together: list[Event] = []
+        for event in events:
+            if isinstance(event, Exited | SpawnFailed):
+                self._step(together)
+                self._fall(event)
+                together = []
+            else:
+                together.append(event)
+        self._step(together)
+
+    def _step(self, events: list[Event]) -> None:
+        if not events:
+            return
+        self.settled.extend(self.settling)
+        self.settling.clear()
+        before, shown, unknown = self._fatal(), self._states(), self._unknown()
+        effects = self.core.handle(events, self.scene.now, self.scene.wall)
+        if any(isinstance(each, ClientSaid) for each in events):
+            after = self._fatal()
+            for name in before:
+                if after[name] < before[name]:
+                    self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
+        if len(events) == 1:
+            self._see_refusals(effects)
+        if not any(isinstance(each, ClientSaid) and isinstance(each.frame, Verb) for each in events):
+            assert unknown <= self._unknown(), f"something of {unknown} lives, and it is started beside that"
+        if self._states() != shown:
+            actors = [each for role in self.core.house.roles.values() for each in role.actors]
+            self.scene.say(", ".join(f"{each.title} {each.state.value}" for each in actors))
+        self.run(effects)
+
+    def _unknown(self) -> set[str]:
+        """Return the agents of whom something lives that could not be ended."""
+        return {name for name, role in self.core.house.roles.items() if role.child.state is State.UNKNOWN}
+
+    def _see_refusals(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if (
+                isinstance(effect, TellClient)
+                and isinstance(effect.frame, Fault)
+                and effect.frame.code == "limit_reached"
+            ):
+                roles = self.core.house.roles.values()
+                full = any(role.queued >= role.child.spec.queued_turns_max for role in roles)
+                assert full, f"{effect.frame}, though no queue is full"
+
+    def _states(self) -> list[tuple[int, State]]:
+        """Return who plays and who stands by, in which state."""
+        return [(each.epoch, each.state) for role in self.core.house.roles.values() for each in role.actors]
+
+    def _fatal(self) -> dict[str, int]:
+        return {
+            name: sum(each.state is State.FATAL for each in role.actors) for name, role in self.core.house.roles.items()
+        }
+
+    def _fall(self, fall: Exited | SpawnFailed) -> None:
+        child = self._child(fall)
+        is_fatal = self._is_one_too_many(fall, child)
+        self._step([fall])
+        if is_fatal is not None and child is not None:
+            granted = self.budgets[fall.actor].granted
+            text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {child.state}; restarts: {granted}"
+            assert (child.state is State.FATAL) is is_fatal, text
+
+    def _child(self, fall: Exited | SpawnFailed) -> Child | None:
+        role = self.core.house.roles.get(fall.actor)
+        return role.of_epoch(fall.epoch) if role is not None else None
+
+    def _is_one_too_many(self, fall: Exited | SpawnFailed, child: Child | None) -> bool | None:
+        """Return whether this fall is one too many, by our own account; None when it does not count."""
+        if child is None or child.state not in (State.STARTING, State.RUNNING):
+            return None
+        if isinstance(fall, Exited) and fall.survivors:
+            return None
+        policy, budget = child.spec.restart, self.budgets.setdefault(fall.actor, Budget())
+        budget.granted = [at for at in budget.granted if at > self.scene.now - policy.period_s]
+        if len(budget.granted) >= policy.intensity:
+            return True
+        budget.granted.append(self.scene.now)
+        return False
+
+    def run(self, effects: list[Effect]) -> None:
+        """Carry out effects in order, unless it is killed meanwhile."""
+        for effect in effects:
+            self._burn()
+            self._act(effect)
+
+    def _burn(self) -> None:
+        if self.fuse == 0:
+            raise FellError
+        self.fuse -= self.fuse > 0
+
+    def _act(self, effect: Effect) -> None:
+        match effect:
+            case Record():
+                self.scene.tell("record", effect.rows)
+                self.records.append(effect)
+            case TellClient() | TellActor():
+                if effect.after > self.committed:
+                    self.held.append(effect)
+                else:
+                    self._send(effect)
+            case Spawn():
+                self._see_leave(effect)
+                living = [each.epoch for each in self.keeper.living() if each.name == effect.actor]
+                living += [
+                    each.epoch
+                    for each in self.keeper.requests
+                    if isinstance(each, Spawn) and each.actor == effect.actor
+                ]
+                self.promises.spawned(effect.actor, effect.epoch, living, self.newest.get(effect.actor, 0))
+                self.keeper.requests.append(effect)
+            case Kill():
+                self._judge(effect)
+                self.keeper.requests.append(effect)
+            case ReadEntries():
+                entries = self.scene.disk.read(effect.session, effect.number, effect.bytes_max)
+                self.inbox.append(EntriesRead(effect.peer, effect.follow, entries))
+            case Warn(text=text):
+                assert "set apart" not in text, text
+            case Finish():
+                self.finished = True
+
+    def _see_leave(self, spawn: Spawn) -> None:
+        """See that the spawn is wanted. (It may be stopped in the very step that started it.)"""
+        house = self.core.house
+        child = house.roles[spawn.actor].of_epoch(spawn.epoch)
+        if child is not None and child.state is not State.STOPPING:
+            assert not house.stopping, f"{child.title} is spawned while the house shuts down"
+            stopped = house.roles[spawn.actor].child.by_person
+            assert not stopped, f"{child.title} is spawned, though a person stopped it"
+
+    def _judge(self, kill: Kill) -> None:
+        """See that nobody is killed for a cancel that it had no time for."""
+        role = self.core.house.roles[kill.actor]
+        child = role.of_epoch(kill.epoch)
+        if child is not None and child.why.startswith("did not cancel turn "):
+            number, _, session, *_ = child.why.removeprefix("did not cancel turn ").split()
+            self.promises.killed_for_cancel(kill.actor, kill.epoch, (session, int(number)), self.scene.now)
+
+    def _send(self, effect: TellClient | TellActor) -> None:
+        if isinstance(effect.frame, CancelTurn):
+            turn = (effect.frame.session, effect.frame.turn)
+            self.promises.cancel_sent[*self.scene.whose[effect.peer], turn] = self.scene.now
+        wire = self.scene.wires.get(effect.peer)
+        if wire is not None and isinstance(effect, TellActor) and isinstance(effect.frame, Fault):
+            self._see_refused(*self.scene.whose[effect.peer])
+        if wire is not None:
+            wire.down.append(effect.frame)
+        elif isinstance(effect, TellActor):
+            self.inbox.append(ActorUnreachable(effect.peer))
+        else:
+            self.inbox.append(ClientLost(effect.peer))
+
+    def _see_refused(self, actor: str, epoch: int) -> None:
+        child = self.core.house.roles[actor].of_epoch(epoch)
+        expected = child is not None and child.state in (State.STARTING, State.RUNNING)
+        assert not expected, f"{actor}#{epoch} is refused, though it is expected"
+
+    def commit(self) -> None:
+        """Write what waits for it, or the first part; release what waited, and tell the core."""
+        if self.scene.disk.health is Health.FULL:
+            self.inbox.append(LogFailed("full"))
+            return
+        count = (
+            len(self.records) if self.scene.random.random() < 0.8 else self.scene.random.randint(1, len(self.records))
+        )
+        for record in self.records[:count]:
+            self.promises.committed(record, self.scene.now)
+        self.committed = self.records[count - 1].ticket
+        del self.records[:count]
+        if not self.records:
+            while self.settled:
+                self.scene.files.pop(self.settled.pop(), None)
+        ready = [each for each in self.held if each.after <= self.committed]
+        self.held = [each for each in self.held if each.after > self.committed]
+        for each in ready:
+            self._burn()
+            self._send(each)
+        self.inbox.append(Committed(self.committed))
+
+    def hear_keeper(self) -> None:
+        """Take the keeper's next report; with an exit, what the dead actor's agent may have seen."""
+        report = self.keeper.reports.popleft()
+        if isinstance(report, Exited):
+            key = (report.actor, report.epoch)
+            shown = self.scene.files.get(key)
+            self.settling.append(key)
+            report = Exited(
+                report.actor,
+                report.epoch,
+                report.pid,
+                report.status,
+                report.swept,
+                report.survivors,
+                None if shown is None else sorted(set(shown)),
+            )
+        self.inbox.append(report)
+
+
+def supervise(
+    scene: Scene, promises: Promises, keeper: Keeper, living: list[Spawned], start: int, life: str
+) -> Supervisor:
+    """Start a supervisor: from the log, the files that dead actors left, and the keeper's word on who lives."""
+    restored = scene.disk.restore()
+    for actor, epoch in scene.files:
+        restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
+    alive = {(each.actor, each.epoch) for each in living}
+    settled = [key for key in scene.files if key not in alive]
+    shown = {turn for key in settled for turn in scene.files[key]}
+    random = Random(scene.random.random())
+    core = Core(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
+    newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
+    supervisor = Supervisor(scene, promises, keeper, core, settled=settled, newest=newest)
+    scene.bound = True
+    return supervisor

@@ -1,0 +1,253 @@
+"""What must hold, whatever happens: told what is sent, shown, recorded and heard, and checked after every step.
+
+It keeps books of its own, outside the log and the core, and never acts.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulator.disk import Disk
+from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Accepted, Entry, unpack
+from understudy.supervisor.core.child import LIVING, State
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import MarkRow, Record
+from understudy.supervisor.core.specs import AgentSpec, OnCrash, OnHang
+
+Turn = tuple[str, int]
+NOT_TO_COME_BACK = (State.STOPPED, State.EXITED, State.UNKNOWN)
+
+
+@dataclass(slots=True)
+class Promises:
+    """The books."""
+
+    disk: Disk
+    agents: dict[str, AgentSpec]
+    texts: dict[str, str] = field(default_factory=dict[str, str])  # request -> the prompt's text
+    accepted: dict[Turn, str] = field(default_factory=dict[Turn, str])
+    requests: dict[str, Turn] = field(default_factory=dict[str, Turn])
+    shown: dict[Turn, list[tuple[str, int]]] = field(default_factory=dict[Turn, list[tuple[str, int]]])
+    endings: dict[Turn, str] = field(default_factory=dict[Turn, str])
+    said: Counter[tuple[Turn, int]] = field(default_factory=Counter[tuple[Turn, int]])  # by the agent, for each epoch
+    heard: Counter[tuple[Turn, int]] = field(default_factory=Counter[tuple[Turn, int]])  # in the log
+    agent_ended: dict[Turn, tuple[str, int]] = field(default_factory=dict[Turn, tuple[str, int]])
+    cancels: set[Turn] = field(default_factory=set[Turn])  # A client asked for it, whether or not that arrived.
+    cancels_of_all: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # session, request
+    cancel_told: set[Turn] = field(default_factory=set[Turn])
+    cancel_sent: dict[tuple[str, int, Turn], float] = field(default_factory=dict[tuple[str, int, Turn], float])
+    stops: set[tuple[str, int]] = field(
+        default_factory=set[tuple[str, int]]
+    )  # Incarnations that say so when they stop.
+    forgotten_stops: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # By a supervisor that fell.
+    asked: set[str] = field(default_factory=set[str])
+    answers: dict[str, Any] = field(default_factory=dict[str, Any])  # What the log says the answer is.
+    answers_got: dict[str, Any] = field(default_factory=dict[str, Any])  # What the agent was told.
+    noted: dict[str, int] = field(default_factory=dict[str, int])  # The newest epoch that left a trace anywhere.
+    reaped: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    prompted_at: dict[Turn, float] = field(default_factory=dict[Turn, float])
+    largest: int = 0
+
+    # --- what the supervisor does ---
+
+    def spawned(self, actor: str, epoch: int, living: list[int], known: int) -> None:
+        """A fork is asked for while `living` incarnations of the line live; the supervisor was told of one `known`."""
+        places = 1 + self.agents[actor].understudies
+        assert len(living) < places, f"{actor}#{epoch} is spawned while {living} live"
+        before = max(known, self.noted.get(actor, 0))
+        assert epoch > before, f"{actor}#{epoch} is spawned after #{before}"
+
+    def note(self, actor: str, epoch: int) -> None:
+        """The incarnation left a trace: its epoch must not be given out again."""
+        self.noted[actor] = max(epoch, self.noted.get(actor, 0))
+
+    def committed(self, record: Record, now: float) -> None:
+        """The log has `record` now (and all before it)."""
+        for row in record.rows:
+            match row:
+                case Entry():
+                    self._entry(row, now)
+                case MarkRow():
+                    before = self.disk.marks.get((row.actor, row.epoch), 0)
+                    assert row.n >= before, f"mark {row.n} of {row.actor}#{row.epoch} after {before}"
+                case _:
+                    pass
+            self.disk.commit(Record(record.ticket, [row]))
+
+    def acknowledged(self, actor: str, epoch: int, number: int) -> None:
+        """The actor heard that its numbers up to `number` are recorded."""
+        mark = self.disk.marks.get((actor, epoch), 0)
+        assert number <= mark, f"{actor}#{epoch} was told that {number} is recorded; the log has {mark}"
+
+    def went(self, turn: Turn) -> None:
+        """An actor heard that the turn may start."""
+        state = self.disk.states.get(turn)
+        assert state not in (None, "queued", "continued"), f"turn {turn} may go, but is {state} in the log"
+
+    def forgot(self, turn: Turn) -> None:
+        """An actor may use the turn's mark for another: nobody needs it any more."""
+        state = self.disk.states.get(turn)
+        assert state == "ended", f"the mark of {turn} is forgotten, but it is {state} in the log"
+
+    def killed_for_cancel(self, actor: str, epoch: int, turn: Turn, now: float) -> None:
+        """An actor is ended because it did not cancel."""
+        sent = self.cancel_sent.get((actor, epoch, turn))
+        grace_s = self.agents[actor].cancel_grace_s
+        assert sent is not None, f"{actor}#{epoch} is killed for a cancel of {turn} that it was never sent"
+        assert now >= sent + grace_s - 1e-6, f"{actor}#{epoch} is killed {now - sent:.3f} s after a cancel: {grace_s} s"
+
+    # --- what the log says ---
+
+    def _entry(self, entry: Entry, now: float) -> None:
+        last = self.disk.last(entry.session)
+        assert entry.first == last + 1, f"{entry.session} has number {entry.first} after {last}"
+        assert entry.last >= entry.first
+        self.largest = max(self.largest, len(entry.body) + ENTRY_OVERHEAD_BYTES)
+        turn = (entry.session, entry.turn)
+        match entry.kind:
+            case "update":
+                self._updates(turn, unpack(entry.body))
+            case "ended":
+                assert turn not in self.endings, f"turn {turn} ended as {self.endings[turn]}, and again"
+                body = unpack(entry.body)
+                self.endings[turn] = str(body["reason"])
+                self._truthful(turn, str(body["reason"]), str(body.get("text", "")))
+            case "asked":
+                name = unpack(entry.body)["ask"]
+                assert name not in self.asked, f"question {name} is asked twice"
+                self.asked.add(name)
+            case "answered":
+                self._answered(unpack(entry.body))
+            case "requeued":
+                assert turn not in self.cancel_told, f"turn {turn} goes on, though its cancel was told"
+                assert turn not in self.endings, f"turn {turn} goes on after its ending"
+            case "note":
+                self._plausible(turn, unpack(entry.body)["text"], now)
+            case "prompt":
+                self.prompted_at[turn] = now
+            case _:
+                pass
+
+    def _plausible(self, turn: Turn, text: str, at: float) -> None:
+        """A note on a turn that takes long must not say more than can be."""
+        found = re.search(r"(?:takes|quiet for) (\d+\.\d) s", text)
+        since = at - self.prompted_at.get(turn, at)
+        assert found is None or float(found[1]) <= since + 0.1, f"turn {turn}, {since:.1f} s after its prompt: {text}"
+
+    def _updates(self, turn: Turn, updates: list[dict[str, Any]]) -> None:
+        for update in updates:
+            key = ((turn[0], update["turn"]), update["by"])
+            assert update["at"] == self.heard[key], f"update {update['at']} of {key} after {self.heard[key]}"
+            self.heard[key] += 1
+            assert turn[1] in (0, update["turn"]), f"an update of {key} is recorded for turn {turn[1]}"
+            assert turn not in self.endings, f"an update of {turn} after its ending"
+
+    def _truthful(self, turn: Turn, reason: str, text: str) -> None:
+        spec = self.agents[self.disk.sessions[turn[0]].agent]
+        shown, own = self.shown.get(turn, []), self.agent_ended.get(turn)
+        match reason:
+            case "end_turn":
+                assert own is not None, f"turn {turn} ended as end_turn, which its agent did not say"
+                assert own[0] == "end_turn", f"turn {turn} ended as end_turn, but its agent said {own[0]}"
+                assert self.heard[turn, own[1]] == self.said[turn, own[1]], f"turn {turn} lost some of what was said"
+            case "cancelled":
+                stopped = own is not None and (spec.name, own[1]) in (self.stops if shown else self.forgotten_stops)
+                asked = turn in self.cancels or any(self._means(turn, *each) for each in self.cancels_of_all)
+                hung = spec.on_hang is OnHang.CANCEL
+                assert asked or stopped or hung, f"turn {turn} was cancelled by nobody"
+            case "interrupted":
+                assert shown or spec.on_crash is OnCrash.RETRY, (
+                    f"{turn} was interrupted, but no agent had got it: {text}"
+                )
+                assert turn not in self.cancel_told, f"turn {turn} was interrupted, though its cancel was told"
+            case _:
+                assert reason == "failed", f"turn {turn} ended as {reason}"
+                assert "cannot run" in text or "before this turn could begin" in text, f"turn {turn} failed: {text}"
+
+    def _answered(self, body: dict[str, Any]) -> None:
+        name = body["ask"]
+        assert name in self.asked, f"question {name} is answered and was not asked"
+        assert name not in self.answers, f"question {name} is answered twice"
+        self.answers[name] = body.get("result")
+
+    # --- what agents and clients see ---
+
+    def show(self, actor: str, epoch: int, turn: Turn, continues: bool) -> None:
+        """The agent gets the prompt, or is asked to go on."""
+        before = self.shown.setdefault(turn, [])
+        on_crash = self.agents[actor].on_crash
+        assert turn not in self.endings, f"{actor}#{epoch} plays turn {turn}, which is over"
+        assert not before or on_crash is not OnCrash.INTERRUPT, f"the prompt of {turn} reached {before} and #{epoch}"
+        assert not before or continues or on_crash is OnCrash.RETRY, f"the prompt of {turn} is repeated by #{epoch}"
+        before.append((actor, epoch))
+
+    def answer_given(self, name: str, result: Any, error: str) -> None:
+        """The agent was told the answer to its question."""
+        if error:
+            return
+        known = self.answers_got.setdefault(name, result)
+        assert known == result, f"question {name} was answered with {known} and {result}"
+        if name in self.answers:
+            assert self.answers[name] == result, f"{name} was answered with {result}; the log has {self.answers[name]}"
+
+    def accept(self, frame: Accepted) -> None:
+        """A client heard that its prompt is recorded."""
+        turn = (frame.session, frame.turn)
+        known = self.requests.setdefault(frame.request, turn)
+        assert known == turn, f"request {frame.request} was accepted as {known} and {turn}"
+        self.accepted[turn] = frame.request
+        assert turn in self.disk.turns, f"turn {turn} was accepted and is not in the log"
+        text = unpack(self.disk.prompt(*turn).body)["content"][0]["text"]
+        assert text == self.texts[frame.request], f"request {frame.request} became {text}"
+
+    def cancel(self, request: str, session: str, turn: int) -> None:
+        """A client asks for a cancel, of one turn or of all."""
+        if turn:
+            self.cancels.add((session, turn))
+        else:
+            self.cancels_of_all.append((session, request))
+
+    def _means(self, turn: Turn, session: str, request: str) -> bool:
+        """Whether a cancel of everything means the turn: not what the same client prompted afterwards."""
+        client, _, at = request.partition(".")
+        prompter, _, prompted_at = self.disk.turns[turn].request.partition(".")
+        return turn[0] == session and (prompter != client or int(prompted_at) < int(at))
+
+    def told_cancelled(self, session: str, turn: int, count: int) -> None:
+        """A client heard that `count` turns are being cancelled."""
+        if turn and count:
+            self.cancel_told.add((session, turn))
+
+    def arrive(self, entry: Entry) -> None:
+        """A follower got an entry."""
+        assert self.disk.last(entry.session) >= entry.last, f"{entry.first} of {entry.session} is told, not recorded"
+
+    # --- after each step ---
+
+    def check(self, core: Core) -> None:
+        """Look at the house itself: its queues within their limits, and nothing set apart."""
+        house = core.house
+        running: Counter[str] = Counter()
+        queued: Counter[str] = Counter()
+        for session in house.sessions.values():
+            assert not session.quarantined, session.quarantined
+            queued[session.agent] += len(session.mailbox)
+            running[session.agent] += session.current is not None
+        for name, role in house.roles.items():
+            spec = role.child.spec
+            assert role.running == running[name], f"{running[name]} turns run on {name}, not {role.running}"
+            assert role.queued == queued[name], f"{queued[name]} turns wait for {name}, not {role.queued}"
+            assert role.running <= spec.turns_max, f"{role.running} turns run on {name}"
+            most = spec.queued_turns_max + spec.turns_max  # Those that ran may have come back.
+            assert role.queued <= most, f"{role.queued} turns wait for {name}"
+            epochs = [each.epoch for each in role.actors if each.state in LIVING]
+            first = min(epochs, default=0)
+            plays = role.child.state in LIVING and role.child.epoch == first
+            assert plays or not epochs or role.child.state in NOT_TO_COME_BACK, (
+                f"{role.child.title} is to play, not #{first}"
+            )
+        for (session_id, number), turn in house.cancels.items():
+            assert house.sessions[session_id].current is turn, (
+                f"turn {number} of {session_id} is over, its cancel is not"
+            )

@@ -8,7 +8,6 @@ that names the file, the reason and the remedy.
 import errno
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -32,7 +31,7 @@ from understudy.supervisor.core.restored import Restored, RestoredSession, Resto
 from understudy.supervisor.core.turns import CANCELLING
 from understudy.supervisor.journal import Journal, JournalError
 from understudy.supervisor.premises import is_full
-from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION
+from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION, TOLD, TOLD_QUERY
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
 PENDING_BYTES_DUE = 1 << 20
@@ -429,12 +428,14 @@ class Log:
 
     def _turn(self, turn: RestoredTurn) -> RestoredTurn:
         """Return `turn` with its prompt and, when it has started, its questions."""
-        started = turn.state in ("started", CANCELLING)
-        entries = self.read(turn.session, turn.turn, sys.maxsize if started else 1)
-        body = _encode(msgspec.msgpack.decode(entries[0].body)["content"])
-        kinds = ("asked", "answered", "requeued")
-        told = [each for each in entries if started and each.turn == turn.turn and each.kind in kinds]
-        return replace(turn, body=body, told=told)
+        prompt = self.read(turn.session, turn.turn, 1)[0]
+        turn = replace(turn, body=_encode(msgspec.msgpack.decode(prompt.body)["content"]))
+        if turn.state not in ("started", CANCELLING):
+            return turn
+        base = self._keys[turn.session] << NUMBER_BITS
+        rows = self._writer.execute(TOLD_QUERY, (turn.turn, base, base | NUMBER_MASK))
+        entries = [entry for (segment,) in rows for entry in _decode_segment(segment)]
+        return replace(turn, told=[each for each in entries if each.turn == turn.turn and each.kind in TOLD])
 
     def _tend(self) -> None:
         with (

@@ -101,6 +101,9 @@ def _tail(place: str, name: str, count: int, follow: bool) -> int:
     row = _row(place, name)
     if row is None:
         return 1
+    if not os.path.exists(row["log"]):  # noqa: PTH110
+        text = f"there is no {row['log']} yet; what python agents print is in the log of the house"
+        print(f"understudy: {text}", file=sys.stderr)
     for line in last_lines(row["log"], count):
         print(line)
     if follow:

@@ -75,7 +75,7 @@ def waiting_for(house: House, role: Role) -> str:
         return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"
     if role.child.state is State.RUNNING and role.child.link.silent:
         return f"the actor, silent for {house.now - role.child.link.heard:.0f} s"
-    if house.log_failed_at is not None and (role.queued or role.running):
+    if house.log_failed_at is not None:  # With no turn that runs or waits, an ending may wait to be told.
         return f"the log, which cannot be written for {house.now - house.log_failed_at:.0f} s: {house.log_failure}"
     if not role.queued:
         return ""

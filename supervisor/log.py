@@ -30,6 +30,7 @@ from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.turns import CANCELLING
 from understudy.supervisor.journal import Journal, JournalError
+from understudy.supervisor.mounts import mounts, network_warning
 from understudy.supervisor.premises import is_full
 from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION, TOLD, TOLD_QUERY
 
@@ -42,7 +43,6 @@ PASSES_MAX = 3  # A pass copies what was written during the one before: they get
 NUMBER_BITS = 40  # A segment's key: the session's key, then its first number in so many bits.
 SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs")
 
 REMEDIES = (
     ("SQLITE_NOTADB", "; move it away to start with an empty one"),
@@ -93,7 +93,7 @@ class Log:
     def __init__(self, path: str, boot_id: str = "") -> None:
         """Open or make the log at `path`. Raises `LogError`. `boot_id`: of this boot, for tests."""
         self._path = path
-        self.warnings = network_warning(path, _mounts())
+        self.warnings = network_warning(path, mounts())
         self._tending: threading.Thread | None = None
         self._wal_bytes_tended = 0
         self._closed = False
@@ -475,27 +475,3 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return os.urandom(16).hex()
-
-
-def _mounts() -> str:
-    try:
-        return Path("/proc/self/mounts").read_text()
-    except OSError:
-        return ""
-
-
-def network_warning(path: str, mounts: str) -> list[str]:
-    """Return a warning when `path` lies on a network file system, where SQLite's locks and WAL do not hold.
-
-    `mounts`: as in /proc/self/mounts. Of two mounts on one folder the later hides the earlier.
-    """
-    folder = Path(path).resolve()
-    best = ("", "")
-    for line in mounts.splitlines():
-        _, mount, kind, *_ = line.split(" ")
-        mount = mount.replace("\\040", " ")
-        if folder.is_relative_to(mount) and len(mount) >= len(best[0]):
-            best = (mount, kind)
-    if best[1] not in NETWORK_FILE_SYSTEMS:
-        return []
-    return [f"the log {path} lies on a network file system ({best[1]} at {best[0]}): choose a local --state-dir"]

@@ -14,6 +14,7 @@ from understudy.supervisor import log as log_module
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
 from understudy.supervisor.journal import HEAD, HEADER
 from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.mounts import network_warning
 from understudy.supervisor.schema import SCHEMA_VERSION
 
 SESSION = SessionRow("s1", "rehearsal", "/tmp", b"", "open-1")
@@ -475,4 +476,4 @@ def test_a_reader_sees_one_state_and_holds_up_neither_commits_nor_the_end(tmp_pa
     ],
 )
 def test_a_network_file_system_is_warned_of(mounts: str, warned: bool) -> None:
-    assert warned == bool(log_module.network_warning("/srv/state/log", mounts))
+    assert warned == bool(network_warning("/srv/state/log", mounts))

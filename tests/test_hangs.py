@@ -113,6 +113,17 @@ def test_an_understudy_that_hangs_is_ended_whatever_is_done_about_others() -> No
     assert not role.promote()
 
 
+def test_one_that_hangs_before_it_began_anything_is_ended_whatever_is_done_about_others() -> None:
+    house = a_house()
+    turn = house.sessions["s"].current
+    assert turn is not None
+    turn.state = TurnState.HANDED
+
+    hangs.stopped(house, house.roles["one"].child)
+
+    assert [Kill("one", 1, signal.SIGKILL)] == tick(house, hangs.ANSWER_S_MAX)
+
+
 def test_our_own_delay_is_not_held_against_an_actor() -> None:
     house = a_house()
     tick(house, 1.0)
@@ -224,6 +235,20 @@ def test_a_stopped_understudy_is_replaced(tmp_path: Path) -> None:
         wait_until(lambda: house.pid("rehearsal~1") != first, "another understudy")
 
         assert not Path(f"/proc/{first}").exists()
+    finally:
+        house.stop()
+
+
+def test_a_stopped_understudy_that_takes_over_gives_way_to_one_that_plays(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, "[agent.rehearsal]\nunderstudies = 1\n")
+    house.start()
+    try:
+        spare, player = house.pid("rehearsal~1"), house.pid()
+        os.kill(spare, signal.SIGSTOP)
+        os.kill(player, signal.SIGKILL)
+
+        assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
+        assert house.pid() not in (spare, player)
     finally:
         house.stop()
 

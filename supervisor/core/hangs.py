@@ -9,7 +9,7 @@ from understudy.supervisor.core import turns
 from understudy.supervisor.core.child import Child, Link, State
 from understudy.supervisor.core.events import Kill
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Role
-from understudy.supervisor.core.sessions import Session, Turn
+from understudy.supervisor.core.sessions import Session, Turn, TurnState
 from understudy.supervisor.core.specs import OnHang
 
 ANSWER_S_MAX = 1.75  # A ping unanswered for so long means a silent link: with the pause before it, under 3 s.
@@ -104,10 +104,16 @@ def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late:
     link.silent = True
     text = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s, nor an answer to a ping"
     house.warn(text)
-    if plays:
+    if plays and not _only_unseen(role):
         return _react(house, role, playing(role), text)
-    child.last_words = text
-    return child.kill(text, house.now)  # Nobody's work is on an understudy: another takes its place.
+    child.last_words = text  # No work is lost with an understudy, nor with one whose turns no agent has seen.
+    return child.kill(text, house.now)
+
+
+def _only_unseen(role: Role) -> bool:
+    """Return whether turns wait for the actor, and none has begun: they are handed to the next one."""
+    turns_had = [turn for _, turn in playing(role)]
+    return bool(turns_had) and all(turn.state is TurnState.HANDED for turn in turns_had)
 
 
 def _ping(house: House, child: Child) -> None:

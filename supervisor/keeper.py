@@ -427,7 +427,7 @@ class Keeper:
         for actor in inherited.actors:
             process = reload.InheritedProcess(actor.spawned.pid, actor.status)
             self._actors[actor.spawned.pid] = _Living(
-                actor.spawned, process, actor.mark, actor.status, set(actor.swept), time.monotonic() + SWEEP_S_MAX
+                actor.spawned, process, actor.mark, actor.status, set(actor.ended), time.monotonic() + SWEEP_S_MAX
             )
 
     def _end_rest(self) -> None:

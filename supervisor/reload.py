@@ -19,12 +19,16 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """One actor's process. `status`: of one that is reaped and not swept yet; `swept`: its strays that were ended."""
+    """One actor's process. `status`: of one that is reaped and not swept yet; `ended`: its strays that were ended.
+
+    Here and below: a new field has a default, and none ever changes its type (`swept` was a number once), or a house
+    that runs could not be reloaded with newer code.
+    """
 
     spawned: Spawned
     mark: str
     status: int | None = None
-    swept: list[int] = []
+    ended: list[int] = []
 
 
 class _Version(msgspec.Struct):

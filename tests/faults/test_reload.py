@@ -17,6 +17,7 @@ from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
 from understudy.supervisor import reload
+from understudy.supervisor.core.events import Spawned
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("src", "protocol", "actors", "supervisor")
@@ -135,6 +136,20 @@ def test_code_that_cannot_be_loaded_changes_nothing(tmp_path: Path, monkeypatch:
         assert (supervisor, actor) == (house.supervisor(), house.pid())
     finally:
         house.stop()
+
+
+def test_what_the_first_keeper_that_could_reload_left_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned = {"type": "spawned", "actor": "a", "epoch": 3, "pid": 7, "started": 8}
+    actor = {"spawned": spawned, "mark": "m", "status": None, "swept": 0}
+    house = {"agents": [], "runtime_dir": "", "state_dir": ""}
+    memory = os.memfd_create("left")
+    os.write(memory, msgspec.msgpack.encode({"version": 1, "house": house, "descriptors": [], "actors": [actor]}))
+    monkeypatch.setenv(reload.VARIABLE, str(memory))
+
+    left = reload.receive()
+
+    assert left is not None
+    assert [reload.Actor(Spawned("a", 3, 7, 8), "m")] == left.actors
 
 
 def test_without_a_house_it_says_so(tmp_path: Path) -> None:

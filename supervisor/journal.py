@@ -26,6 +26,7 @@ class Journal:
         """Open or make it. Raises `OSError`, and `JournalError` for what is no journal."""
         self.path = path
         self.damage = ""
+        self._torn = False  # A failed write may have left something behind the last record.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             header = os.pread(self._file, len(HEADER), 0)
@@ -42,14 +43,19 @@ class Journal:
     def append(self, sequence: int, payload: bytes) -> None:
         """Append one record, whole or not at all."""
         record = HEAD.pack(len(payload), zlib.crc32(payload, sequence & 0xFFFFFFFF), sequence) + payload
+        if self._torn:
+            os.ftruncate(self._file, self.size)
+        self._torn = True
         try:
             written = os.write(self._file, record)
             while written < len(record):  # The disk became full in the middle: this raises.
                 written += os.write(self._file, record[written:])
         except OSError:
             os.ftruncate(self._file, self.size)
+            self._torn = False
             raise
         self.size += len(record)
+        self._torn = False
 
     def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
         """Yield (sequence, payload) of the records that follow `after` without a gap; sets `damage` if some are lost.

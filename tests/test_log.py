@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor import log as log_module
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
-from understudy.supervisor.journal import HEAD, HEADER
+from understudy.supervisor.journal import HEAD, HEADER, Journal
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.mounts import network_warning
 from understudy.supervisor.schema import SCHEMA_VERSION
@@ -356,6 +357,34 @@ def test_a_damaged_journal_is_told_and_changes_the_generation(tmp_path: Path, op
     assert [1] == [each.first for each in again.read("s1", 0, 10_000)]
     assert 2 == again.generation
     assert [f"{journal_of(left)} is damaged at byte {whole}"] == [each.split(":")[0] for each in again.warnings]
+
+
+def test_what_a_failed_write_left_is_taken_back_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(str(tmp_path / "journal"))
+    journal.append(1, b"first")
+    write, cut = os.write, os.ftruncate
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "the disk is away")
+
+    def write_half(file: int, record: bytes) -> int:
+        monkeypatch.setattr(os, "write", fail)
+        return write(file, record[:7])
+
+    monkeypatch.setattr(os, "write", write_half)
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(OSError, match="away"):
+        journal.append(2, b"second")
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "ftruncate", cut)
+
+    journal.append(2, b"again")
+
+    assert [(1, b"first"), (2, b"again")] == list(journal.replay(0))
+    assert "" == journal.damage
+    journal.close()
 
 
 def test_a_journal_of_something_else_is_refused_and_left_alone(tmp_path: Path, open_log: Opener) -> None:

@@ -16,7 +16,7 @@ from understudy.supervisor.log import Log
 
 ROOT = Path(__file__).parent.parent
 BUGS = sorted((ROOT / "tests" / "bugs").glob("*.patch"))
-SCHEDULES = 400
+SCHEDULES = 300
 SCHEDULES_PER_BUG = 2_000
 
 

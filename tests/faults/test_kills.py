@@ -22,7 +22,7 @@ from understudy.supervisor import chaos
 from understudy.supervisor.chaos.ledger import Accepted
 from understudy.supervisor.chaos.proc import children, stat
 
-ROUNDS = int(os.environ.get("UNDERSTUDY_FAULT_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("UNDERSTUDY_FAULT_ROUNDS", "20"))
 SESSIONS = 4
 POLICY = "restart = { intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }\n"
 

@@ -50,7 +50,7 @@ def test_streams_go_on_without_a_gap_in_the_same_processes(house: RealHouse, req
 
     async def play(client: Client) -> None:
         sessions = [await client.open("rehearsal", "/tmp") for _ in range(STREAMS)]
-        for at in range(max(1, ROUNDS // 8)):
+        for at in range(max(1, ROUNDS // 6)):
             seen = asyncio.Event()
             streams = [asyncio.ensure_future(stream(each, f"r{at} {each.id} {text}", seen)) for each in sessions]
             await seen.wait()

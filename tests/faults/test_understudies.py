@@ -106,7 +106,7 @@ def test_a_reload_in_mid_turn_leaves_the_actor_and_its_turn_alone(house: RealHou
 @pytest.mark.parametrize("second", ["the understudy", "the supervisor"])
 def test_nothing_is_lost_when_another_falls_during_the_promotion(tmp_path: Path, house: RealHouse, second: str) -> None:
     moments = random.Random(20261121)
-    count = max(1, ROUNDS // 4)
+    count = max(1, ROUNDS // 3)
     victims: list[int] = []
 
     def find() -> int:

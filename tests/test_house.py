@@ -162,7 +162,6 @@ def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits
         why = (
             "the program '/no/such/program' cannot be started: No such file or directory; install it, or mend `command`"
         )
-        assert f"the turn waits for agent ghost to start: agent ghost: {why}" in prompt.stderr
         assert f"the turn ended: failed: agent ghost cannot run: agent ghost: {why}" in prompt.stderr
         assert "FATAL" == row["state"]
         assert "/no/such/program" in row["why"]

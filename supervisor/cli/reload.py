@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.protocol.away import held
-from understudy.protocol.errors import CONNECTION_LOST, LocalError, UnderstudyError
+from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, LocalError, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING
 from understudy.supervisor.directories import directories
@@ -65,6 +65,9 @@ def _back(runtime_dir: str, before: int) -> dict[str, Any]:
         except LocalError as error:
             if not held(f"{runtime_dir}/lock"):
                 raise LocalError(CONNECTION_LOST, "the house ended meanwhile; start it with understudy up") from error
+        except RemoteError as error:
+            if error.code != NO_HELLO:  # One house fell between our hello and the verb: ask the next one again.
+                raise
         if not told and time.monotonic() - started > 1:
             told = True
             print("waiting for the house to answer again ...", file=sys.stderr)

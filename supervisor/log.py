@@ -28,7 +28,7 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.house import REQUESTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
-from understudy.supervisor.core.turns import CANCELLING
+from understudy.supervisor.core.sessions import CANCELLING
 from understudy.supervisor.journal import Journal, JournalError
 from understudy.supervisor.mounts import mounts, network_warning
 from understudy.supervisor.premises import is_full

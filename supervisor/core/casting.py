@@ -4,7 +4,7 @@ Of all that live the player has the lowest epoch, so that a supervisor that take
 player is never started beside an understudy that lives: that one takes over, and the fallen stands by in its place.
 """
 
-from understudy.supervisor.core import turns
+from understudy.supervisor.core import calls, losses, turns
 from understudy.supervisor.core.child import LIVING, State
 from understudy.supervisor.core.house import House, Role
 
@@ -23,7 +23,7 @@ def start(house: House, role: Role) -> None:
 def needed(house: House, role: Role) -> None:
     """Work came for the agent: start it, unless a person has stopped it or something of it could not be ended."""
     if role.child.state is State.UNKNOWN:
-        turns.give_up(house, role, role.child.why)
+        losses.give_up(house, role, role.child.why)
     elif not role.child.by_person and not role.child.apart:
         start(house, role)
 
@@ -50,7 +50,7 @@ def go_on(house: House, role: Role) -> None:
         understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
     for other in [each for role in house.roles.values() for each in role.actors]:
         house.carry_out(other.released(house.now))
-    turns.send_waiting_calls(house, role.child.spec.name)
+    calls.send_waiting(house, role.child.spec.name)
     turns.admit_waiting(house, role)
 
 
@@ -65,7 +65,7 @@ def after_fall(house: House, role: Role) -> None:
     if child.state is State.BACKOFF:
         for session in (house.sessions[name] for name in role.waiting):
             turns.tell_wait(house, session, session.mailbox[0], role)
-    if child.state is State.EXITED and (role.queued or turns.calls_wait(house, role)) and not take_over(house, role):
+    if child.state is State.EXITED and (role.queued or calls.waiting(house, role)) and not take_over(house, role):
         house.carry_out(child.recalled(house.now))
     if role.child.state in (State.FATAL, State.UNKNOWN):
-        turns.give_up(house, role, role.child.why)
+        losses.give_up(house, role, role.child.why)

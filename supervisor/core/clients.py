@@ -43,7 +43,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.sizes import too_large
-from understudy.supervisor.core import bounds, casting, control, follows, turns
+from understudy.supervisor.core import asks, bounds, calls, casting, control, follows, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
@@ -102,7 +102,7 @@ def refuse_large(house: House, client: Client, frame: FromClient, excess: str) -
         bounds.refuse(house, client.peer, getattr(frame, "request", ""), "bytes", excess)
         return
     session = house.sessions.get(frame.session)
-    if session is not None and turns.answer(house, session, Answer(frame.session, frame.ask, error=excess)):
+    if session is not None and asks.answer(house, session, Answer(frame.session, frame.ask, error=excess)):
         bounds.refuse(house, client.peer, f"answer:{frame.ask}", "bytes", excess)
 
 
@@ -121,7 +121,7 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
     house.replan = True
     house.clients[peer] = Client(peer, frame.client, frame.name, heard=house.now)
     house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
-    turns.ask_again(house, frame.client, peer)
+    asks.say_again(house, frame.client, peer)
 
 
 def lost(house: House, peer: bytes) -> None:
@@ -133,9 +133,9 @@ def lost(house: House, peer: bytes) -> None:
         follows.unfollow(house, client, number)
     other = house.peer_of(client.id)
     if other is None:
-        turns.give_up_on(house, client.id)
+        asks.give_up_on(house, client.id)
     else:
-        turns.ask_again(house, client.id, other)
+        asks.say_again(house, client.id, other)
     house.replan = True
     if not house.clients:
         house.idle_since = house.now
@@ -259,7 +259,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             told = turns.cancel(house, session, frame.turn)
             house.tell(client.peer, Result(request, pack({"cancelled": told})), house.after)
         case Answer():
-            if not turns.answer(house, session, frame):
+            if not asks.answer(house, session, frame):
                 text = f"question {frame.ask} is answered already, or was never asked"
                 house.fault(client.peer, UNKNOWN_ASK, text, f"answer:{frame.ask}")
         case Call():
@@ -276,7 +276,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
                 text = f"{session.agent} was stopped by a person; understudy start {session.agent}"
                 house.fault(client.peer, AGENT_FAILED, text, request)
                 return
-            turns.call(house, session, frame, client.peer)
+            calls.pass_on(house, session, frame, client.peer)
             casting.needed(house, house.roles[session.agent])
         case _:
             assert_never(frame)

@@ -9,29 +9,28 @@ import signal
 from random import Random
 from typing import assert_never
 
-from understudy.protocol.errors import ACTOR_LOST, SHUTTING_DOWN, VERSION_MISMATCH
+from understudy.protocol.errors import SHUTTING_DOWN
 from understudy.protocol.frames import (
-    BACKSTAGE_VERSION,
-    ActorHello,
-    Ask,
-    Begin,
-    Ended,
-    Fault,
     FrameError,
-    FromActor,
-    Go,
     Goodbye,
-    Part,
     Ping,
-    Pong,
     Recorded,
-    Remember,
-    Result,
     Stop,
-    Updates,
-    Welcome,
 )
-from understudy.supervisor.core import casting, clients, control, follows, hangs, limits, quarantine, turns
+from understudy.supervisor.core import (
+    actors,
+    asks,
+    calls,
+    casting,
+    clients,
+    control,
+    follows,
+    hangs,
+    limits,
+    lives,
+    quarantine,
+    turns,
+)
 from understudy.supervisor.core.child import LIVING, Child, Line, State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -53,14 +52,13 @@ from understudy.supervisor.core.events import (
     Spawned,
     SpawnFailed,
     Stopped,
-    TellActor,
     Ticked,
 )
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.restored import Restored
-from understudy.supervisor.core.sessions import Session, Turn, TurnState
-from understudy.supervisor.core.specs import HouseSpec, OnCrash
+from understudy.supervisor.core.restoring import take_back
+from understudy.supervisor.core.specs import HouseSpec
 
 PING_EVERY_S = 10.0
 SILENT_S_MAX = 60.0
@@ -109,7 +107,7 @@ class Core:
             free[0].adopt(process, number, spec.orphan_grace_s + RETURN_S, now)
         if living:
             self.house.return_due = now + RETURN_S
-        self._restore(restored, shown)
+        take_back(self.house, restored, shown)
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Start the cast, but whom a person has stopped; return the first effects."""
@@ -169,39 +167,6 @@ class Core:
         self._finish_if_over()
         return house.close_step()
 
-    def _restore(self, restored: Restored, shown: set[tuple[str, int]] | None) -> None:
-        house = self.house
-        for row in restored.sessions:
-            session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
-            session.opened_at = row.opened_at
-            house.sessions[row.session] = session
-            if session.agent in house.roles:
-                house.roles[session.agent].sessions += 1
-        for request, (name, number) in restored.requests.items():
-            house.requests[request] = (name, number)
-        for open_turn in restored.turns:
-            session = house.sessions[open_turn.session]
-            role = house.roles.get(session.agent)
-            if role is None:
-                continue  # Its agent left the configuration; it waits in the log until it is back.
-            turn = Turn(open_turn.turn, open_turn.body, open_turn.serves, open_turn.client)
-            if open_turn.state == turns.CONTINUED:
-                turn.body = turns.CONTINUATION
-            if open_turn.state not in turns.HANDED_STATES:
-                turns.enqueue(house, session, turn)
-                continue
-            session.current, turn.since = turn, house.now
-            turn.state = TurnState.HANDED if open_turn.state == turns.WITHDRAWN else TurnState.RUNNING
-            if open_turn.state != "started":
-                turns.mark_cancelled(house, session, turn)
-            for entry in open_turn.told:
-                turns.restore_entry(house, session, turn, entry)
-            turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
-            role.plays(session)
-            # While an actor lives it may still be shown: then its exit settles it, unless one before it had shown it.
-            if role.child.state is State.STOPPED or (shown is not None and (session.id, turn.number) in shown):
-                turns.settle(house, role, session, turn, "the supervisor ended while this turn ran", shown)
-
     def _guarded(self, event: Event) -> None:
         """Handle one event; a broken invariant or a bad body in one session or agent takes that one out of play."""
         house = self.house
@@ -219,7 +184,7 @@ class Core:
             case ClientSaid(peer=peer, frame=frame):
                 clients.said(house, peer, frame)
             case ActorSaid(peer=peer, frame=frame):
-                self._actor_said(peer, frame)
+                actors.said(house, peer, frame)
             case Committed(ticket=ticket):
                 self._committed(ticket)
             case EntriesRead():
@@ -232,7 +197,7 @@ class Core:
             case Spawned() | SpawnFailed() | Exited() | Stopped() | Sampled():
                 role = house.roles.get(event.actor)
                 if role is not None:  # Else it is of an agent that left the configuration.
-                    self._of_actor(role, event)
+                    lives.reported(house, role, event)
             case LogFailed(reason=reason):
                 house.log_failure = reason
                 house.log_failed_at = house.now if house.log_failed_at is None else house.log_failed_at
@@ -240,28 +205,6 @@ class Core:
                 self._shut_down(hurry)
             case Ticked():
                 self._ticked()
-            case _:
-                assert_never(event)
-
-    def _of_actor(self, role: Role, event: Spawned | SpawnFailed | Exited | Stopped | Sampled) -> None:
-        house = self.house
-        child = role.of_epoch(event.epoch)
-        match event:
-            case Spawned():
-                self._spawned(role, event)
-            case SpawnFailed(reason=reason):
-                if child is not None:
-                    self._spawn_failed(role, child, reason)
-                casting.after_fall(house, role)
-            case Exited():
-                if child is not None:
-                    self._exited(role, child, event)
-            case Stopped():
-                if child is not None:
-                    hangs.stopped(house, child)
-            case Sampled():
-                if child is not None:
-                    house.carry_out(limits.sampled(house, role, child, event))
             case _:
                 assert_never(event)
 
@@ -274,162 +217,12 @@ class Core:
         if house.cancels:
             turns.cancels_sent(house)
 
-    def _spawned(self, role: Role, event: Spawned) -> None:
-        house = self.house
-        for child in role.actors:
-            child.spawned(event, house.now)
-        house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
-
-    def _spawn_failed(self, role: Role, child: Child, reason: str) -> None:
-        returns = child.line.restarts.returns(None) and child.state is not State.STOPPING
-        replaced = child is role.child and returns and role.promote()
-        self.house.carry_out(child.failed_to_spawn(child.epoch, reason, self.house.now))
-        if replaced and role.child.state is State.RUNNING:
-            casting.go_on(self.house, role)
-
-    def _exited(self, role: Role, child: Child, event: Exited) -> None:
-        house = self.house
-        plays = child is role.child
-        ran_s = house.now - child.ran_from
-        if event.oom_kills:
-            limit = f"memory: limit {child.spec.memory_mb} MB"
-            child.last_words = f"{limit}, and the kernel ended {event.oom_kills} process(es) that wanted more"
-        how = child.last_words or child.why_exit(event.status)
-        if child.peer is not None:
-            house.peers.pop(child.peer, None)
-        house.record(EpochRow(event.actor, event.epoch, event.pid, child.started, event.status))
-        what = f"agent {child.spec.name} ({child.title}, pid {event.pid}) fell after {ran_s:.1f} s: {how}"
-        if event.swept:
-            what += f"; {event.swept} more process(es) of it were ended"
-        if event.survivors:
-            house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
-        returns = child.line.restarts.returns(event.status) and not event.survivors
-        was_stopped = child.state is State.STOPPING
-        replaced = plays and returns and not was_stopped and role.promote()
-        house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else casting.UNDERSTUDY_AFTER_S))
-        if replaced:
-            what += f"; its understudy {role.child.title} takes over"
-        if child.state is State.STOPPED and role.child.state is State.RUNNING and not house.stopping:
-            child.prepare(casting.UNDERSTUDY_AFTER_S, house.now)
-        if plays:
-            shown = None if event.shown is None else set(event.shown)
-            turns.actor_lost(house, role, what, shown, was_stopped)
-        if replaced and role.child.state is State.RUNNING:
-            casting.go_on(house, role)
-        if not house.stopping:
-            house.warn(f"{what}; now {child.state.value}" if plays else f"understudy: {what}")
-        casting.after_fall(house, role)
-
-    def _actor_said(self, peer: bytes, frame: FromActor) -> None:
-        house = self.house
-        if isinstance(frame, ActorHello):
-            self._actor_hello(peer, frame)
-            return
-        role = house.roles.get(house.peers.get(peer, ""))
-        child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
-        if role is None or child is None:
-            return  # A dead letter: nothing of an older incarnation has an effect.
-        hangs.heard(house, role, child)
-        match frame:
-            case Updates() | Ended() | Ask() | Remember() | Begin():
-                if child is role.child:
-                    self._of_turn(role, frame)
-            case Result() | Fault():
-                turns.called(house, frame)
-            case Goodbye(reason=reason):
-                child.last_words = reason
-                house.tell_actor(child, Goodbye())
-            case Ping():
-                house.tell_actor(child, Pong())
-            case Pong():
-                pass
-            case Part():
-                raise AssertionError("parts are joined before they come here")
-            case _:
-                assert_never(frame)
-
-    def _of_turn(self, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
-        house, child = self.house, role.child
-        session = house.sessions.get(frame.session)
-        if session is None or session.agent != child.spec.name or session.quarantined:
-            if not isinstance(frame, Begin):
-                child.number = max(child.number, frame.n)
-                house.acks[child.name] = None
-            return
-        if not isinstance(frame, Begin) and frame.n > child.number + 1:
-            # It lost something that it had not had acknowledged: nothing it says can be trusted.
-            self.house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
-            return
-        hangs.progressed(house, session)
-        match frame:
-            case Updates():
-                turns.updates(house, session, frame, child)
-            case Ended():
-                turns.ended(house, session, frame, child)
-            case Begin():
-                turns.begin(house, session, frame, child)
-            case Ask():
-                turns.ask(house, session, frame, child)
-            case Remember():
-                turns.remember(house, session, frame, child)
-            case _:
-                assert_never(frame)
-
-    def _actor_hello(self, peer: bytes, frame: ActorHello) -> None:
-        house = self.house
-        role = house.roles.get(frame.actor)
-        if frame.version not in (BACKSTAGE_VERSION, BACKSTAGE_VERSION - 1) or role is None:
-            house.warn(f"hello of {frame.actor}#{frame.epoch}, version {frame.version}: not one of ours")
-            self._refuse_actor(peer, f"backstage version {BACKSTAGE_VERSION} here, {frame.version} there")
-            return
-        child = role.of_epoch(frame.epoch) or role.child
-        before, resumed = child.peer, child.state is State.RUNNING or child.returning
-        if not child.greeted(frame, peer, house.now):
-            self._refuse_actor(
-                peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}"
-            )
-            return
-        house.replan = True
-        if before is not None:
-            house.peers.pop(before, None)
-        house.peers[peer] = child.name
-        house.tell_actor(
-            child, Welcome(frame.version, house.epoch, house.generation, house.pid, child.number), house.after
-        )
-        hangs.greeted(house, child)
-        if child is not role.child or child.state is not State.RUNNING:
-            return
-        if resumed:
-            self._resume(role)
-        casting.go_on(house, role)
-
-    def _refuse_actor(self, peer: bytes, text: str) -> None:
-        self.house.effects.append(TellActor(peer, Fault(VERSION_MISMATCH, text)))
-
-    def _resume(self, role: Role) -> None:
-        """The actor has a new connection: say again what may have been lost with the old one."""
-        house, child = self.house, role.child
-        text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
-        turns.refuse_calls(house, child.spec.name, ACTOR_LOST, text, sent=True)
-        for session in house.sessions.values():
-            turn = session.current
-            if session.agent != child.spec.name or turn is None:
-                continue
-            if turn.state is TurnState.HANDED or turn.cancelled:
-                turns.hand_over(house, session, turn, child, go=False)
-            elif turn.start_ticket:
-                house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
-            else:
-                turns.hand_over(house, session, turn, child, go=True)
-            if turn.cancelled:
-                turns.tell_cancel(house, session, turn, child)
-
     def _shut_down(self, hurry: bool) -> None:
         house = self.house
         if not house.stopping:
             house.stopping = True
             for name in house.roles:
-                turns.refuse_calls(house, name, SHUTTING_DOWN, "the house is shutting down", sent=False)
+                calls.refuse(house, name, SHUTTING_DOWN, "the house is shutting down", sent=False)
         elif not hurry:
             return
         for child in [child for role in house.roles.values() for child in role.actors]:
@@ -473,7 +266,7 @@ class Core:
             house.shutdown_asked = True
         if house.return_due is not None and house.now >= house.return_due:
             house.return_due = None
-            turns.give_up_on(house, None)
+            asks.give_up_on(house, None)
         if house.now >= house.next_ping:
             house.next_ping = house.now + PING_EVERY_S
             self._ping()

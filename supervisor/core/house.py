@@ -180,6 +180,11 @@ class House:
                 self.record(EpochRow(effect.actor, effect.epoch, 0, 0))
             self.effects.append(effect)
 
+    def count(self, child: Child, number: int) -> None:
+        """The actor's numbers up to `number` are on their way into the log: acknowledge them once they are there."""
+        child.number = number
+        self.acks[child.name] = None
+
     def close_step(self) -> list[Effect]:
         """Return this step's effects, its record first."""
         effects = self.effects

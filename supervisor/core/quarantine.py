@@ -1,7 +1,7 @@
 """A broken invariant of ours in one session or agent: that one is set apart with its story, the house goes on. Pure."""
 
 from understudy.protocol.frames import ActorHello, Entry
-from understudy.supervisor.core import casting, turns
+from understudy.supervisor.core import casting, losses
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -57,7 +57,7 @@ def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
         gone = exited is not None and child.epoch == exited.epoch
         house.carry_out(child.set_apart(why, gone, house.now))
     if exited is not None:
-        turns.actor_lost(house, role, why, None if exited.shown is None else set(exited.shown))
+        losses.actor_lost(house, role, why, None if exited.shown is None else set(exited.shown))
     casting.after_fall(house, role)
 
 

@@ -4,10 +4,25 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Answer, Ask, Entry
+from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Answer, Ask, Entry, pack
 
 HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
 RETRIES_MAX = 3
+
+# States in the log, besides queued, started and ended:
+CONTINUED = "continued"  # Queued, and its agent is asked to go on.
+CANCELLING = "cancelling"  # Started, and cancelled: the agent was told, or is to be told.
+WITHDRAWN = "withdrawn"  # The same before it started: no agent has seen it, nor will.
+HANDED_STATES = ("started", CANCELLING, WITHDRAWN)  # An actor has it.
+CONTINUATION = pack(
+    [
+        {
+            "type": "text",
+            "text": "You were interrupted while you worked on the last request, and your process was started again. "
+            "Look at what you have done already, and go on from there; do not repeat what is done.",
+        }
+    ]
+)
 
 
 class TurnState(Enum):

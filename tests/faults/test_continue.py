@@ -13,7 +13,7 @@ from tests.faults.house import RealHouse
 from tests.faults.test_kills import scripted
 from understudy.protocol.client import connect
 from understudy.protocol.frames import unpack
-from understudy.supervisor.core.turns import CONTINUATION
+from understudy.supervisor.core.sessions import CONTINUATION
 
 PROMPT = "[[stream 100000 1]]"
 

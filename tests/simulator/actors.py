@@ -22,7 +22,7 @@ from understudy.protocol.backstage import (
     TurnHanded,
 )
 from understudy.protocol.frames import Frame, Handover, Recorded, Welcome, unpack
-from understudy.supervisor.core.turns import CONTINUATION
+from understudy.supervisor.core.sessions import CONTINUATION
 
 FLUSH_S_MAX = 2.0
 ASK_ALL, ASK_ONE = -1, -2  # Among what a turn does: a question for everybody, or for the client that prompted.

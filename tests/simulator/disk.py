@@ -5,7 +5,7 @@ from enum import Enum
 from understudy.protocol.frames import Entry, pack, unpack
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, SessionRow, StopRow, TurnRow
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
-from understudy.supervisor.core.turns import CANCELLING
+from understudy.supervisor.core.sessions import CANCELLING
 
 TOLD = ("asked", "answered", "requeued")
 

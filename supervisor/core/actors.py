@@ -1,0 +1,132 @@
+"""What actors say: hello, the turns that they play, answers to calls, goodbye. Pure."""
+
+from typing import assert_never
+
+from understudy.protocol.errors import ACTOR_LOST, VERSION_MISMATCH
+from understudy.protocol.frames import (
+    BACKSTAGE_VERSION,
+    ActorHello,
+    Ask,
+    Begin,
+    Ended,
+    Fault,
+    FromActor,
+    Go,
+    Goodbye,
+    Part,
+    Ping,
+    Pong,
+    Remember,
+    Result,
+    Updates,
+    Welcome,
+)
+from understudy.supervisor.core import asks, calls, casting, hangs, turns
+from understudy.supervisor.core.child import State
+from understudy.supervisor.core.events import TellActor
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.sessions import TurnState
+
+
+def said(house: House, peer: bytes, frame: FromActor) -> None:
+    """Act on one frame of the connection `peer`; what no living incarnation says is a dead letter."""
+    if isinstance(frame, ActorHello):
+        _hello(house, peer, frame)
+        return
+    role = house.roles.get(house.peers.get(peer, ""))
+    child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
+    if role is None or child is None:
+        return  # A dead letter: nothing of an older incarnation has an effect.
+    hangs.heard(house, role, child)
+    match frame:
+        case Updates() | Ended() | Ask() | Remember() | Begin():
+            if child is role.child:
+                _of_turn(house, role, frame)
+        case Result() | Fault():
+            calls.called(house, frame)
+        case Goodbye(reason=reason):
+            child.last_words = reason
+            house.tell_actor(child, Goodbye())
+        case Ping():
+            house.tell_actor(child, Pong())
+        case Pong():
+            pass
+        case Part():
+            raise AssertionError("parts are joined before they come here")
+        case _:
+            assert_never(frame)
+
+
+def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
+    child = role.child
+    session = house.sessions.get(frame.session)
+    if session is None or session.agent != child.spec.name or session.quarantined:
+        if not isinstance(frame, Begin):
+            child.number = max(child.number, frame.n)
+            house.acks[child.name] = None
+        return
+    if not isinstance(frame, Begin) and frame.n > child.number + 1:
+        # It lost something that it had not had acknowledged: nothing it says can be trusted.
+        house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
+        return
+    hangs.progressed(house, session)
+    match frame:
+        case Updates():
+            turns.updates(house, session, frame, child)
+        case Ended():
+            turns.ended(house, session, frame, child)
+        case Begin():
+            turns.begin(house, session, frame, child)
+        case Ask():
+            asks.ask(house, session, frame, child)
+        case Remember():
+            turns.remember(house, session, frame, child)
+        case _:
+            assert_never(frame)
+
+
+def _hello(house: House, peer: bytes, frame: ActorHello) -> None:
+    role = house.roles.get(frame.actor)
+    if frame.version not in (BACKSTAGE_VERSION, BACKSTAGE_VERSION - 1) or role is None:
+        house.warn(f"hello of {frame.actor}#{frame.epoch}, version {frame.version}: not one of ours")
+        _refuse(house, peer, f"backstage version {BACKSTAGE_VERSION} here, {frame.version} there")
+        return
+    child = role.of_epoch(frame.epoch) or role.child
+    before, resumed = child.peer, child.state is State.RUNNING or child.returning
+    if not child.greeted(frame, peer, house.now):
+        _refuse(house, peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}")
+        return
+    house.replan = True
+    if before is not None:
+        house.peers.pop(before, None)
+    house.peers[peer] = child.name
+    house.tell_actor(child, Welcome(frame.version, house.epoch, house.generation, house.pid, child.number), house.after)
+    hangs.greeted(house, child)
+    if child is not role.child or child.state is not State.RUNNING:
+        return
+    if resumed:
+        _resume(house, role)
+    casting.go_on(house, role)
+
+
+def _refuse(house: House, peer: bytes, text: str) -> None:
+    house.effects.append(TellActor(peer, Fault(VERSION_MISMATCH, text)))
+
+
+def _resume(house: House, role: Role) -> None:
+    """The actor has a new connection: say again what may have been lost with the old one."""
+    child = role.child
+    text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
+    calls.refuse(house, child.spec.name, ACTOR_LOST, text, sent=True)
+    for session in house.sessions.values():
+        turn = session.current
+        if session.agent != child.spec.name or turn is None:
+            continue
+        if turn.state is TurnState.HANDED or turn.cancelled:
+            turns.hand_over(house, session, turn, child, go=False)
+        elif turn.start_ticket:
+            house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
+        else:
+            turns.hand_over(house, session, turn, child, go=True)
+        if turn.cancelled:
+            turns.tell_cancel(house, session, turn, child)

@@ -1,0 +1,89 @@
+"""Questions of agents: asked of everybody or of one client, answered once. Pure."""
+
+from understudy.protocol.errors import CLIENT_GONE
+from understudy.protocol.frames import Answer, Ask, Entry, pack, unpack
+from understudy.supervisor.core import bounds
+from understudy.supervisor.core.child import Child
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.sessions import CONTINUATION, OpenAsk, Session, Turn
+
+
+def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
+    """The agent has a question: for everybody (recorded), or for the client that prompted."""
+    again = frame.n <= child.number  # Said again on a new connection.
+    if again:
+        house.acks[child.name] = None
+    else:
+        house.count(child, frame.n)
+    turn = session.current
+    if turn is None or turn.number != frame.turn:
+        house.tell_actor(child, Answer(session.id, frame.ask, error="the turn is over"), house.after)
+        return
+    if frame.ask in session.answers:
+        house.tell_actor(child, session.answers[frame.ask], house.after)
+        return
+    if frame.ask in session.asks or bounds.unasked(house, session, frame, child):
+        return
+    session.asks[frame.ask] = OpenAsk(turn.number, frame.method, house.now, None if frame.public else frame)
+    if frame.public:
+        body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
+        house.write(session, "asked", turn.number, body)
+    elif (peer := house.peer_of(turn.client)) is not None:
+        house.tell(peer, frame)
+    elif house.return_due is None:
+        text = f"nobody can answer {frame.method}: the client that prompted is gone [{CLIENT_GONE}]"
+        answer(house, session, Answer(session.id, frame.ask, error=text))
+
+
+def say_again(house: House, client: str, peer: bytes) -> None:
+    """The client has a new connection: say again what only it can answer; it knows what it has seen."""
+    for session in house.sessions.values():
+        if session.current is not None and session.current.client == client:
+            for pending in session.asks.values():
+                if pending.frame is not None:
+                    house.tell(peer, pending.frame)
+
+
+def give_up_on(house: House, client: str | None) -> None:
+    """Refuse what only this client could answer (None: any client that is not there)."""
+    for session in house.sessions.values():
+        turn = session.current
+        if turn is None or client not in (None, turn.client) or house.peer_of(turn.client) is not None:
+            continue
+        for name in [name for name, pending in session.asks.items() if not pending.public]:
+            answer(house, session, Answer(session.id, name, error=f"the client that prompted is gone [{CLIENT_GONE}]"))
+
+
+def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:
+    """Take from the log what is to be known of a running turn: a question, its answer, that it goes on."""
+    body = unpack(entry.body)
+    if entry.kind == "requeued":
+        turn.body = CONTINUATION if body.get("continues") else turn.body
+        return
+    name = str(body["ask"])
+    if entry.kind == "asked":
+        session.asks[name] = OpenAsk(entry.turn, str(body["method"]), house.now)
+    elif session.asks.pop(name, None) is not None:
+        session.answers[name] = Answer(session.id, name, pack(body.get("result")), str(body.get("error", "")))
+
+
+def answer(house: House, session: Session, frame: Answer) -> bool:
+    """Give the first answer to the actor; return False for a late or unknown one."""
+    pending = session.asks.pop(frame.ask, None)
+    if pending is None:
+        return False
+    if session.current is not None:
+        session.current.progressed, house.replan = house.now, True  # Quiet is counted again.
+    if pending.public:
+        body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
+        house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})
+    session.answers[frame.ask] = frame
+    house.tell_actor(house.roles[session.agent].child, frame, house.after)
+    return True
+
+
+def close(house: House, session: Session, name: str, body: dict[str, object]) -> None:
+    """A question that nobody will answer any more."""
+    pending = session.asks.pop(name)
+    if pending.public:
+        house.write(session, "answered", pending.turn, {"ask": name, **body})

@@ -1,0 +1,55 @@
+"""Requests to agents outside any turn: passed on when the actor is there, answered once. Pure."""
+
+from understudy.protocol.frames import ActorCall, Call, Fault, Result
+from understudy.supervisor.core.child import State
+from understudy.supervisor.core.house import House, OpenCall, Role
+from understudy.supervisor.core.sessions import Session
+
+
+def pass_on(house: House, session: Session, frame: Call, peer: bytes) -> None:
+    """Pass a call on to the session's actor, now or when it is ready."""
+    house.calls_made += 1
+    name = f"c{house.calls_made}"
+    house.calls[name] = OpenCall(peer, frame.request, session.id, session.agent, frame.method, frame.body)
+    if house.roles[session.agent].child.state is State.RUNNING:
+        _send(house, name)
+
+
+def _send(house: House, name: str) -> None:
+    """Send one call to its actor."""
+    pending = house.calls[name]
+    session = house.sessions[pending.session]
+    pending.sent = True
+    frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body, session.opening, session.memory)
+    house.tell_actor(house.roles[session.agent].child, frame, house.after)
+
+
+def send_waiting(house: House, agent: str) -> None:
+    """The actor is there: send what waited for it."""
+    for name, pending in house.calls.items():
+        if pending.agent == agent and not pending.sent:
+            _send(house, name)
+
+
+def waiting(house: House, role: Role) -> bool:
+    """Return whether a call waits for the agent's actor."""
+    return any(call.agent == role.child.spec.name and not call.sent for call in house.calls.values())
+
+
+def called(house: House, frame: Result | Fault) -> None:
+    """The actor answered a call."""
+    pending = house.calls.pop(frame.request, None)
+    if pending is None:
+        return
+    if isinstance(frame, Result):
+        house.tell(pending.peer, Result(pending.request, frame.body), house.after)
+    else:
+        house.fault(pending.peer, frame.code, frame.text, pending.request, frame.body)
+
+
+def refuse(house: House, agent: str, code: str, text: str, sent: bool) -> None:
+    """Answer the agent's open calls (with `sent`: only those that it had) with a fault."""
+    for name, pending in list(house.calls.items()):
+        if pending.agent == agent and (pending.sent or not sent):
+            del house.calls[name]
+            house.fault(pending.peer, code, text, pending.request)

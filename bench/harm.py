@@ -17,7 +17,7 @@ from understudy.protocol.client import Client, Session, Turn
 from understudy.protocol.paths import gateway_address
 from understudy.supervisor.chaos.cast import FILES, MEMORY_MB
 from understudy.supervisor.chaos.ledger import Accepted, history, judge
-from understudy.supervisor.chaos.proc import Descriptors, actors_of, children, strays, supervisor_of
+from understudy.supervisor.chaos.proc import actors_of, children, of_supervisor, strays, supervisor_of
 
 SESSIONS = 3
 MOMENT_S_MIN = 0.005
@@ -49,7 +49,6 @@ class Harm:
 
     def __init__(self, client: Client, keeper: int, ledger: Path, random: Random) -> None:
         self._client, self._keeper, self._ledger, self._random = client, keeper, ledger, random
-        self._held = Descriptors(keeper)
         self._at_rest: list[str] = []
         self._sessions: dict[str, list[Session]] = {}
         self._losses: list[asyncio.Task[float]] = []
@@ -71,7 +70,7 @@ class Harm:
             self._sessions[agent] = [await self._client.open(agent, "/tmp") for _ in range(SESSIONS + 1)]
             await answered(self._sessions[agent][-1])
         await asyncio.sleep(SETTLED_S)
-        self._at_rest = self._held.now()
+        self._at_rest = of_supervisor(self._keeper)
 
     async def once(self, name: str) -> None:
         """One fault at a random moment of running turns, with others queued behind; then all endings, and quiet."""
@@ -189,7 +188,7 @@ class Harm:
         while True:
             living = {int(row["pid"]) for row in await self._client.verb("status") if row["pid"]}
             left = strays(self._keeper, living)
-            after = self._held.now()
+            after = of_supervisor(self._keeper)
             if (not left and len(after) <= len(before)) or time.monotonic() > until:
                 break
             await asyncio.sleep(0.01)

@@ -3,7 +3,9 @@
 A blank waits for its role on a pipe, connected to the supervisor already. When the keeper is gone the pipe ends, and the blank with it.
 """
 
+import contextlib
 import multiprocessing
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -49,6 +51,17 @@ def fork(target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | s
     except OSError as error:
         return str(error)
     return process
+
+
+def close_others(kept: list[int]) -> None:
+    """Close all descriptors but the standard ones and those that are `kept`: a fresh child has whatever its parent had.
+
+    Of each of the parent's other children that is two pipes of `multiprocessing`, which no object here owns.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):  # The listing's own is closed by now.
+                os.close(int(name))
 
 
 def fork_blank(target: Callable[[Callable[[], Any], int], NoReturn]) -> Blank | None:

@@ -28,7 +28,7 @@ from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
 from understudy.supervisor import link, reload
-from understudy.supervisor.blanks import Blanks, fork
+from understudy.supervisor.blanks import Blanks, close_others, fork
 from understudy.supervisor.cgroups import Groups
 from understudy.supervisor.core.events import (
     Alive,
@@ -234,10 +234,7 @@ class Keeper:
 
     def _be_actor(self, receive: Receive, waits_at: int | None = None) -> NoReturn:
         os.setsid()
-        self._leave_keeper()
-        self._link.close()
-        for descriptor in self._premises.descriptors:
-            os.close(descriptor)
+        self._leave_keeper([] if waits_at is None else [waits_at])
         setproctitle("understudy: blank")
 
         def marked() -> tuple[Role, str]:
@@ -255,18 +252,19 @@ class Keeper:
 
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
-        self._leave_keeper()
-        self._link.close()
+        self._leave_keeper([theirs.fileno(), *self._premises.descriptors])
         if self._succession.safe:
             setproctitle("understudy: supervisor in safe mode")
             sys.exit(self.supervise_safely(self.house, theirs))
         setproctitle("understudy: supervisor")
         sys.exit(self.supervise(self.house, theirs, living, self._premises.house_id))
 
-    def _leave_keeper(self) -> None:
-        """Undo in a fresh child what only the keeper wants."""
+    def _leave_keeper(self, kept: list[int]) -> None:
+        """Undo in a fresh child what only the keeper wants; of its descriptors leave only those that are `kept`."""
         self._wakeup.leave()
         self._blanks.dismiss()
+        self._link.close()
+        close_others(kept)
 
     def _kill(self, request: Kill) -> None:
         for pid, actor in self._actors.items():

@@ -15,6 +15,7 @@ from understudy.supervisor.chaos.proc import children, stat
 def house(tmp_path: Path) -> Iterator[RealHouse]:
     house = RealHouse(tmp_path)
     house.start()
+    house.pid()  # An actor that was forked without one looks like a blank at first.
     yield house
     house.stop()
 

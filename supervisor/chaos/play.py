@@ -13,7 +13,7 @@ from understudy.protocol.client import connect
 from understudy.supervisor.chaos.faults import Fault, Stage
 from understudy.supervisor.chaos.ledger import Verdict, history, judge
 from understudy.supervisor.chaos.load import CONNECT_S_MAX, Load
-from understudy.supervisor.chaos.proc import Descriptors, keeper_of, strays
+from understudy.supervisor.chaos.proc import keeper_of, of_supervisor, strays
 
 SETTLE_S = 30.0
 QUIET_S_MAX = 10.0
@@ -103,22 +103,20 @@ async def play(plan: Plan, told: Told) -> Report:
     report = Report(plan)
     load = Load(plan.runtime_dir, plan.agents, plan.asking, plan.seed)
     keeper = keeper_of(plan.runtime_dir)
-    held = Descriptors(keeper)
-    before = await _at_rest(plan, held, None)
+    before = await _at_rest(plan, keeper, None)
     stage = Stage(plan.runtime_dir, plan.state_dir, keeper, plan.agents, plan.asking)
     async with load.playing(SETTLE_S), stage.curtain():
         began = time.monotonic()
-        beside = [asyncio.create_task(_tick(report, load, began, told)), asyncio.create_task(held.watch())]
+        ticking = asyncio.create_task(_tick(report, load, began, told))
         try:
             await _strike(plan, stage, load, report, began)
         finally:
-            for task in beside:
-                task.cancel()
+            ticking.cancel()
     report.refused = load.refused
     found = await history(plan.runtime_dir, load.accepted, SETTLE_S)
     report.verdict = judge(load.accepted, found, plan.ledger)
     report.left_behind(await _strays(plan, keeper), "in the running house")
-    await _judge_descriptors(plan, held, before, report)
+    await _judge_descriptors(plan, keeper, before, report)
     return report
 
 
@@ -155,7 +153,7 @@ async def _strike(plan: Plan, stage: Stage, load: Load, report: Report, began: f
             strikes.create_task(strike(fault, Random(f"{plan.seed} {number}")))
 
 
-async def _at_rest(plan: Plan, held: Descriptors, bound: int | None) -> list[str]:
+async def _at_rest(plan: Plan, keeper: int, bound: int | None) -> list[str]:
     """Return the supervisor's own descriptors once each agent has answered and no client is there.
 
     Connections close a little later, and the keeper's next blank makes one: wait until there are at most `bound`, or
@@ -167,20 +165,20 @@ async def _at_rest(plan: Plan, held: Descriptors, bound: int | None) -> list[str
             await (await session.prompt(f"{session.id} at rest")).ending()
     until = time.monotonic() + QUIET_S_MAX
     quiet_until = time.monotonic() + QUIET_S
-    found = held.now()
+    found = of_supervisor(keeper)
     while time.monotonic() < (until if bound is not None else min(until, quiet_until)):
         if bound is not None and len(found) <= bound:
             break
         await asyncio.sleep(POLL_S)
-        before, found = found, held.now()
+        before, found = found, of_supervisor(keeper)
         if len(found) != len(before):
             quiet_until = time.monotonic() + QUIET_S
     return found
 
 
-async def _judge_descriptors(plan: Plan, held: Descriptors, before: list[str], report: Report) -> None:
+async def _judge_descriptors(plan: Plan, keeper: int, before: list[str], report: Report) -> None:
     """Compare with the beginning, in the same state."""
-    after = await _at_rest(plan, held, len(before))
+    after = await _at_rest(plan, keeper, len(before))
     report.descriptors_leaked = max(0, len(after) - len(before))
     if report.descriptors_leaked:
         more = _kinds(after) - _kinds(before)

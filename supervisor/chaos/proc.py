@@ -1,12 +1,10 @@
 """The processes of a house, looked at from outside through /proc. Linux. It signals nobody."""
 
-import asyncio
 import contextlib
 import os
 from collections import Counter
 from pathlib import Path
 
-WATCH_S = 0.1
 MARK = "UNDERSTUDY_MARK="
 SUPERVISOR = "understudy: supervisor"
 BLANK = "understudy: blank"
@@ -119,29 +117,13 @@ def _holds(pid: int, folders: tuple[str, str]) -> bool:
     return any(what.startswith(folders) for what in descriptors(pid))
 
 
-class Descriptors:
-    """The descriptors of a house's supervisors that time may not add to.
+def of_supervisor(keeper: int) -> list[str]:
+    """Return what the descriptors of a house's supervisor are open on, of which time may not make more.
 
-    Left out are the pipes that a supervisor had from its birth: they are the keeper's, and grow with the actors (the
-    supervisor makes none, so those that it has when it is first seen are inherited). Left out is also the one spare
-    that SQLite keeps open on its file for its next connection, because POSIX locks end with any close.
+    Left out is the one spare that SQLite keeps open on its file for its next connection, because POSIX locks end with
+    any close.
     """
-
-    def __init__(self, keeper: int) -> None:
-        self._keeper = keeper
-        self._pipes: dict[int, set[str]] = {}
-
-    async def watch(self) -> None:
-        """Look for new supervisors until cancelled."""
-        while True:
-            self.now()
-            await asyncio.sleep(WATCH_S)
-
-    def now(self) -> list[str]:
-        """Return what the descriptors of the supervisor are open on."""
-        supervisor = supervisor_of(self._keeper)
-        found = descriptors(supervisor)
-        pipes = self._pipes.setdefault(supervisor, {each for each in found if each.startswith("pipe:")})
-        for name in [name for name, count in Counter(found).items() if count == 2 and name.endswith(".sqlite")]:
-            found.remove(name)
-        return [each for each in found if each not in pipes]
+    found = descriptors(supervisor_of(keeper))
+    for name in [name for name, count in Counter(found).items() if count == 2 and name.endswith(".sqlite")]:
+        found.remove(name)
+    return found

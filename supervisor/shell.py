@@ -1,6 +1,6 @@
 """The supervisor's loop: readiness -> events -> core -> effects. One thread, no locks, no policy.
 
-Effects run in order; those that wait for a ticket are held here until the log has it.
+Effects run in order; `core.outbox` holds those that wait for the log.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import resource
 import socket
 import time
 import traceback
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -31,17 +30,16 @@ from understudy.supervisor.core.events import (
     Alive,
     ClientLost,
     ClientSaid,
-    Committed,
     Effect,
     EntriesRead,
     Event,
     Exited,
     Finish,
+    ForgetMarks,
     Kill,
     LogFailed,
     ReadEntries,
     Ready,
-    Record,
     Sampled,
     Spawn,
     Spawned,
@@ -50,6 +48,7 @@ from understudy.supervisor.core.events import (
     Ticked,
     Warn,
 )
+from understudy.supervisor.core.outbox import Act, Outbox
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
@@ -79,13 +78,11 @@ class Shell:
         self._link = keeper
         self._house_id = house_id
         self._runtime_dir = house.runtime_dir
-        self._settling: list[str] = []
-        self._settled: list[str] = []
         self._living = {(each.actor, each.epoch): each for each in living}
         # First of all: who comes back connects while the log is read, and is heard right after.
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir)
         restored = self._open_log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
-        shown = self._left_shown(restored, living)
+        shown, left = self._left_shown(restored, living)
         self._core = Core(
             house,
             restored,
@@ -101,14 +98,13 @@ class Shell:
         )
         self._events: list[Event] = []
         self._scheduled = False
-        self._records: list[Record] = []
-        self._committed = self._tended = 0
+        self._outbox = Outbox()
+        self._tended = 0
         self._idle_sample_due = time.monotonic() + SAMPLE_IDLE_S
         self._tending: asyncio.TimerHandle | None = None
         self._tend_failed = False
         self._retrying: asyncio.TimerHandle | None = None
         self._failing_since: float | None = None
-        self._held: deque[TellClient | TellActor] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._warned_at = 0.0
@@ -117,7 +113,11 @@ class Shell:
         self._loop.add_reader(keeper.fileno(), self._from_keeper)
         for warning in self._log.warnings:
             self.warn(warning)
-        self._run(self._core.start(time.monotonic(), _wall()))
+        effects = self._core.start(time.monotonic(), _wall())
+        ticket = self._core.house.ticket
+        # The marks of an agent that left the configuration stay: its turns are settled when it is back.
+        mine = [each for each in left if each[0] in self._core.house.roles]
+        self._run([*effects, *(ForgetMarks(actor, epoch, ticket) for actor, epoch in mine)])
         link.send(self._link, Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
         self._say_alive()
@@ -199,29 +199,24 @@ class Shell:
         """Add which turns the dead actor's agent may have seen."""
         path = shown_path(self._runtime_dir, event.actor, event.epoch)
         shown = read_shown(path)
-        self._settling.append(path)
         return msgspec.structs.replace(event, shown=None if shown is None else sorted(shown))
 
-    def _left_shown(self, restored: Restored, living: list[Spawned]) -> set[tuple[str, int]] | None:
-        """Return what actors that are dead by now had shown and nobody has settled; None when that is not known.
+    def _left_shown(
+        self, restored: Restored, living: list[Spawned]
+    ) -> tuple[set[tuple[str, int]] | None, list[tuple[str, int]]]:
+        """Return what actors that are dead by now had shown and nobody has settled (None: not known), and who they are.
 
         Their epochs are added to `restored`: a spawn that the log did not get to hear of counts as well.
         """
         folder = Path(self._runtime_dir, "shown")
         if not folder.is_dir():
-            return None
+            return None, []
         for path in folder.iterdir():
             actor, epoch = whose(path.name)
             restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
         alive = {shown_path(self._runtime_dir, each.actor, each.epoch) for each in living}
-        self._settled = [str(path) for path in folder.iterdir() if str(path) not in alive]
-        return {turn for path in self._settled for turn in read_shown(path) or set()}
-
-    def _forget_shown(self) -> None:
-        """Remove the files of actors whose turns are settled in the log by now; not before, or a crash forgets."""
-        while self._settled:
-            with contextlib.suppress(OSError):  # One that stays says what the log says, too.
-                Path(self._settled.pop()).unlink(missing_ok=True)
+        dead = [path for path in folder.iterdir() if str(path) not in alive]
+        return {turn for path in dead for turn in read_shown(str(path)) or set()}, [whose(path.name) for path in dead]
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
@@ -237,52 +232,48 @@ class Shell:
         events, self._events = self._events, []
         if not events:
             return
-        if self._settling:
-            self._settled.extend(self._settling)
-            self._settling.clear()
         self._run(self._core.handle(events, time.monotonic(), _wall()))
 
     def _run(self, effects: list[Effect]) -> None:
         while effects:
             for effect in effects:
-                self._act(effect)
+                due = self._outbox.take(effect)
+                if due is not None:
+                    self._act(due)
             effects = self._commit()
         self._backstage.flush()
         self._gateway.flush()
         self._set_timer()
-        if self._tending is None and self._committed != self._tended:
+        if self._tending is None and self._outbox.committed != self._tended:
             self._tending = self._loop.call_later(TEND_S, self._tend)
         if self._log.due and not self._tend_failed:
             self._tend()
 
-    def _act(self, effect: Effect) -> None:
+    def _act(self, effect: Act) -> None:
         match effect:
-            case TellClient() | TellActor():
-                if effect.after > self._committed:
-                    self._held.append(effect)
-                else:
-                    self._tell(effect)
-            case Record():
-                self._records.append(effect)
+            case TellClient():
+                self._gateway.send(effect.peer, effect.frame, effect.lazily)
+            case TellActor():
+                self._backstage.send(effect.peer, effect.frame, effect.lazily)
             case ReadEntries():
                 self._read(effect)
             case Spawn() | Kill():
                 link.send(self._link, effect)
+            case ForgetMarks(actor=actor, epoch=epoch):
+                with contextlib.suppress(OSError):  # A file that stays says what the log says, too.
+                    os.unlink(shown_path(self._runtime_dir, actor, epoch))  # noqa: PTH108
             case Warn(text=text):
                 self._loop.call_soon(self.warn, text)  # First what somebody waits for.
             case Finish(reload=reload):
                 self._loop.call_soon(self._finish, STATUS_RELOAD if reload else 0)
 
-    def _tell(self, effect: TellClient | TellActor) -> None:
-        router = self._gateway if isinstance(effect, TellClient) else self._backstage
-        router.send(effect.peer, effect.frame, effect.lazily)
-
     def _commit(self) -> list[Effect]:
         """Write what is to be recorded, release what waited for it, and tell the core."""
-        if not self._records or self._retrying is not None:
+        records = self._outbox.records
+        if not records or self._retrying is not None:
             return []
         try:
-            self._log.commit(self._records)
+            self._log.commit(records)
         except LogError as error:
             if self._failing_since is None:
                 self._failing_since = time.monotonic()
@@ -292,14 +283,10 @@ class Shell:
         if self._failing_since is not None:
             self.warn(f"the log is written again, after {time.monotonic() - self._failing_since:.1f} s")
             self._failing_since = None
-        ticket = self._records[-1].ticket
-        if self._settled:
-            self._forget_shown()
-        self._records = []
-        self._committed = ticket
-        while self._held and self._held[0].after <= ticket:
-            self._tell(self._held.popleft())
-        return self._core.handle([Committed(ticket)], time.monotonic(), _wall())
+        released, committed = self._outbox.written(len(records))
+        for effect in released:
+            self._act(effect)
+        return self._core.handle([committed], time.monotonic(), _wall())
 
     def _tend(self) -> None:
         """Move what is committed into the log's tables, when nobody waits for it."""
@@ -313,7 +300,7 @@ class Shell:
             self._tend_failed = True
             self._tending = self._loop.call_later(LOG_RETRY_S, self._tend)
         else:
-            self._tended, self._tend_failed, self._tending = self._committed, False, None
+            self._tended, self._tend_failed, self._tending = self._outbox.committed, False, None
 
     def _try_again(self) -> None:
         self._retrying = None

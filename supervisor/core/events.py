@@ -288,10 +288,18 @@ class Warn(_Struct, frozen=True):
     text: str
 
 
+class ForgetMarks(_Struct, frozen=True):
+    """No turn of actor#epoch is open in the log once `after` is committed: what it had shown may be forgotten."""
+
+    actor: str
+    epoch: int
+    after: int = 0
+
+
 class Finish(_Struct, frozen=True):
     """End the supervisor: nothing of the house lives any more, or (`reload`) the keeper is to start the code anew."""
 
     reload: bool = False
 
 
-Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | Warn | Finish
+Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | Warn | Finish

@@ -10,7 +10,18 @@ from random import Random
 
 from understudy.protocol.frames import Entry, Fault, ToActor, ToClient, pack
 from understudy.supervisor.core.child import LIVING, Child, State
-from understudy.supervisor.core.events import Effect, EpochRow, Kill, Record, Row, Spawn, TellActor, TellClient, Warn
+from understudy.supervisor.core.events import (
+    Effect,
+    EpochRow,
+    ForgetMarks,
+    Kill,
+    Record,
+    Row,
+    Spawn,
+    TellActor,
+    TellClient,
+    Warn,
+)
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
 
@@ -211,6 +222,10 @@ class House:
         """Send `frame` to the actor's connection, if it has one."""
         if child.peer is not None:
             self.effects.append(TellActor(child.peer, frame, after if after > self.committed else 0, lazily))
+
+    def forget_marks(self, actor: str, epoch: int) -> None:
+        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice."""
+        self.effects.append(ForgetMarks(actor, epoch, self.after))
 
     def warn(self, text: str) -> None:
         """Write a line to the house's own log."""

@@ -21,6 +21,7 @@ def reported(house: House, role: Role, event: Spawned | SpawnFailed | Exited | S
         case Exited():
             if child is not None:
                 _exited(house, role, child, event)
+            house.forget_marks(event.actor, event.epoch)
         case Stopped():
             if child is not None:
                 hangs.stopped(house, child)

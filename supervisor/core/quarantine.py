@@ -58,6 +58,7 @@ def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
         house.carry_out(child.set_apart(why, gone, house.now))
     if exited is not None:
         losses.actor_lost(house, role, why, None if exited.shown is None else set(exited.shown))
+        house.forget_marks(exited.actor, exited.epoch)
     casting.after_fall(house, role)
 
 

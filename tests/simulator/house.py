@@ -16,12 +16,12 @@ from understudy.supervisor.core.events import (
     ActorUnreachable,
     ClientLost,
     ClientSaid,
-    Committed,
     Effect,
     EntriesRead,
     Event,
     Exited,
     Finish,
+    ForgetMarks,
     FromKeeper,
     Kill,
     LogFailed,
@@ -34,6 +34,7 @@ from understudy.supervisor.core.events import (
     TellClient,
     Warn,
 )
+from understudy.supervisor.core.outbox import Act, Outbox
 
 STOP_GRACE_S = 5.0
 
@@ -137,11 +138,8 @@ class Supervisor:
     keeper: Keeper
     core: Core
     inbox: list[Event] = field(default_factory=list[Event])
-    records: list[Record] = field(default_factory=list[Record])
-    held: list[TellClient | TellActor] = field(default_factory=list[TellClient | TellActor])
-    committed: int = 0
-    settling: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-    settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    outbox: Outbox = field(default_factory=Outbox)
+    left: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])  # Dead actors whose marks are settled.
     budgets: dict[str, Budget] = field(default_factory=dict[str, Budget])
     fuse: int = -1  # So many effects are carried out before it is killed; negative: none is lit.
     newest: dict[str, int] = field(default_factory=dict[str, int])  # The epochs that it was told of.
@@ -156,6 +154,14 @@ class Supervisor:
     def deadline(self) -> float:
         """Return when the core is to be woken."""
         return self.core.deadline()
+
+    def begin(self) -> None:
+        """Carry out what a start takes."""
+        effects = self.core.start(self.scene.now, self.scene.wall)
+        ticket = self.core.house.ticket
+        # The marks of an agent that left the configuration stay: its turns are settled when it is back.
+        mine = [each for each in self.left if each[0] in self.core.house.roles]
+        self.run([*effects, *(ForgetMarks(actor, epoch, ticket) for actor, epoch in mine)])
 
     def handle(self) -> None:
         """Give the core what has come: what came together at once, but each fall alone, to keep its account."""
@@ -173,8 +179,6 @@ class Supervisor:
     def _step(self, events: list[Event]) -> None:
         if not events:
             return
-        self.settled.extend(self.settling)
-        self.settling.clear()
         before, shown, unknown = self._fatal(), self._states(), self._unknown()
         effects = self.core.handle(events, self.scene.now, self.scene.wall)
         if any(isinstance(each, ClientSaid) for each in events):
@@ -245,23 +249,23 @@ class Supervisor:
         """Carry out effects in order, unless it is killed meanwhile."""
         for effect in effects:
             self._burn()
-            self._act(effect)
+            if isinstance(effect, Record):
+                self.scene.tell("record", effect.rows)
+            due = self.outbox.take(effect)
+            if due is not None:
+                self._act(due)
 
     def _burn(self) -> None:
         if self.fuse == 0:
             raise FellError
         self.fuse -= self.fuse > 0
 
-    def _act(self, effect: Effect) -> None:
+    def _act(self, effect: Act) -> None:
         match effect:
-            case Record():
-                self.scene.tell("record", effect.rows)
-                self.records.append(effect)
             case TellClient() | TellActor():
-                if effect.after > self.committed:
-                    self.held.append(effect)
-                else:
-                    self._send(effect)
+                self._send(effect)
+            case ForgetMarks(actor=actor, epoch=epoch):
+                self.scene.files.pop((actor, epoch), None)
             case Spawn():
                 self._see_leave(effect)
                 living = [each.epoch for each in self.keeper.living() if each.name == effect.actor]
@@ -324,22 +328,15 @@ class Supervisor:
         if self.scene.disk.health is Health.FULL:
             self.inbox.append(LogFailed("full"))
             return
-        count = (
-            len(self.records) if self.scene.random.random() < 0.8 else self.scene.random.randint(1, len(self.records))
-        )
-        for record in self.records[:count]:
+        records = self.outbox.records
+        count = len(records) if self.scene.random.random() < 0.8 else self.scene.random.randint(1, len(records))
+        for record in records[:count]:
             self.promises.committed(record, self.scene.now)
-        self.committed = self.records[count - 1].ticket
-        del self.records[:count]
-        if not self.records:
-            while self.settled:
-                self.scene.files.pop(self.settled.pop(), None)
-        ready = [each for each in self.held if each.after <= self.committed]
-        self.held = [each for each in self.held if each.after > self.committed]
-        for each in ready:
+        released, committed = self.outbox.written(count)
+        for each in released:
             self._burn()
-            self._send(each)
-        self.inbox.append(Committed(self.committed))
+            self._act(each)
+        self.inbox.append(committed)
 
     def hear_keeper(self) -> None:
         """Take the keeper's next report; with an exit, what the dead actor's agent may have seen."""
@@ -347,7 +344,6 @@ class Supervisor:
         if isinstance(report, Exited):
             key = (report.actor, report.epoch)
             shown = self.scene.files.get(key)
-            self.settling.append(key)
             report = Exited(
                 report.actor,
                 report.epoch,
@@ -373,6 +369,6 @@ def supervise(
     random = Random(scene.random.random())
     core = Core(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
-    supervisor = Supervisor(scene, promises, keeper, core, settled=settled, newest=newest)
+    supervisor = Supervisor(scene, promises, keeper, core, left=settled, newest=newest)
     scene.bound = True
     return supervisor

@@ -51,7 +51,7 @@ class World:
         self.supervisor = supervise(
             self.scene, self.promises, self.keeper, self.living, self.starts, f"life {self.lives}"
         )
-        self._run(lambda house: house.run(house.core.start(self.scene.now, self.scene.wall)))
+        self._run(Supervisor.begin)
 
     def fall(self, away_s: float = 0.0) -> None:
         """The supervisor is dead, with what it had not committed; its keeper starts the next, now or later."""
@@ -130,7 +130,7 @@ class World:
                 choices.append(lambda: None)
             if self.keeper.reports:
                 choices += [house.hear_keeper] * 2
-            if house.records and (scene.disk.health is not Health.SLOW or scene.now >= self.disk_until):
+            if house.outbox.records and (scene.disk.health is not Health.SLOW or scene.now >= self.disk_until):
                 choices += [self._commit] * 4
             if scene.now >= house.deadline():
                 choices.append(lambda: house.inbox.append(Ticked()))
@@ -275,7 +275,7 @@ class World:
         for client in self.clients:
             if not client.is_content:
                 return f"{client.name} for {list(client.machine.pending.values())}, {client.seen}, {client.questions}"
-        left = [*house.cancels, *house.calls, *house.waits, *house.unfed, *self.supervisor.records]
+        left = [*house.cancels, *house.calls, *house.waits, *house.unfed, *self.supervisor.outbox.records]
         left += [name for session in house.sessions.values() for name in [*session.asks, *session.mailbox]]
         if left:
             return f"the house for {left}"

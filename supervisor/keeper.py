@@ -46,7 +46,7 @@ from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
 from understudy.supervisor.premises import Premises
 from understudy.supervisor.stderr import write_line
-from understudy.supervisor.wakeup import Wakeup
+from understudy.supervisor.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
@@ -91,7 +91,6 @@ class Keeper:
     _forked: bool = False
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
     _queue: deque[bytes] = field(default_factory=deque[bytes])
-    _signals: int = 0
     _hung_up: bool = False
     _succession: Succession = field(default_factory=Succession)
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
@@ -115,7 +114,7 @@ class Keeper:
             self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
             self._groups.clear(self._premises.house_id)
         self._note_actors()
-        self._wakeup = Wakeup(self._on_signal)
+        self._wakeup = Wakeup(self._report_told)
         reload.release_signals()
         setproctitle("understudy: keeper")
         gc.collect()
@@ -142,7 +141,7 @@ class Keeper:
                 self._requests()
             elif events & select.POLLHUP:
                 self._hung_up = True  # It is ending: its exit is what we wait for now.
-        if self._signals > 2:
+        if self._wakeup.told > 2:
             _say("told three times: killing everything")
             return 1
         self._reap()
@@ -151,7 +150,7 @@ class Keeper:
         self._write()
         if not self._noted:
             self._note_actors()
-        if self._blanks.due_ms() == 0.0 and not self._signals:
+        if self._blanks.due_ms() == 0.0 and not self._wakeup.told:
             self._blanks.fork(self._be_actor)
             self._forked = True
             self._rehearse()
@@ -167,14 +166,11 @@ class Keeper:
             return SWEEP_POLL_MS
         now, dues = time.monotonic(), (self._succession.watch_due, self._starts_at)
         waits_ms = [max(0.0, 1000 * (due - now)) for due in dues if due is not None]
-        blank_ms = None if self._signals else self._blanks.due_ms()
+        blank_ms = None if self._wakeup.told else self._blanks.due_ms()
         return min([*waits_ms, *([] if blank_ms is None else [blank_ms])], default=None)
 
-    def _on_signal(self, number: int, frame: object) -> None:
-        del frame
-        if number != signal.SIGCHLD:
-            self._signals += 1
-            self._report(ShutdownAsked(hurry=self._signals > 1))
+    def _report_told(self) -> None:
+        self._report(ShutdownAsked(hurry=self._wakeup.told > 1))
 
     def _requests(self) -> None:
         for request in link.read_requests(self._link):
@@ -252,16 +248,16 @@ class Keeper:
 
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
-        self._leave_keeper([theirs.fileno(), *self._premises.descriptors])
+        self._leave_keeper([theirs.fileno(), *self._premises.descriptors], NOTED)
         if self._succession.safe:
             setproctitle("understudy: supervisor in safe mode")
             sys.exit(self.supervise_safely(self.house, theirs))
         setproctitle("understudy: supervisor")
         sys.exit(self.supervise(self.house, theirs, living, self._premises.house_id))
 
-    def _leave_keeper(self, kept: list[int]) -> None:
+    def _leave_keeper(self, kept: list[int], ignored: tuple[signal.Signals, ...] = ()) -> None:
         """Undo in a fresh child what only the keeper wants; of its descriptors leave only those that are `kept`."""
-        self._wakeup.leave()
+        self._wakeup.leave(ignored)
         self._blanks.dismiss()
         self._link.close()
         close_others(kept)
@@ -375,13 +371,13 @@ class Keeper:
             self._supervisor = None
             return
         self._supervisor = process
-        if self._signals:
-            self._report(ShutdownAsked(hurry=self._signals > 1))
+        if self._wakeup.told:
+            self._report_told()
 
     def _see_supervisor(self) -> int | None:
         """Start a fallen supervisor again, in a while if starts fail; return the exit status when the house is over."""
         if self._starts_at is not None:
-            if self._signals or time.monotonic() >= self._starts_at:
+            if self._wakeup.told or time.monotonic() >= self._starts_at:
                 self._start_supervisor()
             return None
         process = self._supervisor
@@ -393,7 +389,7 @@ class Keeper:
         self._link.close()
         self._supervisor = None
         following, wait_s = self._succession.ended(status, time.monotonic())
-        if following is Next.END or (self._signals and following is not Next.RELOAD):
+        if following is Next.END or (self._wakeup.told and following is not Next.RELOAD):
             return 0 if status == 0 else 1
         if following is Next.RELOAD:
             self._reload()
@@ -407,7 +403,7 @@ class Keeper:
     def _reload(self) -> None:
         """Become the program that is installed now; go on as we are if that fails, or if the house is to end."""
         reload.hold_signals()
-        if self._signals:
+        if self._wakeup.told:
             reload.release_signals()
             return
         self._blanks.dismiss()

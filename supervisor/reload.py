@@ -12,10 +12,10 @@ import msgspec
 
 from understudy.supervisor.core.events import Spawned
 from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.wakeup import ENDING, NOTED
 
 VARIABLE = "UNDERSTUDY_INHERITED"
 VERSION = 1
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -86,13 +86,13 @@ def become(command: list[str], left: Inherited) -> None:
 
 
 def hold_signals() -> None:
-    """Hold back the signals that ask for the house's end; those that came before have been handled when this returns."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    """Hold back what a keeper hears besides its children; what came before has been handled when this returns."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*ENDING, *NOTED))
 
 
 def release_signals() -> None:
     """Hear the signals again that were held back, before or after the exec."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, *NOTED))
 
 
 def receive() -> Inherited | None:

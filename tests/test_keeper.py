@@ -1,7 +1,9 @@
 """What the keeper leaves to its children, and what signals do to it: real houses, seen from outside."""
 
+import fcntl
 import os
 import signal
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.supervisor.chaos.proc import descriptors
+from understudy.supervisor.wakeup import NOTED
 
 Houses = Callable[[str], RealHouse]
 
@@ -44,3 +47,51 @@ def test_the_last_of_many_actors_holds_no_more_than_the_first(houses: Houses) ->
     first, last = descriptors(house.pid("a00")), descriptors(house.pid("last"))
     assert len(first) == len(last), f"{first} {last}"
     assert [] == [each for each in descriptors(house.supervisor()) if each.startswith("pipe:")]
+
+
+def test_a_signal_that_does_not_ask_for_the_end_ends_nobody(houses: Houses) -> None:
+    house = houses("[agent.a]\n")
+    agent, supervisor = house.pid("a"), house.supervisor()
+
+    for number in NOTED:
+        os.kill(keeper(house), number)
+        os.kill(supervisor, number)
+        wait_until(lambda number=number: f"{number.name} does nothing here" in house.log(), number.name)  # type: ignore[misc]
+
+    assert (agent, supervisor) == (house.pid("a"), house.supervisor())
+    assert "SIGHUP does nothing here; new code or configuration: understudy reload" in house.log()
+
+
+def test_quit_ends_the_house_in_a_hurry_and_leaves_nothing(houses: Houses) -> None:
+    script = "trap '' TERM; while :; do sleep 0.02; done"
+    house = houses(f"[agent.p]\ndriver = 'program'\ncommand = ['sh', '-c', \"{script}\"]\nstop_grace_s = 600\n")
+    house.pid("p")
+    assert house.keeper is not None
+
+    house.keeper.send_signal(signal.SIGQUIT)
+
+    assert 0 == house.keeper.wait(20)
+
+
+def test_a_house_ends_with_its_terminal_and_not_with_a_mere_hang_up_signal(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, "[agent.a]\n")
+    ours, theirs = os.openpty()
+
+    def own_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    try:
+        house.start(own_terminal)
+        os.close(theirs)
+        agent = house.pid("a")
+        os.kill(keeper(house), signal.SIGHUP)
+        wait_until(lambda: "SIGHUP does nothing here" in house.log(), "the signal to be noted")
+        assert agent == house.pid("a")
+        assert house.keeper is not None
+
+        os.close(ours)
+
+        assert 0 == house.keeper.wait(20)
+    finally:
+        house.stop()

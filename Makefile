@@ -6,7 +6,7 @@ run: .venv/ready          ## set up and play the demo
 	@$(BIN)/understudy demo
 
 test: .venv/ready         ## set up and run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: lint types test    ## everything CI runs
 
@@ -49,9 +49,10 @@ clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info .coverage* .*_cache .hypothesis .agents .peers .bench
 
 .venv/ready: pyproject.toml
-	@echo "setting up .venv (once) ..."
+	@printf "setting up .venv (once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@while sleep 1 && kill -0 $$$$ 2>/dev/null; do printf .; done & \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; status=$$?; echo; exit $$status
 	@touch $@
 
 .peers/ready: Makefile

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 60.0
 EVERYTHING = {"fs": {"readTextFile": True, "writeTextFile": True}, "terminal": True}
 
 

@@ -35,7 +35,7 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.paths import backstage_address
 
-WAIT_S_MAX = 10
+WAIT_S_MAX = 60
 ACTOR = """
 import json, sys
 from types import SimpleNamespace

@@ -13,7 +13,7 @@ from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.chaos.proc import left, supervisor_of
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 60.0
 
 
 def wait_until(holds: Callable[[], bool], what: str, wait_s: float = WAIT_S_MAX) -> None:
@@ -43,7 +43,7 @@ class RealHouse:
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Carry out a verb."""
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=60)
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=100)
 
     def start(self, before: Callable[[], None] | None = None) -> None:
         """Start it and wait until it answers. `before` runs in the child before exec."""
@@ -105,7 +105,7 @@ class RealHouse:
         if self.keeper.poll() is None:
             self.keeper.send_signal(signal.SIGTERM)
             try:
-                self.keeper.wait(20)
+                self.keeper.wait(WAIT_S_MAX)
             except subprocess.TimeoutExpired:
                 self.keeper.kill()
                 raise AssertionError(f"the house did not end: {self.log()}") from None

@@ -19,6 +19,7 @@ import zmq
 
 from understudy.actors import processes
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
+from understudy.actors.contained import contained, fault, stop_reason, words
 from understudy.actors.limits import limit_core, limit_own
 from understudy.actors.wings import Wings
 from understudy.protocol.backstage import (
@@ -114,9 +115,9 @@ class Host:
                 return await self._stop_in_order(actor, self._stop.result())
         except UnderstudyError as error:
             return await self._fail(error.text)
-        except Exception as error:  # noqa: BLE001 (whatever a user's class raises is the reason)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 (what a user's class raises is the reason)
             _complain(traceback.format_exc())
-            return await self._fail(f"could not start: {type(error).__name__}: {error}")
+            return await self._fail(f"could not start: {words(error)}")
         self._ready = True
         self._connect()
         ended = asyncio.ensure_future(actor.ended.wait())
@@ -129,7 +130,7 @@ class Host:
 
     async def _start_or_stop(self, actor: Actor) -> bool:
         """Start the actor; return False when it was told to stop first."""
-        starting = asyncio.ensure_future(actor.start())
+        starting = asyncio.ensure_future(contained(actor.start))
         waiting: set[asyncio.Future[Any]] = {starting, self._stop}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -141,13 +142,12 @@ class Host:
 
     async def _stop_in_order(self, actor: Actor, grace_s: float) -> int:
         self._ready = False
-        for turn, task in list(self._turns.values()):
-            await self._cancel(turn, task)
         tasks = [task for _, task in self._turns.values()]
+        tasks += [asyncio.ensure_future(self._cancel(*playing)) for playing in self._turns.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s / 2)
         try:
-            await asyncio.wait_for(actor.stop(grace_s / 2), grace_s)
+            await asyncio.wait_for(contained(actor.stop, grace_s / 2), grace_s)
         except TimeoutError:
             _complain(f"{self._role.name}: did not stop within {grace_s:g} s")
         except Exception:  # noqa: BLE001 (a user's class that cannot stop is ended all the same)
@@ -286,14 +286,11 @@ class Host:
             if not self._actor.begins_itself:
                 await turn.begin()
                 turn.show()
-            reason = await self._actor.play(turn)
+            reason = stop_reason(self._actor, await contained(self._actor.play, turn))
         except asyncio.CancelledError:
             reason = "cancelled"
-        except UnderstudyError as error:
-            reason, body = "failed", {"code": error.code, "text": error.text, "detail": error.detail}
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises ends the turn, visibly)
-            _complain(traceback.format_exc())
-            reason, body = "failed", {"code": AGENT_ERROR, "text": f"{type(error).__name__}: {error}"}
+            reason, body = "failed", _told(error)
         key = (turn.session, turn.number)
         del self._turns[key]
         self._goes.pop(key, None)
@@ -315,7 +312,7 @@ class Host:
         assert self._actor is not None
         turn.cancelled.set()
         try:
-            understood = await self._actor.cancel(turn)
+            understood = bool(await contained(self._actor.cancel, turn))
         except Exception:  # noqa: BLE001 (whatever a user's class raises: the coroutine is cancelled instead)
             _complain(traceback.format_exc())
             understood = False
@@ -324,17 +321,15 @@ class Host:
 
     async def _answer_call(self, call: ActorCall) -> None:
         assert self._actor is not None
-        if not call.session:
-            self._signal_program(call)
-            return
-        plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
         try:
-            self._machine.answer_call(call.request, await self._actor.call(plan, call.method, unpack(call.body)))
-        except UnderstudyError as error:
-            self._machine.refuse_call(call.request, error.code, error.text, error.detail)
-        except Exception as error:  # noqa: BLE001
-            _complain(traceback.format_exc())
-            self._machine.refuse_call(call.request, AGENT_ERROR, f"{type(error).__name__}: {error}")
+            if not call.session:
+                self._signal_program(call)
+                return
+            plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
+            answer = await contained(self._actor.call, plan, call.method, unpack(call.body))
+            self._machine.answer_call(call.request, answer)
+        except Exception as error:  # noqa: BLE001 (whatever a user's class raises refuses the call)
+            self._machine.refuse_call(call.request, **_told(error))
         self._flush()
 
     def _signal_program(self, call: ActorCall) -> None:
@@ -415,6 +410,13 @@ def _settle(future: "asyncio.Future[Any]", answer: Answer) -> None:
         future.set_exception(ActorError(answer.error, detail=body))
     else:
         future.set_result(body)
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """Return what is told of an exception; what nobody meant to raise is in the house's log as a whole."""
+    if not isinstance(error, UnderstudyError):
+        _complain(traceback.format_exc())
+    return fault(error)
 
 
 def _complain(text: str) -> None:

@@ -103,6 +103,55 @@ class Odd(Actor):
         return await super().call(plan, method, body)
 
 
+class Giving(Actor):
+    """Returns or raises what the prompt, or a call's method, says."""
+
+    async def play(self, turn):
+        if turn.text == "wait":
+            await turn.say("waiting")
+            await asyncio.Event().wait()
+        return self.give(turn.text)
+
+    async def call(self, plan, method, body):
+        return self.give(method)
+
+    async def cancel(self, turn):
+        raise SystemExit("cannot cancel")
+
+    async def stop(self, grace_s):
+        raise KeyboardInterrupt
+
+    def give(self, text):
+        word, _, value = text.partition(" ")
+        if word == "raise":
+            raise eval(value)
+        return eval(value)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class Exiting(Actor):
+    async def start(self):
+        raise SystemExit(3)
+
+
+class Unmade(Actor):
+    def __init__(self, role, voice):
+        raise SystemExit("not today")
+
+
+class Endless(Actor):
+    async def play(self, turn):
+        await turn.say("on it")
+        await asyncio.Event().wait()
+
+    async def cancel(self, turn):
+        await asyncio.Event().wait()
+
+
 nothing = 7
 '''
 
@@ -154,8 +203,10 @@ def test_an_actor_that_is_ready_says_hello(scripted: Stage) -> None:
         ({"play": "cast:nothing"}, "play = 'cast:nothing' is no class derived from understudy.actors.actor.Actor"),
         ({"play": "cast:Broken"}, "could not start: RuntimeError: no strength today"),
         ({"play": "cast:Refusing"}, "the program is not installed"),
+        ({"play": "cast:Exiting"}, "SystemExit: 3"),
+        ({"play": "cast:Unmade"}, "could not start: SystemExit: not today"),
     ],
-    ids=["driver", "module", "class", "any error", "actor error"],
+    ids=["driver", "module", "class", "any error", "actor error", "exit in start", "exit when made"],
 )
 def test_a_failing_start_is_told_and_ends_with_status_1(stage: Stage, options: dict[str, str], reason: str) -> None:
     (stage.folder / "cast.py").write_text(CAST)
@@ -292,6 +343,94 @@ def test_a_turn_that_raises_ends_as_failed_and_the_actor_goes_on(odd: Stage, tex
     assert ("failed", code) == (ended.reason, body["code"])
     assert words in body["text"]
     assert Remember(2, "s", pack({"a": 1})) == odd.receive(Remember)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "words"),
+    [
+        ("return None", "end_turn", ""),
+        ("return 'refusal'", "refusal", ""),
+        ("return 7", "failed", "Giving.play returned a value of type int; return a stop reason of at most 100"),
+        ("return ''", "failed", "Giving.play returned a text of 0 characters"),
+        ("return 'x' * 2_000_000", "failed", "Giving.play returned a text of 2000000 characters"),
+        ("return chr(0xD800)", "failed", "Giving.play returned a text that cannot be printed"),
+        ("raise SystemExit(3)", "failed", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "failed", "KeyboardInterrupt"),
+        ("raise GeneratorExit", "failed", "GeneratorExit"),
+        ("raise asyncio.CancelledError", "failed", "it was cancelled from inside"),
+        ("raise Mute", "failed", "Mute: its text cannot be made"),
+        ("raise ActorError(5, code=[])", "failed", "ActorError"),
+        ("raise ActorError('x' * 20_000)", "failed", "x" * 10_000),
+    ],
+)
+def test_what_play_returns_and_raises_is_told_in_the_turn_and_the_actor_goes_on(
+    stage: Stage, text: str, reason: str, words: str
+) -> None:
+    cast(stage, "Giving")
+    stage.greet()
+    stage.play(text)
+    ended = stage.receive(Ended)
+    stage.play("return 'max_tokens'", turn=2)
+
+    assert reason == ended.reason
+    assert words in unpack(ended.body).get("text", "")
+    assert "max_tokens" == stage.receive(Ended).reason
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise asyncio.CancelledError", "it was cancelled from inside"),
+        ("return object()", "this cannot be sent"),
+        ("return 'x' * (17 << 20)", "the limit is"),
+    ],
+)
+def test_what_call_returns_and_raises_refuses_the_call_and_the_actor_goes_on(
+    stage: Stage, method: str, words: str
+) -> None:
+    cast(stage, "Giving")
+    stage.greet()
+    stage.send(ActorCall("c1", "s", method, "/"), ActorCall("c2", "s", "return 3", "/"))
+
+    fault = stage.receive(Fault)
+
+    assert ("c1", True) == (fault.request, words in fault.text)
+    assert Result("c2", pack(3)) == stage.receive(Result)
+
+
+def test_exits_raised_by_cancel_and_stop_keep_neither_the_turn_nor_the_end(stage: Stage) -> None:
+    cast(stage, "Giving")
+    stage.greet()
+    stage.play("wait")
+    stage.receive(Updates)
+    stage.send(CancelTurn("s", 1))
+    ended = stage.receive(Ended)
+    stage.send(Recorded(ended.n), Stop(1.0))
+
+    assert "cancelled" == ended.reason
+    assert "stopped" == stage.receive(Goodbye).reason
+    assert 0 == stage.status()
+
+
+def test_a_cancel_that_never_returns_does_not_hold_up_the_end(stage: Stage) -> None:
+    cast(stage, "Endless")
+    stage.greet()
+    for turn in (1, 2):
+        stage.play("go", f"s{turn}", turn)
+        stage.send(Recorded(stage.receive(Updates).n))
+    assert stage.actor is not None
+
+    stage.send(Stop(0.2))
+
+    assert "stopped" == stage.receive(Goodbye).reason
+    assert 0 == stage.status()
+
+
+def test_a_signal_that_is_no_number_refuses_its_call(scripted: Stage) -> None:
+    scripted.send(ActorCall("c1", "", "signal", "/", pack(float("inf"))))
+
+    assert "c1" == scripted.receive(Fault).request
 
 
 def test_an_actor_error_keeps_its_code_and_detail(odd: Stage) -> None:

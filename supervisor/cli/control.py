@@ -13,6 +13,7 @@ from understudy.supervisor.directories import directories
 
 DONE_S_MAX = 600.0
 FOLLOW_S = 0.1
+SIGN_S = 1.0  # After so long a wait shows what it waits for.
 READ_BYTES = 1 << 16
 
 
@@ -112,15 +113,34 @@ def _tail(place: str, name: str, count: int, follow: bool) -> int:
 
 
 def _follow(path: str) -> None:
-    """Go on as the log grows, over rotations, until interrupted."""
-    at = os.stat(path).st_size if os.path.exists(path) else 0  # noqa: PTH110, PTH116
+    """Go on as the log grows, over rotations, until interrupted; say so while there is none."""
+    log, at, gone_at, told = -1, 0, time.monotonic(), False
+    if os.path.exists(path):  # noqa: PTH110
+        log = os.open(path, os.O_RDONLY)
+        at = os.fstat(log).st_size
     while True:
-        if os.path.exists(path):  # noqa: PTH110
-            with open(path, "rb") as log:
-                at = at if os.fstat(log.fileno()).st_size >= at else 0
-                log.seek(at)
-                while piece := log.read(READ_BYTES):
-                    at += len(piece)
-                    sys.stdout.write(piece.decode(errors="replace"))
-        sys.stdout.flush()
+        if log >= 0:
+            at = min(at, os.fstat(log).st_size)
+            while piece := os.pread(log, READ_BYTES, at):
+                at += len(piece)
+                sys.stdout.write(piece.decode(errors="replace"))
+            sys.stdout.flush()
+        newest = _inode(path)
+        if log >= 0 and newest != os.fstat(log).st_ino:
+            os.close(log)
+            log, gone_at, told = -1, time.monotonic(), False
+        if log < 0 and newest:
+            log, at = os.open(path, os.O_RDONLY), 0
+            continue
+        if not newest and not told and time.monotonic() - gone_at > SIGN_S:
+            told = True
+            print(f"understudy: there is no {path} now; waiting for one, Ctrl-C ends this", file=sys.stderr)
         time.sleep(FOLLOW_S)
+
+
+def _inode(path: str) -> int:
+    """Return what names the file at `path` on its disk, 0 when there is none."""
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116
+    except OSError:
+        return 0

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from understudy.protocol.client import Client, Session, Turn, connect
-from understudy.protocol.errors import RemoteError
+from understudy.protocol.client import Client, Turn, connect
 from understudy.protocol.items import Item
+from understudy.supervisor.cli.asking import Questions
 from understudy.supervisor.cli.up import ready, share
 from understudy.supervisor.directories import directories
 
@@ -48,6 +48,7 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
             session = await client.open(options.agent, str(Path(options.cwd or Path.cwd()).absolute()))
         turn = await session.prompt(text)
         _cancel_on_interrupt(turn)
+        questions = Questions(session, options.allow)
         async for item in session.follow(turn.number):
             if item.turn != turn.number:
                 continue
@@ -56,8 +57,11 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
             else:
                 _show(item)
             if item.kind == "asked":
-                await _answer(session, item, options.allow)
+                await questions.asked(item)
+            elif item.kind == "answered":
+                questions.answered(item)
             elif item.kind == "ended":
+                questions.close()
                 if not options.json and item.body["reason"] not in NORMAL_ENDINGS:
                     reason, why = item.body["reason"], item.body.get("text", "")
                     print(f"understudy: the turn ended: {reason}{': ' if why else ''}{why}", file=sys.stderr)
@@ -100,40 +104,6 @@ def _cancel_on_interrupt(turn: Turn) -> None:
         tasks.append(loop.create_task(turn.cancel()))
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
-
-
-async def _answer(session: Session, item: Item, allow: bool) -> None:
-    """Answer a question: as `--allow` says, from the terminal, or by rejecting."""
-    ask, params = item.body["ask"], item.body.get("params") or {}
-    if item.body["method"] != "session/request_permission":
-        with contextlib.suppress(RemoteError):
-            await session.answer(ask, error="the command line cannot answer this")
-        return
-    options = params.get("options") or []
-    title = (params.get("toolCall") or {}).get("title") or "the agent asks for leave"
-    chosen: dict[str, Any] | None = None
-    if allow:
-        chosen = next((option for option in options if str(option.get("kind")).startswith("allow")), None)
-    elif sys.stdin.isatty():
-        chosen = await asyncio.to_thread(_choose, title, options)
-    else:
-        print(f"understudy: rejected {title!r} (no terminal to ask at; --allow allows)", file=sys.stderr)
-        chosen = next((option for option in options if str(option.get("kind")).startswith("reject")), None)
-    if chosen is None:
-        await session.answer(ask, {"outcome": {"outcome": "cancelled"}})
-    else:
-        await session.answer(ask, {"outcome": {"outcome": "selected", "optionId": chosen["optionId"]}})
-
-
-def _choose(title: str, options: list[dict[str, Any]]) -> dict[str, Any] | None:
-    print(f"\n{title}", file=sys.stderr)
-    for number, option in enumerate(options, 1):
-        print(f"  {number}  {option.get('name')}", file=sys.stderr)
-    try:
-        answer = input("your choice: ").strip()
-    except EOFError:
-        return None
-    return options[int(answer) - 1] if answer.isdigit() and 0 < int(answer) <= len(options) else None
 
 
 def _json(item: Item) -> str:

@@ -21,6 +21,7 @@ from understudy.actors import processes
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
 from understudy.actors.contained import contained, fault, stop_reason, words
 from understudy.actors.limits import limit_core, limit_own
+from understudy.actors.playing import FLUSH_S_MAX, STOP_GRACE_S, Playing
 from understudy.actors.wings import Wings
 from understudy.protocol.backstage import (
     Answered,
@@ -43,10 +44,9 @@ from understudy.protocol.shown import ShownFile
 
 RETRY_S = 0.02
 RETRY_S_MAX = 1.0
-FLUSH_S_MAX = 2.0
 FLUSH_MS = 500
 GOODBYE_S_MAX = 0.5
-STOP_GRACE_S = 5.0
+CLOCK_S = 0.001  # A timer of the loop may be so early.
 IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itself.
 
 
@@ -91,12 +91,10 @@ class Host:
         self._connect_to, self._cast, self._shown = connect, cast, shown
         self._connection: Connection | None = None
         self._retry_s = RETRY_S
-        self._lost_at: float | None = None
-        self._ready = False
+        self._playing = Playing(house.orphan_grace_s)
         self._freed = asyncio.Event()
         self._goes: dict[tuple[str, int], asyncio.Event] = {}
         self._turns: dict[tuple[str, int], tuple[Turn, asyncio.Task[None]]] = {}
-        self._cancelled: set[tuple[str, int]] = set()  # Turns whose cancel was asked for.
         self._calls: set[asyncio.Task[None]] = set()
         self._asks: dict[str, asyncio.Future[Any]] = {}
         self._stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -118,7 +116,7 @@ class Host:
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 (what a user's class raises is the reason)
             _complain(traceback.format_exc())
             return await self._fail(f"could not start: {words(error)}")
-        self._ready = True
+        self._playing.takes_turns = True
         self._connect()
         ended = asyncio.ensure_future(actor.ended.wait())
         waiting: set[asyncio.Future[Any]] = {ended, self._stop}
@@ -141,7 +139,7 @@ class Host:
         return False
 
     async def _stop_in_order(self, actor: Actor, grace_s: float) -> int:
-        self._ready = False
+        self._playing.stop()
         tasks = [task for _, task in self._turns.values()]
         tasks += [asyncio.ensure_future(self._cancel(*playing)) for playing in self._turns.values()]
         if tasks:
@@ -164,7 +162,7 @@ class Host:
 
     async def _leave(self, reason: str, status: int) -> int:
         """Say goodbye once everything said is recorded, within a bound."""
-        self._ready = False
+        self._playing.takes_turns = False
         with contextlib.suppress(TimeoutError):  # The supervisor is away: the turn ends as interrupted.
             await asyncio.wait_for(self._all_recorded(), FLUSH_S_MAX)
         self._machine.leave(reason)
@@ -188,6 +186,7 @@ class Host:
 
     def _ask_stop(self, grace_s: float) -> None:
         if not self._stop.done():
+            self._playing.stop()
             self._stop.set_result(grace_s)
 
     def _end_tree(self) -> None:
@@ -210,16 +209,15 @@ class Host:
         loop = asyncio.get_running_loop()
         self._connection = None
         self._machine.disconnected()
-        if self._lost_at is None:
-            self._lost_at = loop.time()
+        if self._playing.orphan_due is None:
+            self._playing.lost(loop.time())
             loop.call_later(self._house.orphan_grace_s, self._see_orphaned)
         loop.call_later(self._retry_s, self._connect)
         self._retry_s = min(self._retry_s * 1.5, RETRY_S_MAX)
 
     def _see_orphaned(self) -> None:
-        if self._lost_at is None:
-            return
-        if asyncio.get_running_loop().time() - self._lost_at >= self._house.orphan_grace_s - 0.001:
+        due = self._playing.orphan_due
+        if due is not None and asyncio.get_running_loop().time() >= due - CLOCK_S:  # Else it was found, and lost again.
             self._orphaned = True
             self._ask_stop(STOP_GRACE_S)
 
@@ -232,7 +230,8 @@ class Host:
         for frame in frames:
             self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
         if self._machine.link is Link.UP:
-            self._lost_at, self._retry_s = None, RETRY_S
+            self._playing.found()
+            self._retry_s = RETRY_S
         self._flush()
 
     def _happen(self, happenings: list[Happening]) -> None:
@@ -243,12 +242,11 @@ class Host:
                 case EndRecorded(session=session, turn=turn):
                     self._shown.over(session, turn)
                 case TurnHanded(handover=handover):
-                    if self._ready:  # Else it was never seen here, and goes to the next incarnation.
+                    if self._playing.takes_turns:  # Else it was never seen here, and goes to the next incarnation.
                         self._hand(handover)
                 case GoGiven(session=session, turn=turn):
-                    go = self._goes.pop((session, turn), None)
-                    if go is not None:
-                        go.set()
+                    if self._playing.may_go((session, turn)):
+                        self._goes.pop((session, turn)).set()
                 case TurnCancelled(session=session, turn=number):
                     self._cancel_soon(session, number)
                 case Answered(answer=answer):
@@ -256,7 +254,7 @@ class Host:
                     if future is not None and not future.done():
                         _settle(future, answer)
                 case Called(call=call):
-                    if self._ready:
+                    if self._playing.takes_turns:
                         self._start(self._answer_call(call))
                 case StopAsked(grace_s=grace_s):
                     self._ask_stop(grace_s)
@@ -294,18 +292,14 @@ class Host:
         key = (turn.session, turn.number)
         del self._turns[key]
         self._goes.pop(key, None)
-        if reason == "cancelled" and self._stop.done() and key not in self._cancelled:
-            return  # It ended for our own end's sake: the supervisor settles it by what was shown.
-        self._cancelled.discard(key)
-        if self._actor.ended.is_set() and reason == "failed":
-            return  # The program is gone: the supervisor settles its turns when we are, too.
-        self._machine.end(*key, reason, body)
-        self._flush()
+        if self._playing.ended(key, reason, self._actor.ended.is_set()):
+            self._machine.end(*key, reason, body)
+            self._flush()
 
     def _cancel_soon(self, session: str, number: int) -> None:
         playing = self._turns.get((session, number))
         if playing is not None:
-            self._cancelled.add((session, number))
+            self._playing.cancel((session, number))
             self._start(self._cancel(*playing))
 
     async def _cancel(self, turn: Turn, task: "asyncio.Task[None]") -> None:
@@ -316,7 +310,7 @@ class Host:
         except Exception:  # noqa: BLE001 (whatever a user's class raises: the coroutine is cancelled instead)
             _complain(traceback.format_exc())
             understood = False
-        if not understood or (turn.session, turn.number) in self._goes:
+        if self._playing.breaks_off((turn.session, turn.number), understood):
             task.cancel()
 
     async def _answer_call(self, call: ActorCall) -> None:
@@ -367,6 +361,7 @@ class Host:
         if self._machine.begin(session, turn):
             return
         go = self._goes[session, turn] = asyncio.Event()
+        self._playing.waits((session, turn))
         self._flush()
         await go.wait()
 

@@ -139,12 +139,14 @@ class Follower:
         self._answers: dict[str, Answer] = {}
         self._out: list[FromClient] = []
         self._follows = 0
+        self._connections = 0
 
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
         assert self.link is Link.DOWN, f"connected while {self.link.value}"
         self.link = Link.GREETING
-        self._out = [Hello(PROTOCOL_VERSION, self.client, self.pid, self.name)]
+        self._connections += 1
+        self._out = [Hello(PROTOCOL_VERSION, self.client, self.pid, self.name, self._connections)]
 
     def disconnected(self) -> list[Happening]:
         """The connection is gone. Calls that may have been carried out are answered: nobody knows."""

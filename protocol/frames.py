@@ -36,12 +36,16 @@ class _Frame(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, 
 
 
 class Hello(_Frame, frozen=True, tag="hello"):
-    """A client's first frame. `client` is stable over its reconnects."""
+    """A client's first frame. `client` is stable over its reconnects.
+
+    `connection` counts these: what still comes on an earlier one is late, and without effect. 0: it does not count.
+    """
 
     version: int
     client: str
     pid: int = 0
     name: str = ""
+    connection: int = 0
 
 
 class ActorHello(_Frame, frozen=True, tag="actor_hello"):

@@ -118,9 +118,15 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
     if peer not in house.clients and len(house.clients) >= CLIENTS_MAX:
         bounds.refuse(house, peer, "", "clients", f"{CLIENTS_MAX} clients are connected; close one")
         return
+    others = [each for each in house.clients.values() if each.id == frame.client and each.peer != peer]
+    if any(each.connection > frame.connection for each in others):
+        return  # It was under way when the client made its next connection.
     house.replan = True
-    house.clients[peer] = Client(peer, frame.client, frame.name, heard=house.now)
+    house.clients[peer] = Client(peer, frame.client, frame.name, frame.connection, heard=house.now)
     house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
+    for other in others:
+        if other.connection < frame.connection:
+            lost(house, other.peer)  # What still comes on it was said again on this one.
     asks.say_again(house, frame.client, peer)
 
 

@@ -40,6 +40,7 @@ class Client:
     peer: bytes
     id: str
     name: str
+    connection: int = 0  # Which of the client's connections that is.
     follows: dict[int, str] = field(default_factory=dict[int, str])
     pinged: bool = False
     heard: float = 0.0

@@ -6,6 +6,7 @@ from enum import Enum
 
 from tests.simulator.promises import Promises, Turn
 from tests.simulator.scene import Scene, Wire
+from understudy.actors.playing import FLUSH_S_MAX, Playing
 from understudy.protocol.backstage import (
     UNRECORDED_BYTES_MAX,
     UPDATES_BYTES_MAX,
@@ -24,7 +25,6 @@ from understudy.protocol.backstage import (
 from understudy.protocol.frames import Frame, Handover, Recorded, Welcome, unpack
 from understudy.supervisor.core.sessions import CONTINUATION
 
-FLUSH_S_MAX = 2.0
 ASK_ALL, ASK_ONE = -1, -2  # Among what a turn does: a question for everybody, or for the client that prompted.
 ENDLESS = 10**6
 
@@ -68,6 +68,7 @@ class Actor:
     fails: bool
     says_cancelled: bool  # As actors before this version did with the turns that they gave up when they were stopped.
     machine: Backstage = field(init=False)
+    playing: Playing = field(init=False)
     phase: Phase = Phase.FORKED
     halted: bool = False  # SIGSTOP
     wire: Wire | None = None
@@ -76,13 +77,13 @@ class Actor:
     free: list[int] = field(default_factory=list[int])
     calls: deque[str] = field(default_factory=deque[str])
     startup: int = 0
-    lost_at: float = 0.0
     until: float = 0.0  # When it stops waiting, while it is STOPPING or LEAVING.
     words: str = ""
     status: int = 0
 
     def __post_init__(self) -> None:
         self.machine = Backstage(self.name, self.epoch, self.pid)
+        self.playing = Playing(self.scene.cast.spec.orphan_grace_s)
         self.startup = self.scene.random.choice((0, 1, 4))
 
     @property
@@ -115,7 +116,8 @@ class Actor:
             return float("inf")
         if self.phase in (Phase.STOPPING, Phase.LEAVING):
             return self.until
-        return float("inf") if self.machine.link is Link.UP else self.lost_at + self.scene.cast.spec.orphan_grace_s
+        due = self.playing.orphan_due
+        return float("inf") if due is None else due
 
     def act(self) -> None:
         """Do some of what there is to do."""
@@ -123,11 +125,12 @@ class Actor:
             case Phase.FORKED:
                 self.promises.note(self.name, self.epoch)
                 self.scene.files[self.name, self.epoch] = self.slots
-                self.phase, self.lost_at = Phase.STARTING, self.scene.now
+                self.phase = Phase.STARTING
+                self.playing.lost(self.scene.now)
             case Phase.STARTING if self.startup:
                 self.startup -= 1
             case Phase.STARTING:
-                self.phase = Phase.READY
+                self.phase, self.playing.takes_turns = Phase.READY, True
                 if self.fails:
                     self.machine.ready = False
                     self.leave("could not start", 1)
@@ -175,6 +178,8 @@ class Actor:
                 play.begun = True
                 if machine.begin(*turn):
                     self._show(turn, play)
+                else:
+                    self.playing.waits(turn)
             return
         if play.cancelled and not play.deaf and self.scene.random.random() < 0.5:
             self._end(turn, "cancelled")
@@ -214,10 +219,12 @@ class Actor:
             self.slots.append(turn)
         self.promises.show(self.name, self.epoch, turn, play.continues)
 
-    def _end(self, turn: Turn, reason: str) -> None:
+    def _end(self, turn: Turn, reason: str, as_before: bool = False) -> None:
+        """The turn's play is over. `as_before`: an older actor said the ending of turns that it gave up, too."""
         del self.plays[turn]
-        self.promises.agent_ended[turn] = (reason, self.epoch)
-        self.machine.end(*turn, reason)
+        if self.playing.ended(turn, reason, self.phase is Phase.LEAVING) or as_before:
+            self.promises.agent_ended[turn] = (reason, self.epoch)
+            self.machine.end(*turn, reason)
 
     # --- what it hears ---
 
@@ -229,6 +236,8 @@ class Actor:
             self.promises.acknowledged(self.name, self.epoch, frame.committed)
         for happening in self.machine.receive(frame):  # type: ignore[arg-type]
             self._happen(happening)
+        if self.machine.link is Link.UP:
+            self.playing.found()
         self.flush()
 
     def _happen(self, happening: Happening) -> None:
@@ -237,8 +246,8 @@ class Actor:
                 self._take(handover)
             case GoGiven(session=session, turn=number):
                 self.promises.went((session, number))
-                play = self.plays.get((session, number))
-                if play is not None:
+                if self.playing.may_go((session, number)):
+                    play = self.plays[session, number]
                     play.go = True
                     self._show((session, number), play)
             case TurnCancelled(session=session, turn=number):
@@ -249,7 +258,7 @@ class Actor:
                     if play.asking == answer.ask:
                         play.asking = ""
             case Called(call=call):
-                if self.phase is Phase.READY:
+                if self.playing.takes_turns:
                     self.calls.append(call.request)
             case EndRecorded(session=session, turn=number):
                 if self.phase is Phase.READY:  # One that stops shows nothing more.
@@ -264,7 +273,7 @@ class Actor:
                 pass
 
     def _take(self, handover: Handover) -> None:
-        if self.phase is not Phase.READY:
+        if not self.playing.takes_turns:
             return  # It was never seen here, and goes to the next incarnation.
         turn, text = (handover.session, handover.turn), unpack(handover.body)[0]["text"]
         if handover.go:
@@ -288,7 +297,8 @@ class Actor:
             return
         play.cancelled = True
         play.asking = ""  # The driver takes its questions back.
-        if not play.shown and play.begun:
+        self.playing.cancel(turn)
+        if play.begun and self.playing.breaks_off(turn, understood=True):
             self._end(turn, "cancelled")
         elif not play.deaf and play.todo and play.todo[-1] != ENDLESS and self.scene.random.random() < 0.2:
             play.cancelled = False  # It hears, and comes to its own end all the same.
@@ -302,17 +312,15 @@ class Actor:
         if says_cancelled:
             self.promises.stops.add((self.name, self.epoch))
         self.phase, self.until = Phase.STOPPING, self.scene.now + grace_s / 2
+        self.playing.stop()
         for turn, play in list(self.plays.items()):
-            if play.deaf and play.shown:
-                continue
-            if says_cancelled:
-                self._end(turn, "cancelled")
-            else:
-                del self.plays[turn]
+            if not play.deaf or not play.shown:
+                self._end(turn, "cancelled", says_cancelled)
         self.flush()
 
     def leave(self, words: str, status: int) -> None:
         """It ends by itself, once what it said is recorded or a bound is reached."""
+        self.playing.takes_turns = False
         self.phase, self.until = Phase.LEAVING, self.scene.now + FLUSH_S_MAX
         self.words, self.status = words, status
 
@@ -329,7 +337,7 @@ class Actor:
             self.scene.cut(wire)
         if self.machine.link in (Link.UP, Link.GREETING):
             self.machine.disconnected()
-            self.lost_at = self.scene.now
+            self.playing.lost(self.scene.now)
 
     def flush(self) -> None:
         """Send what is to be sent."""

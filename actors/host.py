@@ -39,6 +39,7 @@ from understudy.protocol.backstage import (
 )
 from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, UnderstudyError
 from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Handover, unpack
+from understudy.protocol.owners import is_ours_to_change
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
 
@@ -443,11 +444,15 @@ def make(role: Role, voice: Any) -> Actor:
 
 def _load(path: str) -> type[Actor]:
     module, _, name = path.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    place, left_out = str(Path.cwd()), ""
+    if is_ours_to_change(place):
+        sys.path.insert(0, place)
+    else:  # In /tmp, say, a stranger's file would be imported in place of ours.
+        left_out = f" ({place} was left out: others can write there)"
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ActorError(f"play = {path!r}: {error}; it is the import path `module:Class`") from error
+        raise ActorError(f"play = {path!r}: {error}{left_out}; it is the import path `module:Class`") from error
     if not (isinstance(found, type) and issubclass(found, Actor)):
         raise ActorError(f"play = {path!r} is no class derived from understudy.actors.actor.Actor")
     checked: type[Actor] = found

@@ -25,6 +25,7 @@ from understudy.protocol.frames import (
     encode,
     merged,
 )
+from understudy.protocol.owners import see_socket
 
 MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
@@ -67,10 +68,11 @@ class Dealer:
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._monitor.fileno(), self._changed)
         self._changed()  # Until EVENTS is read once, its descriptor does not wake anybody.
-        if listening(address.removeprefix("ipc://")):
-            self._socket.connect(address)
+        absent = unreachable(address.removeprefix("ipc://"))
+        if absent:
+            self._loop.call_soon(self._break, absent)
         else:
-            self._loop.call_soon(self._break, "nobody listens")
+            self._socket.connect(address)
 
     def attend(self, on_frames: Callable[[list[Frame]], None], on_broken: Callable[[str], None]) -> None:
         """Let somebody else hear what comes from now on."""
@@ -164,11 +166,15 @@ class Dealer:
             self._on_broken(why)
 
 
-def listening(path: str) -> bool:
-    """Return whether somebody listens on the Unix socket `path`: libzmq would not tell."""
+def unreachable(path: str) -> str:
+    """Return why nobody of ours listens on the Unix socket `path`, "" when somebody does: libzmq would not tell."""
+    try:
+        see_socket(path)
+    except OSError as error:
+        return str(error.strerror)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except OSError:
-            return False
-    return True
+            return "nobody listens"
+    return ""

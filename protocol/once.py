@@ -6,7 +6,7 @@ from typing import Any
 
 import zmq
 
-from understudy.protocol.away import no_house
+from understudy.protocol.away import no_house, see_ours
 from understudy.protocol.errors import RemoteError
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
@@ -35,11 +35,12 @@ PING_MS = 1000  # So often is a house asked that has not answered: one that has 
 def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) -> Any:
     """Carry out a verb and return its result.
 
-    Raises `LocalError` (connection_lost) when no house answers within `timeout_s`, `RemoteError` for a fault:
+    Raises `LocalError` (connection_lost; not_ours: it is another user's) when no house answers within `timeout_s`, `RemoteError` for a fault:
     `no_hello` when the supervisor fell before it answered, and the next one is there.
     """
     if not os.path.exists(gateway_path(runtime_dir)):  # noqa: PTH110 (pathlib costs start-up time)
         raise no_house(runtime_dir)
+    see_ours(runtime_dir)
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.linger = 50

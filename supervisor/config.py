@@ -1,9 +1,12 @@
 """understudy.toml -> HouseSpec. Every mistake is reported at once, with file, line, key and remedy.
 
-It never shows the values of `env`: they may be keys.
+It never shows the values of `env`: they may be keys. What a stranger could have written is not read: it names programs
+that run as this user. What passes here can be packed, and so survives a reload.
 """
 
 import difflib
+import math
+import os
 import re
 import shlex
 import tomllib
@@ -12,13 +15,23 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from understudy.protocol.owners import see_file, see_way
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-MEMORY = re.compile(r"(\d+)\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
+MEMORY = re.compile(r"(\d{1,12})\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
 DRIVERS = ("acp", "program", "python", "scripted")
+CONFIG_BYTES_MAX = 1 << 20
+AGENTS_MAX = 1000
 UNDERSTUDIES_MAX = 16
+COUNT_MAX = 1_000_000_000
+MEMORY_MB_MAX = 1 << 30
+SECONDS_MAX = 1e9
+TEXT_BYTES_MAX = 100_000  # Linux takes 128 KiB for one word of a command, or one variable.
+DEPTH_MAX = 64
 BUILT_IN = (AgentSpec("rehearsal"),)
 HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
 
@@ -36,18 +49,44 @@ def load(config: str | None, runtime_dir: str | None, state_dir: str | None, env
     runtime, state = directories(runtime_dir, state_dir, environ)
     path = find(config, environ)
     if path is None:
-        return HouseSpec(BUILT_IN, runtime, state)
+        return _packable(HouseSpec(BUILT_IN, runtime, state))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read(str(path))
+    except OSError as error:
+        raise ConfigError([f"{path}: is not read: {error.strerror}"]) from error
+    try:
         table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError([f"{path}: is no TOML: {error}"]) from error
-    reader = _Reader(path, text, environ)
+    reader = Reader(path, text, environ)
     house = reader.house(table, HouseSpec((), runtime, state, source=str(path)))
     if reader.mistakes:
         raise ConfigError(reader.mistakes)
+    return _packable(house)
+
+
+def _read(path: str) -> str:
+    """Return what stands in the file. Raises `OSError`, also when somebody else could have written it."""
+    see_way(path, "-c")
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        see_file(descriptor, path, "-c")
+        content = file.read(CONFIG_BYTES_MAX + 1)
+    if len(content) > CONFIG_BYTES_MAX:
+        raise ConfigError([f"{path}: has more than {CONFIG_BYTES_MAX} bytes"])
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8: {error}"]) from error
+
+
+def _packable(house: HouseSpec) -> HouseSpec:
+    """Return `house` if a reload can hand it on. Raises `ConfigError`."""
+    try:
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(house), type=HouseSpec) == house
+    except UnicodeEncodeError as error:
+        place = ", ".join(each for each in (house.source, house.runtime_dir, house.state_dir) if each)
+        raise ConfigError([f"{place!a}: a path must be valid UTF-8: {error.reason}"]) from error
     return house
 
 
@@ -67,7 +106,7 @@ def find(config: str | None, environ: Mapping[str, str]) -> Path | None:
     return next((folder / "understudy.toml" for folder in folders if (folder / "understudy.toml").is_file()), None)
 
 
-class _Reader:
+class Reader:
     """Checks one file. `mistakes` grows; values that are wrong keep their default."""
 
     def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
@@ -82,7 +121,7 @@ class _Reader:
         checks: dict[str, Callable[[Any], Any]] = {
             "idle_exit_s": _seconds,
             "orphan_grace_s": _seconds,
-            "actors_max": _whole(1),
+            "actors_max": _whole(1, COUNT_MAX),
             "memory": _memory,
         }
         changes = self._known(table.get("house", {}), "house", checks)
@@ -91,6 +130,8 @@ class _Reader:
         if not isinstance(agents, dict) or not agents:
             self._mistake("agent", "", "there is no agent; write a table [agent.NAME] for each")
             agents = {}
+        if len(agents) > AGENTS_MAX:
+            self._mistake("agent", "", f"there are {len(agents)} agents; a house takes {AGENTS_MAX}")
         specs = tuple(self._agent(name, value) for name, value in agents.items())
         self._order({spec.name: spec.after for spec in specs})
         return replace(default, agents=specs, **changes)
@@ -107,14 +148,14 @@ class _Reader:
             "env": _environment,
             "memory": _memory,
             "memory_soft": _memory,
-            "files": _whole(16),
+            "files": _whole(16, COUNT_MAX),
             "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
             "understudies": _whole(0, UNDERSTUDIES_MAX),
             "after": _names,
-            "turns_max": _whole(1),
-            "queued_turns_max": _whole(1),
-            "sessions_max": _whole(1),
-            "entries_max": _whole(10),
+            "turns_max": _whole(1, COUNT_MAX),
+            "queued_turns_max": _whole(1, COUNT_MAX),
+            "sessions_max": _whole(1, COUNT_MAX),
+            "entries_max": _whole(10, COUNT_MAX),
             "start_s": _seconds,
             "start_timeout_s": _seconds,
             "stop_grace_s": _seconds,
@@ -123,9 +164,11 @@ class _Reader:
             "quiet_timeout_s": _seconds,
             "on_hang": lambda value: OnHang(_one_of(*(each.value for each in OnHang))(value)),
             "restart": lambda value: self._restart(header, value),
-            "options": _table,
+            "options": _options,
         }
         values = self._known(table, header, checks)
+        if isinstance(table, dict) and "driver" not in table:
+            self._mistake(header, "driver", f"is missing: {_driver_for(table)}")
         values["memory_mb"] = values.pop("memory", 0)
         values["memory_soft_mb"] = values.pop("memory_soft", 0)
         spec = AgentSpec(name, **values)
@@ -157,14 +200,15 @@ class _Reader:
 
     def _restart(self, header: str, value: Any) -> RestartPolicy:
         checks: dict[str, Callable[[Any], Any]] = {each.name: _seconds for each in fields(RestartPolicy)} | {
-            "intensity": _whole(0),
+            "intensity": _whole(0, COUNT_MAX),
             "policy": lambda value: Comeback(_one_of(*(each.value for each in Comeback))(value)),
             "expected": _exit_codes,
         }
         return RestartPolicy(**self._known(_table(value), f"{header}.restart", checks))
 
     def _folder(self, value: Any) -> str:
-        path = absolute(_text(value), self.environ) if str(value).startswith("~") else _text(value)
+        path = _text(value)
+        path = absolute(path, self.environ) if path.startswith("~") else path
         if not path.startswith("/"):
             raise ValueError("write the whole path, from / or ~")
         return path
@@ -224,7 +268,24 @@ class _Reader:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"must be a text in quotes, not {_kind(value)}")
-    return value
+    return _bounded(value)
+
+
+def _bounded(text: str) -> str:
+    """Return a text that a command, an environment or a path can hold."""
+    if "\0" in text:
+        raise ValueError("has a zero byte; leave it out")
+    if len(text.encode()) > TEXT_BYTES_MAX:
+        raise ValueError(f"has {len(text.encode())} bytes; the limit is {TEXT_BYTES_MAX}: put it into a file")
+    return text
+
+
+def _driver_for(table: Mapping[str, Any]) -> str:
+    if "play" in table:
+        return 'write driver = "python"'
+    if "command" in table:
+        return 'write driver = "acp" for a program that speaks the Agent Client Protocol, "program" for any other'
+    return f'write driver = "{DRIVERS[0]}", "{DRIVERS[1]}", "{DRIVERS[2]}" or "{DRIVERS[3]}" (the built-in one)'
 
 
 def _kind(value: Any) -> str:
@@ -238,10 +299,32 @@ def _table(value: Any) -> dict[str, Any]:
     return value
 
 
+def _options(value: Any) -> dict[str, Any]:
+    """Return a table whose values can be packed: an int of 64 bits, no date, not too deep."""
+    ahead: list[tuple[str, Any, int]] = [(name, each, 1) for name, each in _table(value).items()]
+    while ahead:
+        name, each, depth = ahead.pop()
+        if depth > DEPTH_MAX:
+            raise ValueError(f"{name} is nested more than {DEPTH_MAX} deep")
+        if isinstance(each, dict):
+            ahead += [(f"{name}.{inner}" if depth < 4 else name, value, depth + 1) for inner, value in each.items()]
+        elif isinstance(each, list):
+            ahead += [(name, value, depth + 1) for value in each]
+        elif isinstance(each, str):
+            if len(each.encode()) > TEXT_BYTES_MAX:
+                raise ValueError(f"{name} has {len(each.encode())} bytes; the limit is {TEXT_BYTES_MAX}")
+        elif isinstance(each, int):
+            if not -(1 << 63) <= each < 1 << 63:
+                raise ValueError(f"{name} is a number of more than 64 bits")
+        elif not isinstance(each, float) or not math.isfinite(each):
+            raise ValueError(f"{name} must be a text, a finite number, true or false, a list or a table")
+    return dict(value)
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
-            near = difflib.get_close_matches(str(value), choices, 1)
+            near = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
             remedy = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"must be one of {', '.join(choices)}{remedy}")
         return str(value)
@@ -278,43 +361,41 @@ def _command(value: Any) -> tuple[str, ...]:
         parts = value
     else:
         raise ValueError("must be a text or a list of texts")
-    if not parts:
+    if not parts or not parts[0]:
         raise ValueError("must name a program")
-    return tuple(parts)
+    return tuple(map(_bounded, parts))
 
 
 def _environment(value: Any) -> dict[str, str]:
     for name, text in _table(value).items():
         if not isinstance(text, str):
             raise ValueError(f"{name} must be a text in quotes")
+        if not name or "=" in name or "\0" in name + text or len((name + text).encode()) > TEXT_BYTES_MAX:
+            what = ascii(name[:64])
+            raise ValueError(f"{what} is no name of a variable, has a zero byte, or more than {TEXT_BYTES_MAX} bytes")
     return dict(value)
 
 
 def _memory(value: Any) -> int:
     """Return MB."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
     found = MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None or int(found[1]) == 0:
-        raise ValueError('must be like "512 MB" or "2 GB", or a whole number of MB')
-    return int(found[1]) * (1024 if (found[2] or "M")[0] in "gG" else 1)
+    if found is not None:
+        value = int(found[1]) * (1024 if (found[2] or "M")[0] in "gG" else 1)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MEMORY_MB_MAX:
+        raise ValueError(f'must be like "512 MB" or "2 GB", or a whole number of MB, at most {MEMORY_MB_MAX}')
+    return value
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[Any], int]:
+def _whole(least: int, most: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or value < least
-            or (most is not None and value > most)
-        ):
-            raise ValueError(f"must be a whole number, at least {least}" + (f", at most {most}" if most else ""))
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"must be a whole number, at least {least}, at most {most}")
         return value
 
     return check
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise ValueError("must be a number of seconds, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
+        raise ValueError(f"must be a number of seconds, 0 or more, at most {SECONDS_MAX:.0f}")
     return float(value)

@@ -17,8 +17,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from understudy.protocol.away import held
+from understudy.protocol.away import keeper as keeper_at
 from understudy.protocol.client import Client, OnAsk
 from understudy.protocol.errors import CONNECTION_LOST, LocalError
+from understudy.protocol.owners import make_folder, open_ours
 from understudy.supervisor.cli.up import READY_S_MAX, last_words
 
 END_S_MAX = 30.0  # Then the house is told to hurry, and after `HURRY_S_MAX` its keeper is killed.
@@ -67,10 +69,10 @@ async def house(
 
 def _start(plan: dict[str, str | None], state: str, temporary: str) -> Keeper:
     """Start the keeper, from the thread that runs the loop: its death is the end of the house."""
-    command = [sys.executable, "-m", "understudy.supervisor.embedded", json.dumps([os.getpid(), temporary, plan])]
+    command = [sys.executable, "-P", "-m", "understudy.supervisor.embedded", json.dumps([os.getpid(), temporary, plan])]
     try:
-        Path(state).mkdir(mode=0o700, parents=True, exist_ok=True)
-        with Path(state, "house.log").open("wb") as log:
+        make_folder(state, "state_dir")
+        with open(Path(state, "house.log"), "wb", opener=open_ours) as log:
             return Keeper(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     except OSError as error:
         text = f"the house did not start: {state}: {error.strerror}; choose another state_dir"
@@ -94,7 +96,7 @@ async def _connect(client: Client, keeper: Keeper, log: Path) -> None:
 
 def _keeps(keeper: Keeper, runtime_dir: str) -> bool:
     """Return whether the house there is this keeper's: another one may hold the folder."""
-    return Path(runtime_dir, "lock").read_text().strip() == str(keeper.pid)
+    return keeper_at(f"{runtime_dir}/lock") == keeper.pid
 
 
 async def _end(keeper: Keeper, runtime_dir: str) -> None:

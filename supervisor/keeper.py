@@ -248,6 +248,7 @@ class Keeper:
 
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
+        os.umask(0o077)  # The log and the sockets are for nobody else. What agents make is their own affair.
         self._leave_keeper([theirs.fileno(), *self._premises.descriptors], NOTED)
         if self._succession.safe:
             setproctitle("understudy: supervisor in safe mode")
@@ -411,7 +412,7 @@ class Keeper:
         left = reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors, list(self._not_ours))
         try:
             reload.become(list(self.house.command), left)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the house goes on)
             _say(f"cannot reload, going on as before: {error}")
         reload.release_signals()
 

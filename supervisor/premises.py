@@ -7,10 +7,16 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from understudy.protocol.owners import OwnerError, make_folder, open_ours, see_folder, see_inside
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
 from understudy.supervisor.core.events import Spawned
 
 FREE_BYTES_MIN = 1 << 16
+RECORD_BYTES_MAX = 1 << 20
+HOUSE_ID_CHARACTERS_MAX = 64
+# What a house reads or writes in its folders; the beginnings of names.
+OURS = ("lock", "house", "actors", "agents", "log.", "shown", "last-fall", "gateway.sock", "backstage.sock")
+SUBFOLDERS = ("agents", "shown")
 
 
 class HouseError(Exception):
@@ -36,20 +42,22 @@ class Premises:
         self.descriptors = descriptors or self._open(runtime_dir, state_dir)
         self._record = self.descriptors[-1]
         self.house_id = _house_id(state_dir)
-        self.left = _left(os.pread(self._record, 1 << 20, 0).decode(errors="replace"))
+        self.left = _left(os.pread(self._record, RECORD_BYTES_MAX, 0).decode(errors="replace"))
 
     def _open(self, runtime_dir: str, state_dir: str) -> list[int]:
         """Make and lock the folders; return what holds them, the record of actors last."""
         locks: list[int] = []
         for folder, option in {runtime_dir: "--runtime-dir", state_dir: "--state-dir"}.items():
             try:
-                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-                Path(folder).chmod(0o700)
+                make_folder(folder, option, private=folder == runtime_dir)
+                _see_what_is_there(folder, option)
                 locks.append(_lock(folder))
                 if folder == state_dir:
-                    Path(folder, "agents").mkdir(exist_ok=True)
+                    make_folder(str(Path(folder, "agents")), option)
                     _house_id(folder)
-                    locks.append(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                    locks.append(open_ours(str(self._path), os.O_RDWR | os.O_CREAT))
+            except OwnerError as error:
+                raise HouseError(str(error.strerror)) from error
             except OSError as error:
                 free = "free some space on its disk, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
                 text = f"the folder {folder} cannot be used: {error.strerror}; {free}choose another with {option}"
@@ -78,6 +86,16 @@ def is_full(path: str) -> bool:
     return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
 
 
+def _see_what_is_there(folder: str, option: str) -> None:
+    """See that no stranger left a file, a link or a folder under a name of ours. Raises `OSError`."""
+    see_inside(folder, OURS)
+    for each in SUBFOLDERS:
+        below = Path(folder, each)
+        if below.exists():
+            see_folder(str(below), option)
+            see_inside(str(below))
+
+
 def _left(record: str) -> list[Spawned]:
     """Return who stands in the record. A full disk may have cut its last line short: marks find who stood there."""
     found = (line.split()[:2] for line in record.splitlines())
@@ -86,7 +104,7 @@ def _left(record: str) -> list[Spawned]:
 
 def _lock(folder: str) -> int:
     """Hold the folder's lock for as long as keeper or supervisor lives."""
-    lock = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_ours(f"{folder}/lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -102,9 +120,14 @@ def _lock(folder: str) -> int:
 
 
 def _house_id(state_dir: str) -> str:
-    path = Path(state_dir, "house")
-    found = path.read_text().strip() if path.exists() else ""
-    if not found:  # A full disk may have left it empty.
-        found = secrets.token_hex(8)
-        path.write_text(found)
+    """Return the house's name, made at its first start; what a crash left of one is no name."""
+    with open(
+        open_ours(f"{state_dir}/house", os.O_RDWR | os.O_CREAT), "r+", encoding="ascii", errors="replace"
+    ) as file:
+        found = file.read(HOUSE_ID_CHARACTERS_MAX).strip()
+        if not (found.isascii() and found.isalnum()):
+            found = secrets.token_hex(8)
+            file.seek(0)
+            file.truncate()
+            file.write(found)
     return found

@@ -67,7 +67,7 @@ class InheritedProcess:
 
 
 def become(command: list[str], left: Inherited) -> None:
-    """Execute `command` in this process, with what is `left`. Raises `OSError` when that cannot be done.
+    """Execute `command` in this process, with what is `left`. Raises `OSError`, or `ValueError`, when that cannot be done.
 
     Call `hold_signals` before it.
     """

@@ -26,6 +26,7 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
+from understudy.protocol.owners import open_ours
 from understudy.protocol.paths import gateway_address
 from understudy.supervisor import link
 from understudy.supervisor.core.events import Ready, ShutdownAsked
@@ -42,8 +43,8 @@ ENDS = {"shutdown": 0, "reload": STATUS_RELOAD}
 
 def note_fall(runtime_dir: str, text: str) -> None:
     """Write down why a supervisor fell, for safe mode and `understudy doctor`."""
-    with contextlib.suppress(OSError):
-        _fall_path(runtime_dir).write_text(text[-FALL_CHARACTERS_MAX:])
+    with contextlib.suppress(OSError), open(_fall_path(runtime_dir), "w", opener=open_ours) as file:
+        file.write(text[-FALL_CHARACTERS_MAX:])
 
 
 def forget_fall(runtime_dir: str) -> None:
@@ -55,7 +56,8 @@ def forget_fall(runtime_dir: str) -> None:
 def read_fall(runtime_dir: str) -> str:
     """Return why the last supervisor fell, "" when that is not known."""
     try:
-        return _fall_path(runtime_dir).read_text().strip()
+        with open(_fall_path(runtime_dir), opener=open_ours) as file:
+            return file.read().strip()
     except OSError:
         return ""
 

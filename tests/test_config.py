@@ -1,9 +1,16 @@
+import pickle
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from understudy.supervisor.config import ConfigError, load
-from understudy.supervisor.core.specs import OnCrash
+from understudy.supervisor.config import ConfigError, Reader, load
+from understudy.supervisor.core.specs import HouseSpec, OnCrash
+from understudy.supervisor.reload import VERSION, Inherited
 
 
 def write(folder: Path, text: str) -> str:
@@ -40,7 +47,7 @@ def test_the_limits_of_the_house_and_of_an_agent_are_read(tmp_path: Path) -> Non
     house = load(
         write(
             tmp_path,
-            '[house]\nactors_max = 8\nmemory = "8 GB"\n[agent.one]\nsessions_max = 3\nentries_max = 1000\n'
+            '[house]\nactors_max = 8\nmemory = "8 GB"\n[agent.one]\ndriver = "scripted"\nsessions_max = 3\nentries_max = 1000\n'
             "turns_max = 2\nqueued_turns_max = 4\n",
         ),
         None,
@@ -64,7 +71,7 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_remedy(tmp_path: P
 
     assert [
         f"{path}:3: agent.one.memroy: there is no such key; did you mean 'memory'?",
-        f"{path}:4: agent.one.files: must be a whole number, at least 16",
+        f"{path}:4: agent.one.files: must be a whole number, at least 16, at most 1000000000",
         f'{path}:2: agent.one.driver: driver = "acp" needs command = "PROGRAM ARGUMENTS"',
         f"{path}:7: agent.two.driver: must be one of acp, program, python, scripted; did you mean 'acp'?",
         f"{path}:8: agent.two.env: KEY must be a text in quotes",
@@ -108,18 +115,134 @@ def test_the_order_in_which_a_file_is_found(tmp_path: Path, monkeypatch: pytest.
 def test_who_starts_after_whom_and_who_comes_back_is_checked(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        '[agent.one]\nafter = ["two"]\n[agent.two]\nafter = ["one"]\n[agent.three]\nafter = ["tow"]\n'
-        'restart = { policy = "transiet", expected = [300] }\n',
+        '[agent.one]\ndriver = "scripted"\nafter = ["two"]\n[agent.two]\ndriver = "scripted"\nafter = ["one"]\n'
+        '[agent.three]\ndriver = "scripted"\nafter = ["tow"]\nrestart = { policy = "transiet", expected = [300] }\n',
     )
 
     with pytest.raises(ConfigError) as caught:
         load(path, None, None, {})
 
     assert [
-        f"{path}:7: agent.three.restart.policy: must be one of permanent, transient, temporary; "
+        f"{path}:10: agent.three.restart.policy: must be one of permanent, transient, temporary; "
         "did you mean 'transient'?",
-        f"{path}:7: agent.three.restart.expected: must be a list of exit codes from 0 to 255",
-        f"{path}:2: agent.one.after: one would wait for itself (through one, two); take one of them out",
-        f"{path}:4: agent.two.after: two would wait for itself (through one, two); take one of them out",
-        f"{path}:6: agent.three.after: there is no agent 'tow'; did you mean 'two'?",
+        f"{path}:10: agent.three.restart.expected: must be a list of exit codes from 0 to 255",
+        f"{path}:3: agent.one.after: one would wait for itself (through one, two); take one of them out",
+        f"{path}:6: agent.two.after: two would wait for itself (through one, two); take one of them out",
+        f"{path}:9: agent.three.after: there is no agent 'tow'; did you mean 'two'?",
     ] == sorted(caught.value.mistakes, key=lambda text: text.split(": ")[1] == "agent.three.after")
+
+
+@pytest.mark.parametrize(
+    ("table", "remedy"),
+    [
+        (
+            'command = "codex-acp"',
+            'write driver = "acp" for a program that speaks the Agent Client Protocol, "program"',
+        ),
+        ('play = "my_agents:Notes"', 'write driver = "python"'),
+        ("understudies = 1", 'write driver = "acp", "program", "python" or "scripted" (the built-in one)'),
+    ],
+)
+def test_an_agent_without_a_driver_is_a_mistake_that_says_which_to_write(
+    tmp_path: Path, table: str, remedy: str
+) -> None:
+    path = write(tmp_path, f"\n[agent.one]\n{table}\n")
+
+    with pytest.raises(ConfigError, match=re.escape(f"{path}:2: agent.one.driver: is missing: {remedy}")):
+        load(path, None, None, {})
+
+
+NUMBERS = {
+    "turns_max": 1,
+    "queued_turns_max": 1,
+    "sessions_max": 1,
+    "entries_max": 10,
+    "files": 16,
+    "understudies": 0,
+}
+SECONDS = ("start_s", "start_timeout_s", "stop_grace_s", "cancel_grace_s", "turn_timeout_s", "quiet_timeout_s")
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, *SECONDS, "memory", "memory_soft"])
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-inf", "-1", "1e400", str(1 << 63), str(10**20), "true", '"many"', "[1]"]
+)
+def test_a_number_that_is_not_finite_or_that_no_reload_could_carry_is_a_mistake(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    path = write(tmp_path, f'[agent.one]\ndriver = "scripted"\n{key} = {value}\n')
+
+    with pytest.raises(ConfigError, match=f":3: agent.one.{key}: must be "):
+        load(path, None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ("{ deep = " + "[" * 80 + "]" * 80 + " }", "deep is nested more than 64 deep"),
+        ("{ a = { big = 18446744073709551616 } }", "a.big is a number of more than 64 bits"),
+        ("{ when = 1979-05-27 }", "when must be a text, a finite number"),
+        ("{ much = [inf] }", "much must be a text, a finite number"),
+        (f'{{ long = "{"x" * 100_001}" }}', "long has 100001 bytes; the limit is 100000"),
+    ],
+)
+def test_options_that_no_reload_could_carry_are_a_mistake(tmp_path: Path, options: str, what: str) -> None:
+    path = write(tmp_path, f'[agent.one]\ndriver = "scripted"\noptions = {options}\n')
+
+    with pytest.raises(ConfigError, match=f":3: agent.one.options: {re.escape(what)}"):
+        load(path, None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('command = ["a", "b\\u0000"]', "has a zero byte"),
+        ('command = [""]', "must name a program"),
+        ('cwd = "/a\\u0000"', "has a zero byte"),
+        ('env = { "A=B" = "secret" }', "'A=B' is no name of a variable"),
+        (f'command = "{"x" * 100_001}"', "has 100001 bytes; the limit is 100000"),
+    ],
+)
+def test_a_text_that_no_program_could_be_given_is_a_mistake(tmp_path: Path, line: str, what: str) -> None:
+    path = write(tmp_path, f'[agent.one]\ndriver = "program"\n{line}\n')
+
+    with pytest.raises(ConfigError, match=re.escape(what)) as caught:
+        load(path, None, None, {})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "x" * (1 << 20) + "\n", "a = '\udcff'"])
+def test_a_file_that_no_parser_takes_is_a_mistake_and_not_a_crash(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "understudy.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+
+    with pytest.raises(ConfigError, match=r"understudy.toml: (is no TOML|has more than|is not UTF-8)"):
+        load(str(path), None, None, {})
+
+
+def test_a_path_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:
+    path = write(tmp_path, '[agent.one]\ndriver = "scripted"\n')
+
+    with pytest.raises(ConfigError, match="a path must be valid UTF-8"):
+        load(path, "/run/\udcff", "/state", {})
+
+
+whole = st.integers(-(1 << 70), 1 << 70)
+values = st.recursive(
+    whole | st.floats() | st.booleans() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", min_size=1, max_size=2), inner, max_size=3)
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*NUMBERS, *SECONDS, "memory", "options", "after", "env"]), values))
+def test_what_passes_the_check_survives_a_reload(table: dict[str, Any]) -> None:
+    reader = Reader(Path("understudy.toml"), "", {})
+
+    house = reader.house({"agent": {"one": {"driver": "scripted", **table}}}, HouseSpec((), "/run", "/state"))
+
+    if not reader.mistakes:
+        left = Inherited(VERSION, house, [], [])
+        assert left == msgspec.msgpack.decode(msgspec.msgpack.encode(left), type=Inherited)
+        pickle.dumps(house)

@@ -66,7 +66,7 @@ def test_it_is_not_to_be_reloaded_and_stays_as_it_is() -> None:
 
 def test_the_cast_is_the_files_and_a_given_state_folder_keeps_the_log(tmp_path: Path) -> None:
     config = tmp_path / "cast.toml"
-    config.write_text("[agent.rehearsal]\n[agent.other]\n")
+    config.write_text("[agent.rehearsal]\ndriver = 'scripted'\n[agent.other]\ndriver = 'scripted'\n")
 
     async def first(client: Client) -> list[str]:
         await ask(client, "hello")

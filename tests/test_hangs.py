@@ -227,7 +227,7 @@ def test_a_stopped_actor_without_work_is_noticed_too(tmp_path: Path) -> None:
 
 
 def test_a_stopped_understudy_is_replaced(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, "[agent.rehearsal]\nunderstudies = 1\n")
+    house = RealHouse(tmp_path, "[agent.rehearsal]\ndriver = 'scripted'\nunderstudies = 1\n")
     house.start()
     try:
         first = house.pid("rehearsal~1")
@@ -240,7 +240,7 @@ def test_a_stopped_understudy_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_stopped_understudy_that_takes_over_gives_way_to_one_that_plays(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, "[agent.rehearsal]\nunderstudies = 1\n")
+    house = RealHouse(tmp_path, "[agent.rehearsal]\ndriver = 'scripted'\nunderstudies = 1\n")
     house.start()
     try:
         spare, player = house.pid("rehearsal~1"), house.pid()

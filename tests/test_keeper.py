@@ -36,8 +36,8 @@ def keeper(house: RealHouse) -> int:
 
 
 def test_the_last_of_many_actors_holds_no_more_than_the_first(houses: Houses) -> None:
-    cast = "".join(f"[agent.a{number:02}]\n" for number in range(60))
-    house = houses(f'{cast}[agent.last]\nfiles = 64\nafter = ["a59"]\n')
+    cast = "".join(f"[agent.a{number:02}]\ndriver = 'scripted'\n" for number in range(60))
+    house = houses(f'{cast}[agent.last]\ndriver = "scripted"\nfiles = 64\nafter = ["a59"]\n')
     wait_until(lambda: all(row["state"] == "RUNNING" for row in house.rows()), "the whole cast")
     before = house.supervisor()
     os.kill(before, signal.SIGKILL)
@@ -50,7 +50,7 @@ def test_the_last_of_many_actors_holds_no_more_than_the_first(houses: Houses) ->
 
 
 def test_a_signal_that_does_not_ask_for_the_end_ends_nobody(houses: Houses) -> None:
-    house = houses("[agent.a]\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\n")
     agent, supervisor = house.pid("a"), house.supervisor()
 
     for number in NOTED:
@@ -74,7 +74,7 @@ def test_quit_ends_the_house_in_a_hurry_and_leaves_nothing(houses: Houses) -> No
 
 
 def test_a_house_ends_with_its_terminal_and_not_with_a_mere_hang_up_signal(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, "[agent.a]\n")
+    house = RealHouse(tmp_path, "[agent.a]\ndriver = 'scripted'\n")
     ours, theirs = os.openpty()
 
     def own_terminal() -> None:

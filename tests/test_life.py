@@ -49,7 +49,7 @@ def test_an_agent_that_gave_up_shows_its_last_lines(houses: Houses) -> None:
 
 
 def test_one_starts_after_another_is_ready(houses: Houses) -> None:
-    house = houses('[agent.a]\nafter = ["b"]\n[agent.b]\n')
+    house = houses('[agent.a]\ndriver = "scripted"\nafter = ["b"]\n[agent.b]\ndriver = "scripted"\n')
 
     house.pid("a")
 
@@ -59,7 +59,7 @@ def test_one_starts_after_another_is_ready(houses: Houses) -> None:
 
 def test_one_whose_other_cannot_run_says_what_it_waits_for(houses: Houses) -> None:
     broken = "driver = 'acp'\ncommand = 'false'\nrestart = { intensity = 0 }\n"
-    house = houses(f'[agent.a]\nafter = ["b"]\n[agent.b]\n{broken}')
+    house = houses(f'[agent.a]\ndriver = "scripted"\nafter = ["b"]\n[agent.b]\n{broken}')
     wait_state(house, "b", "FATAL")
 
     assert "STOPPED" == row(house, "a")["state"]
@@ -100,7 +100,7 @@ def test_a_program_that_ends_too_early_has_not_started(houses: Houses) -> None:
 
 
 def test_a_stopped_agent_stays_stopped_until_it_is_started(houses: Houses) -> None:
-    house = houses("[agent.a]\n[agent.b]\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\n[agent.b]\ndriver = 'scripted'\n")
     house.pid("a")
 
     stopped = house.run("stop", "a")
@@ -128,7 +128,10 @@ def test_restart_signal_and_tail(houses: Houses) -> None:
 
 
 def test_a_signal_to_an_agent_that_is_not_running_says_so_and_reaches_the_others(houses: Houses) -> None:
-    house = houses(program("p", "trap 'echo heard' HUP; echo up; while :; do sleep 0.02; done") + "[agent.a]\n")
+    house = houses(
+        program("p", "trap 'echo heard' HUP; echo up; while :; do sleep 0.02; done")
+        + "[agent.a]\ndriver = 'scripted'\n"
+    )
     wait_state(house, "p", "RUNNING")
     house.run("stop", "a")
 
@@ -140,7 +143,7 @@ def test_a_signal_to_an_agent_that_is_not_running_says_so_and_reaches_the_others
 
 
 def test_bad_names_and_signals_say_what_to_do(houses: Houses) -> None:
-    house = houses("[agent.a]\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\n")
 
     missing, wrong = house.run("start", "x"), house.run("signal", "NONE", "a")
 

@@ -20,6 +20,7 @@ from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, 
 from understudy.actors.drivers.terminals import LocalClient
 from understudy.actors.limits import exit_code, program_preexec
 from understudy.protocol.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, Connection, JsonRpcError
+from understudy.protocol.owners import open_ours
 
 READ_BYTES = 1 << 18
 STDERR_BYTES_MAX = 10 << 20
@@ -161,7 +162,7 @@ class AcpProgram(Actor):
             with contextlib.suppress(OSError):
                 if path.exists() and path.stat().st_size > STDERR_BYTES_MAX:
                     path.replace(path.with_suffix(".log.1"))
-                with path.open("ab") as log:
+                with open(path, "ab", opener=open_ours) as log:
                     log.write(piece)
 
     # --- sessions ---

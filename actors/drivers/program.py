@@ -9,10 +9,12 @@ import contextlib
 import logging
 import os
 import subprocess
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 
 from understudy.actors.actor import Actor, ActorError, Role, Voice, cannot_start
 from understudy.actors.limits import exit_code, program_preexec
+from understudy.protocol.owners import open_ours
 
 READ_BYTES = 1 << 16
 LOG_BYTES_MAX = 10 << 20
@@ -88,11 +90,16 @@ class Program(Actor):
     async def _drain(self, output: asyncio.StreamReader) -> None:
         """Read always, also when the disk is full: what cannot be written is dropped."""
         logging.raiseExceptions = False
-        log = RotatingFileHandler(
-            self.role.log, maxBytes=LOG_BYTES_MAX, backupCount=OLD_LOGS_MAX, encoding="utf-8", delay=True
-        )
+        log = _Log(self.role.log, maxBytes=LOG_BYTES_MAX, backupCount=OLD_LOGS_MAX, encoding="utf-8", delay=True)
         log.terminator = ""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while piece := await output.read(READ_BYTES):
             log.handle(logging.LogRecord("", logging.INFO, "", 0, decoder.decode(piece), None, None))
         log.close()
+
+
+class _Log(RotatingFileHandler):
+    """Kept from other users, whatever the umask is: that one is the program's."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=open_ours)

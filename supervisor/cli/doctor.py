@@ -127,7 +127,7 @@ def _configuration(source: str, runtime_dir: str, state_dir: str) -> Iterator[Fi
     try:
         house = load(source or None, runtime_dir, state_dir, os.environ)
     except ConfigError as error:
-        yield Finding("configuration", "\n".join(error.mistakes), "correct these lines")
+        yield Finding("configuration", "\n".join(error.mistakes), "mend that")
         return
     names = ", ".join(agent.name for agent in house.agents)
     yield Finding("configuration", f"{house.source or 'none, so the built-in cast'}: {names}")

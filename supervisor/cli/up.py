@@ -1,5 +1,6 @@
 """`up`: a house in the foreground, or in the background and ready when this returns."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from typing import Any
 from understudy.protocol.away import keeper
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.owners import make_folder, open_ours
 from understudy.supervisor.directories import directories
 from understudy.supervisor.stderr import write_line
 
 READY_S_MAX = 30.0
+LOOK_AGAIN_S = 0.02
+KILLED = -9
 TAIL_LINES = 12
 OTHERS_START_S_MAX = 2.0
 
@@ -73,33 +77,75 @@ def start_in_background(
     One that runs already, or that another starts in this moment, keeps this one from starting: that is an error, too.
     """
     runtime, state = directories(runtime_dir, state_dir, os.environ)
-    command = [sys.executable, "-m", "understudy", "up", "--runtime-dir", runtime, "--state-dir", state]
-    if config:
-        command += ["-c", config]
-    if idle_exit_s is not None:
-        command += ["--idle-exit-s", f"{idle_exit_s:g}"]
+    plan = {"config": config, "runtime_dir": runtime, "state_dir": state, "idle_exit_s": idle_exit_s}
     output = Path(state, "house.log")
     try:
-        Path(state).mkdir(mode=0o700, parents=True, exist_ok=True)
-        with output.open("ab") as log:
+        make_folder(state, "--state-dir")
+        with open(output, "ab", opener=open_ours) as log:
             begin = log.tell()
-            house = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            start = _Start(plan, log.fileno())
     except OSError as error:
         raise UpError(f"{state}: {error.strerror}; choose another folder with --state-dir") from error
-    deadline = time.monotonic() + READY_S_MAX
-    told = False
-    while True:
-        status = house.poll()
-        if status is not None:
-            raise UpError(f"the house did not start (status {status}):\n{last_words(output, begin)}")
-        if ready(runtime) and keeper(f"{runtime}/lock") == house.pid:
-            return house.pid
-        if time.monotonic() > deadline:
-            raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{last_words(output, begin)}")
-        if not told and time.monotonic() > deadline - READY_S_MAX + 1:
-            told = True
-            print("starting the house ...", file=sys.stderr)
-        time.sleep(0.02)
+    with start:
+        deadline, told = time.monotonic() + READY_S_MAX, False
+        while True:
+            status = start.ended()
+            if status is not None:
+                raise UpError(f"the house did not start (status {status}):\n{last_words(output, begin)}")
+            if start.pid and keeper(f"{runtime}/lock") == start.pid and ready(runtime):
+                return start.pid
+            if time.monotonic() > deadline:
+                raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{last_words(output, begin)}")
+            if not told and time.monotonic() > deadline - READY_S_MAX + 1:
+                told = True
+                print("starting the house ...", file=sys.stderr)
+            time.sleep(LOOK_AGAIN_S)
+
+
+class _Start:
+    """A house that starts as nobody's child. `pid`: the keeper's, 0 until it has told it."""
+
+    def __init__(self, plan: dict[str, Any], output: int) -> None:
+        """Start it; `output` takes what it says. Raises `OSError`."""
+        self.pid = 0
+        self._said = b""
+        self._pipe, told = os.pipe()
+        os.set_blocking(self._pipe, False)
+        # -P: not what lies in this folder in the name of our modules; it may be /tmp.
+        command = [sys.executable, "-P", "-m", "understudy.supervisor.detached", json.dumps([told, plan])]
+        try:
+            self._first = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, pass_fds=[told]
+            )
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(told)
+
+    def __enter__(self) -> "_Start":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pipe)
+        if not self.pid:
+            self._first.kill()  # It has not come as far as to leave us.
+        self._first.wait()
+
+    def ended(self) -> int | None:
+        """Return the exit status of a keeper that has ended (of one that was killed: `KILLED`), None while it lives."""
+        try:
+            while piece := os.read(self._pipe, 64):
+                self._said += piece
+        except BlockingIOError:
+            ended = False
+        else:
+            ended = True
+        numbers = [int(line) for line in self._said.splitlines()]
+        self.pid = numbers[0] if numbers else 0
+        if not ended:
+            return None
+        return numbers[1] if len(numbers) == 2 else self._first.wait() or KILLED
 
 
 def share(config: str | None, runtime_dir: str | None, state_dir: str | None, idle_exit_s: float) -> None:
@@ -112,7 +158,7 @@ def share(config: str | None, runtime_dir: str | None, state_dir: str | None, id
         while not ready(runtime):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(LOOK_AGAIN_S)
 
 
 def ready(runtime_dir: str) -> bool:

@@ -58,7 +58,9 @@ def house(tmp_path: Path, ours: Path) -> Iterator[RealHouse]:
     (tmp_path / "nameless.py").write_text(NAMELESS)
     command = f"{sys.executable} -S {tmp_path}/nameless.py {tmp_path}/stray"
     text = f"[agent.p]\ndriver = 'program'\nstart_s = 0.05\nmemory = '500 MB'\ncommand = '{command}'\n"
-    house = RealHouse(tmp_path, f"{text}\n[agent.a]\nmemory = '200 MB'\n[agent.free]\n")
+    house = RealHouse(
+        tmp_path, f"{text}\n[agent.a]\ndriver = 'scripted'\nmemory = '200 MB'\n[agent.free]\ndriver = 'scripted'\n"
+    )
     house.start(before=into(ours))
     yield house
     house.stop()

@@ -75,7 +75,7 @@ def entries(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_full_queue_refuses_with_the_figures(houses: Houses) -> None:
-    house = houses("[agent.a]\nturns_max = 1\nqueued_turns_max = 1\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\nturns_max = 1\nqueued_turns_max = 1\n")
     said = prompting(house, "[[say in]] [[sleep 60000]]")
     with subprocess.Popen(house.command("prompt", "a", "waits"), stdout=subprocess.DEVNULL) as queued:
         wait_until(lambda: bool(row(house, "a")["queue"]), "the second to wait")
@@ -90,7 +90,7 @@ def test_a_full_queue_refuses_with_the_figures(houses: Houses) -> None:
 
 
 def test_an_agent_with_all_its_sessions_refuses_another_and_goes_on_with_them(houses: Houses) -> None:
-    house = houses("[agent.a]\nsessions_max = 1\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\nsessions_max = 1\n")
     (first, *_) = entries(house.run("prompt", "a", "--json", "one").stdout)
 
     refused = house.run("prompt", "a", "two")
@@ -102,7 +102,7 @@ def test_an_agent_with_all_its_sessions_refuses_another_and_goes_on_with_them(ho
 
 
 def test_a_full_session_keeps_its_endings_and_outlives_the_house(houses: Houses) -> None:
-    house = houses("[agent.a]\nentries_max = 20\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\nentries_max = 20\n")
     said = entries(house.run("prompt", "a", "--json", "[[stream 100]]").stdout)
     os.kill(house.supervisor(), signal.SIGKILL)
     house.wait_answering()
@@ -117,7 +117,7 @@ def test_a_full_session_keeps_its_endings_and_outlives_the_house(houses: Houses)
 
 
 def test_the_largest_opening_and_prompt_are_played_and_larger_ones_refused(houses: Houses) -> None:
-    house = houses("[agent.a]\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\n")
 
     async def talk() -> tuple[str, list[LocalError]]:
         refusals: list[LocalError] = []
@@ -141,7 +141,7 @@ def test_the_largest_opening_and_prompt_are_played_and_larger_ones_refused(house
 
 
 def test_an_agent_at_its_descriptor_limit_is_heard_and_goes_on(houses: Houses) -> None:
-    house = houses("[agent.a]\nfiles = 64\n")
+    house = houses("[agent.a]\ndriver = 'scripted'\nfiles = 64\n")
     before = house.pid("a")
 
     failed = house.run("prompt", "a", "[[files 500]]")
@@ -175,7 +175,9 @@ def test_a_python_agent_at_its_data_limit_goes_on(tmp_path: Path) -> None:
 
 
 def test_starts_beyond_actors_max_wait_and_go_on_when_there_is_room(houses: Houses) -> None:
-    house = houses("[house]\nactors_max = 2\n[agent.a]\n[agent.b]\n[agent.c]\n")
+    house = houses(
+        "[house]\nactors_max = 2\n[agent.a]\ndriver = 'scripted'\n[agent.b]\ndriver = 'scripted'\n[agent.c]\ndriver = 'scripted'\n"
+    )
     wait_until(lambda: "waits: 2 of actors_max 2 run" == row(house, "c")["why"], "c to wait")
     prompt = subprocess.Popen(house.command("prompt", "c", "hello"), stdout=subprocess.PIPE, text=True)
     wait_until(lambda: bool(row(house, "c")["queue"]), "a prompt to wait")
@@ -189,7 +191,7 @@ def test_starts_beyond_actors_max_wait_and_go_on_when_there_is_room(houses: Hous
 
 
 def test_memory_in_all_dismisses_the_understudy_and_nobody_else(houses: Houses) -> None:
-    house = houses('[house]\nmemory = "120 MB"\n[agent.a]\nunderstudies = 1\n')
+    house = houses('[house]\nmemory = "120 MB"\n[agent.a]\ndriver = "scripted"\nunderstudies = 1\n')
     wait_state(house, "a~1", "RUNNING")
     pid, understudy = house.pid("a"), house.pid("a~1")
 
@@ -205,7 +207,7 @@ def test_memory_in_all_dismisses_the_understudy_and_nobody_else(houses: Houses) 
 
 
 def test_turns_wait_while_memory_in_all_is_over(houses: Houses) -> None:
-    house = houses('[house]\nmemory = "100 MB"\n[agent.a]\n[agent.b]\n')
+    house = houses('[house]\nmemory = "100 MB"\n[agent.a]\ndriver = "scripted"\n[agent.b]\ndriver = "scripted"\n')
     said = prompting(house, "[[say in]] [[child 150]] [[sleep 60000]]")
     text = "memory of the house: limit 100 MB, had "
     wait_until(lambda: any(text in each for each in row(house, "b")["limits"]), "the limit to be reached")

@@ -1,0 +1,47 @@
+"""The keeper of a house that was started on the way: nobody's child. Run by `cli/up.py`.
+
+Whoever starts a house, an editor say, may end its own children, their group and their session. This process leaves all
+of them before it does anything else. To `told` it writes its pid, and at its end its exit status, a line each.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+
+
+def main(told: int, plan: dict[str, str | float | None]) -> int:
+    """Leave the process that started us, and keep the house; return the exit status.
+
+    `plan`: the options of `understudy up`, by their names. Folder and umask stay: what agents make goes by them.
+    """
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.set_inheritable(told, False)
+    _tell(told, os.getpid())
+    status = 1
+    try:
+        from types import SimpleNamespace
+
+        from understudy.supervisor.cli import up
+
+        options = [word for name, value in plan.items() if value is not None for word in (_option(name), str(value))]
+        command = (sys.executable, "-P", "-m", "understudy", "up", *options)
+        status = up.keep(SimpleNamespace(check=False, **plan), command)
+    finally:
+        _tell(told, status)
+    return status
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _tell(told: int, number: int) -> None:
+    with suppress(OSError):  # Nobody may be there any more.
+        os.write(told, f"{number}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(*json.loads(sys.argv[1])))

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from understudy.protocol.errors import UNKNOWN_SESSION, RemoteError
-from understudy.protocol.jsonrpc import INTERNAL_ERROR, NOT_FOUND, JsonRpcError
+from understudy.protocol.errors import EMPTY_PROMPT, UNKNOWN_SESSION, RemoteError
+from understudy.protocol.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, NOT_FOUND, JsonRpcError
 
 STOP_REASONS = frozenset({"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled"})
 PERMISSION = "session/request_permission"
@@ -97,6 +97,8 @@ def rpc_error(error: RemoteError) -> JsonRpcError:
         return JsonRpcError(detail["code"], str(detail.get("message") or error.text), detail.get("data"))
     if error.code == UNKNOWN_SESSION:
         return JsonRpcError(NOT_FOUND, f"Session not found: {error.text}")
+    if error.code == EMPTY_PROMPT:
+        return JsonRpcError(INVALID_PARAMS, f"session/prompt: {error.text}")
     return JsonRpcError(INTERNAL_ERROR, error.text, {"reason": error.code, "text": error.text})
 
 

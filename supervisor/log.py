@@ -9,30 +9,22 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from understudy.protocol.frames import Entry
-from understudy.supervisor.core.events import (
-    EpochRow,
-    MarkRow,
-    MemoryRow,
-    Record,
-    SessionRow,
-    StopRow,
-    TurnRow,
-)
-from understudy.supervisor.core.house import REQUESTS_MAX
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
-from understudy.supervisor.core.sessions import CANCELLING
+from understudy.supervisor.core.events import Record, SessionRow
+from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.journal import Journal, JournalError
 from understudy.supervisor.mounts import mounts, network_warning
+from understudy.supervisor.pending import OtherRow, Pending
 from understudy.supervisor.premises import is_full
-from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION, TOLD, TOLD_QUERY
+from understudy.supervisor.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX, DamageError, Recall
+from understudy.supervisor.schema import MIGRATIONS, SCHEMA_VERSION
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
 PENDING_BYTES_DUE = 1 << 20
@@ -40,9 +32,6 @@ PENDING_BYTES_MAX = 16 << 20  # SQLite takes nothing: from here on commits fail.
 WAL_BYTES_MIN = 4 << 20  # From this size of the write-ahead log on, a checkpoint is due each time it has doubled.
 WAL_BYTES_MAX = 32 << 20  # From this on the writer ends what the checkpoint's thread left over: see `Log.tend`.
 PASSES_MAX = 3  # A pass copies what was written during the one before: they get shorter.
-NUMBER_BITS = 40  # A segment's key: the session's key, then its first number in so many bits.
-SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
-NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 REMEDIES = (
     ("SQLITE_NOTADB", "; move it away to start with an empty one"),
@@ -60,10 +49,8 @@ OS_REMEDIES = {
     errno.EROFS: "; make the file and its folder writable, or use another --state-dir",
     errno.EIO: "; check the disk",
 }
-OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow
-STOPPED = "stopped:"  # The keys in `meta` of agents that a person stopped.
+Read = TypeVar("Read")
 _encode = msgspec.msgpack.Encoder().encode
-_decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 class LogError(Exception):
@@ -97,8 +84,7 @@ class Log:
         self._tending: threading.Thread | None = None
         self._wal_bytes_tended = 0
         self._closed = False
-        self._entries: list[Entry] = []
-        self._rows: list[OtherRow] = []
+        self._pending = Pending()
         try:
             self._writer = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         except sqlite3.Error as error:
@@ -114,6 +100,7 @@ class Log:
             for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 self._writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
             self._keys: dict[str, int] = dict(self._writer.execute("SELECT session, id FROM sessions"))
+            self._recall = Recall(self._writer, self._pending, self._keys)
             self._next_key = 1 + max(self._keys.values(), default=0)
             self._journal = Journal(os.path.splitext(path)[0] + ".journal")  # noqa: PTH122
             self._replay()
@@ -159,46 +146,37 @@ class Log:
     @property
     def due(self) -> bool:
         """Whether `tend` should be called now rather than when there is time."""
-        return len(self._entries) + len(self._rows) >= PENDING_ROWS_DUE or self._journal.size >= PENDING_BYTES_DUE
+        return self._pending.count >= PENDING_ROWS_DUE or self._journal.size >= PENDING_BYTES_DUE
 
     def read(self, session: str, number: int, bytes_max: int) -> list[Entry]:
         """Return the entries of `session` from `number` on, in order, up to `bytes_max` of bodies but at least one."""
-        key = self._keys.get(session)
-        if key is None:
-            return []
-        base = key << NUMBER_BITS
-        entries: list[Entry] = []
-        size = 0
+        return self._of_session(session, lambda: self._recall.entries(session, number, bytes_max))
+
+    def prompt(self, session: str, turn: int) -> bytes:
+        """Return the content blocks of the prompt that names the turn, as msgpack."""
+        return self._of_session(session, lambda: self._recall.prompt(session, turn))
+
+    def opening(self, session: str) -> bytes:
+        """Return the body of the session's Open frame."""
+        return self._of_session(session, lambda: self._recall.opening(session))
+
+    def memory(self, session: str) -> bytes:
+        """Return what a driver wants remembered for the session, b"" for nothing."""
+        return self._of_session(session, lambda: self._recall.memory(session))
+
+    def _of_session(self, session: str, read: Callable[[], Read]) -> Read:
         try:
-            # `number` may lie inside a segment: begin with the one that holds it.
-            rows = self._writer.execute(
-                "SELECT entries FROM segments WHERE last >= ?4 AND id BETWEEN coalesce("
-                "(SELECT max(id) FROM segments WHERE id BETWEEN ?1 AND ?2), ?1) AND ?3 ORDER BY id",
-                (base, base | min(max(number, 0), NUMBER_MASK), base | NUMBER_MASK, number),
-            )
-            for (segment,) in rows:
-                for entry in _decode_segment(segment):
-                    if entry.last >= number and size < bytes_max:
-                        entries.append(entry)
-                        size += len(entry.body)
-                if size >= bytes_max:
-                    break
-            rows.close()
+            return read()
         except sqlite3.Error as error:
             raise self._error(error) from error
-        except msgspec.MsgspecError as error:
-            raise LogError(f"the log {self._path}: session {session} is damaged ({error}); check the disk") from error
-        for entry in self._entries:  # These are newer than all that SQLite has.
-            if entry.session == session and entry.last >= number and size < bytes_max:
-                entries.append(entry)
-                size += len(entry.body)
-        return entries
+        except DamageError as error:
+            raise LogError(f"the log {self._path}: session {session} is damaged: {error}; check the disk") from error
 
-    def restore(self) -> Restored:
-        """Return everything the core needs to go on."""
+    def restore(self, prompt_bytes_max: int = PROMPT_BYTES_MAX, blob_bytes_max: int = BLOB_BYTES_MAX) -> Restored:
+        """Return everything the core needs to go on; of a larger prompt, opening or memory only its size."""
         try:
             self._apply()
-            return self._restore()
+            return self._recall.everything(prompt_bytes_max, blob_bytes_max)
         except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
 
@@ -315,8 +293,7 @@ class Log:
             if type(row) is SessionRow:
                 self._keys[row.session] = self._next_key
                 self._next_key += 1
-        self._entries.extend(entries)
-        self._rows.extend(rows)
+        self._pending.take(entries, rows)
 
     def _apply(self) -> None:
         """Move what is committed from the journal into SQLite, in one transaction."""
@@ -324,7 +301,7 @@ class Log:
         if self._sequence != self._applied:
             try:
                 writer.execute("BEGIN IMMEDIATE")
-                self._write()
+                self._pending.write(writer, self._keys)
                 self._put("applied", str(self._sequence))
                 writer.execute("COMMIT")
             except BaseException:
@@ -332,7 +309,7 @@ class Log:
                     writer.execute("ROLLBACK")
                 raise
             self._applied = self._sequence
-            self._entries, self._rows = [], []
+            self._pending.clear()
         self._journal.clear()
 
     def _error(self, error: sqlite3.Error | OSError) -> LogError:
@@ -348,94 +325,6 @@ class Log:
 
     def _put(self, key: str, value: str) -> None:
         self._writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def _write(self) -> None:
-        keys, many = self._keys, self._writer.executemany
-        many(
-            "INSERT INTO segments VALUES (?, ?, ?)",
-            [
-                (keys[each[0].session] << NUMBER_BITS | each[0].first, each[-1].last, _encode(each))
-                for each in _segments(self._entries)
-            ],
-        )
-        made: dict[tuple[str, int], TurnRow] = {}
-        turns: dict[tuple[str, int], str] = {}
-        for row in self._rows:
-            match row:
-                case TurnRow(session=session, turn=turn, state=state):
-                    turns[session, turn] = state  # Of several in one transaction the last counts.
-                    if row.request:
-                        made[session, turn] = row
-                case MarkRow():
-                    many("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", [(row.actor, row.epoch, row.n)])
-                case SessionRow():
-                    many(
-                        "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, x'', ?, ?)",
-                        [(keys[row.session], row.session, row.agent, row.cwd, row.opening, row.request, row.opened_at)],
-                    )
-                case MemoryRow():
-                    many("UPDATE sessions SET memory = ? WHERE id = ?", [(row.memory, keys[row.session])])
-                case EpochRow():
-                    values = (row.actor, row.epoch, row.pid, row.started, row.status)
-                    many("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", [values])
-                case StopRow():
-                    self._put(STOPPED + row.agent, row.life if row.stopped else "")
-        many(
-            "INSERT INTO turns (session, turn, state, request, serves, client) VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (keys[r.session], r.turn, turns.pop((r.session, r.turn)), r.request, _encode(r.serves), r.client)
-                for r in made.values()
-            ],
-        )
-        many(
-            "UPDATE turns SET state = ? WHERE session = ? AND turn = ? AND state <> 'ended'",
-            [(state, keys[session], turn) for (session, turn), state in turns.items()],
-        )
-
-    def _restore(self) -> Restored:
-        query = self._writer.execute
-        sessions = [
-            RestoredSession(*row)
-            for row in query(
-                "SELECT session, agent, cwd, opening, memory, request, coalesce("
-                "(SELECT last FROM segments WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 "
-                "ORDER BY id DESC LIMIT 1), 0), opened_at "
-                "FROM sessions s ORDER BY id"
-            )
-        ]
-        turns = [
-            self._turn(RestoredTurn(session, turn, state, request, msgspec.msgpack.decode(serves), b"", client))
-            for session, turn, state, request, serves, client in query(
-                "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client FROM turns t "
-                "JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
-            )
-        ]
-        requests = {row.request: (row.session, 0) for row in sessions[-REQUESTS_MAX:]}
-        names = {key: name for name, key in self._keys.items()}
-        newest = query(
-            "SELECT request, session, turn FROM turns ORDER BY id DESC LIMIT ?",
-            (max(0, REQUESTS_MAX - len(requests)),),
-        ).fetchall()
-        requests.update((request, (names[key], turn)) for request, key, turn in reversed(newest))
-        epochs = dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor"))
-        marks = {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")}
-        stopped = {
-            key.removeprefix(STOPPED): life
-            for key, life in query("SELECT key, value FROM meta WHERE key LIKE ?", (STOPPED + "%",))
-            if life
-        }
-        return Restored(sessions, turns, requests, epochs, marks, stopped)
-
-    def _turn(self, turn: RestoredTurn) -> RestoredTurn:
-        """Return `turn` with its prompt and, when it has started, its questions."""
-        prompt = self.read(turn.session, turn.turn, 1)[0]
-        turn = replace(turn, body=_encode(msgspec.msgpack.decode(prompt.body)["content"]))
-        if turn.state not in ("started", CANCELLING):
-            return turn
-        base = self._keys[turn.session] << NUMBER_BITS
-        rows = self._writer.execute(TOLD_QUERY, (turn.turn, base, base | NUMBER_MASK))
-        entries = [entry for (segment,) in rows for entry in _decode_segment(segment)]
-        return replace(turn, told=[each for each in entries if each.turn == turn.turn and each.kind in TOLD])
 
     def _tend(self) -> None:
         with (
@@ -453,20 +342,6 @@ class Log:
 def _checkpoint(connection: sqlite3.Connection) -> int:
     """Copy to the main file what no reader holds up; return how many pages the write-ahead log had."""
     return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
-
-
-def _segments(entries: list[Entry]) -> Iterable[list[Entry]]:
-    """Yield the entries of each session in order, no more than about `SEGMENT_BYTES_MAX` at once."""
-    gathered: dict[str, tuple[list[Entry], int]] = {}
-    for entry in entries:
-        segment, size = gathered.get(entry.session) or ([], 0)
-        if size > SEGMENT_BYTES_MAX:
-            yield segment
-            segment, size = [], 0
-        segment.append(entry)
-        gathered[entry.session] = segment, size + len(entry.body)
-    for segment, _ in gathered.values():
-        yield segment
 
 
 def _boot_id() -> str:

@@ -43,6 +43,14 @@ MIGRATIONS = (
     ALTER TABLE turns_in_order RENAME TO turns;
     CREATE INDEX open_turns ON turns (session, turn) WHERE state <> 'ended';
     """,
+    # `epoch`: of the actor that has the turn; `digest`: of what a request asked for; `size`: of a prompt's content.
+    """
+    ALTER TABLE turns ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE turns ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE turns ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
+    CREATE TABLE rests (agent TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

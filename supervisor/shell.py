@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from understudy.protocol.frames import Entry, Frame, FromActor, FromClient
+from understudy.protocol.frames import BODY_BYTES_MAX, Entry, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.protocol.shown import read_shown, shown_path, whose
 from understudy.supervisor import link
@@ -125,7 +125,7 @@ class Shell:
     def _open_log(self, path: str) -> Restored:
         try:
             self._log = Log(path)
-            return self._log.restore()
+            return self._log.restore(BODY_BYTES_MAX, BODY_BYTES_MAX)
         except LogError:
             self._gateway.close()
             self._backstage.close()

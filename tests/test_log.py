@@ -126,7 +126,8 @@ def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_lo
         (turn.turn, turn.state, turn.serves) for turn in restored.turns
     ]
     assert pack([1]) == restored.turns[0].body
-    assert {"open-1": ("s1", 0), "r1": ("s1", 1), "r2": ("s1", 2), "r3": ("s1", 3)} == restored.requests
+    assert {"open-1": ("s1", b"")} == restored.opens
+    assert {("s1", "r1"): (1, b""), ("s1", "r2"): (2, b""), ("s1", "r3"): (3, b"")} == restored.prompts
     assert {"rehearsal": 4} == restored.epochs
     assert (3, b"remembered") == (restored.sessions[0].last, restored.sessions[0].memory)
 

@@ -6,6 +6,7 @@ from understudy import __version__
 from understudy.protocol.errors import (
     AGENT_FAILED,
     BAD_FRAME,
+    EMPTY_PROMPT,
     LOG_STALLED,
     NO_HELLO,
     NO_SESSIONS,
@@ -43,11 +44,11 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.sizes import too_large
-from understudy.supervisor.core import asks, bounds, calls, casting, control, follows, turns
+from understudy.supervisor.core import asks, bounds, calls, casting, control, follows, requests, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
-from understudy.supervisor.core.sessions import Session, Turn
+from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
@@ -149,9 +150,8 @@ def lost(house: House, peer: bytes) -> None:
 
 def open_session(house: House, client: Client, frame: Open) -> None:
     """Open a session, once for each request id."""
-    known = house.requests.get(frame.request)
-    if known is not None:
-        house.tell(client.peer, Opened(frame.request, known[0]), house.after)
+    asked = requests.digest(frame)
+    if requests.opened_before(house, client, frame, asked):
         return
     if frame.agent not in house.roles:
         text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.roles))}"
@@ -182,9 +182,9 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     session = Session(name, frame.agent, frame.cwd, frame.body, opened_at=house.wall)
     house.sessions[name] = session
     house.roles[frame.agent].sessions += 1
-    house.remember(frame.request, name, 0)
-    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall))
+    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall, asked))
     house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
+    requests.remember_open(house, frame.request, name, asked)
     house.tell(client.peer, Opened(frame.request, name), house.after)
 
 
@@ -204,9 +204,8 @@ def refusal(house: House, client: Client, request: str) -> bool:
 
 def prompt(house: House, client: Client, frame: Prompt) -> None:
     """Accept a prompt, once for each request id; accepted is told when it is recorded."""
-    known = house.requests.get(frame.request)
-    if known is not None:
-        house.tell(client.peer, Accepted(frame.request, *known), house.after)
+    asked = requests.digest(frame)
+    if requests.accepted_before(house, client, frame, asked):
         return
     session = house.sessions.get(frame.session)
     if session is None:
@@ -233,24 +232,37 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
         text = f"agent {session.agent}: {full}; try again later, or raise the limit"
         bounds.refuse(house, client.peer, frame.request, f"{session.agent}.queued_turns_max", text)
         return
-    try:
-        content = unpack(frame.body)
-    except FrameError as error:
-        house.fault(client.peer, BAD_FRAME, f"the body of prompt is no msgpack: {error}", frame.request)
+    if no_prompt(house, client, frame):
         return
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        house.fault(client.peer, BAD_FRAME, "the body of prompt must be a list of content blocks", frame.request)
-        return
-    entry = session.entry("prompt", session.last + 1, b"\x81\xa7content" + frame.body, house.wall)
-    house.remember(frame.request, session.id, entry.first)
+    entry = session.entry("prompt", session.last + 1, PROMPT_HEAD + frame.body, house.wall)
     house.enter(entry)
-    house.record(TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id))
+    size = len(frame.body)
+    house.record(
+        TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id, digest=asked, size=size)
+    )
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turn = Turn(entry.first, frame.body, frame.serves, client.id)
     turns.enqueue(house, session, turn)
     turns.tell_wait(house, session, turn, role)
     if role.child.state in AT_REST:
         casting.needed(house, role)
+    requests.remember_prompt(house, session.id, frame.request, entry.first, asked)
+
+
+def no_prompt(house: House, client: Client, frame: Prompt) -> bool:
+    """Refuse what is no list of content blocks, or asks for nothing; return whether it did."""
+    try:
+        content = unpack(frame.body)
+    except FrameError as error:
+        house.fault(client.peer, BAD_FRAME, f"the body of prompt is no msgpack: {error}", frame.request)
+        return True
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        house.fault(client.peer, BAD_FRAME, "the body of prompt must be a list of content blocks", frame.request)
+        return True
+    if all(block.get("type") == "text" and not str(block.get("text", "")).strip() for block in content):
+        house.fault(client.peer, EMPTY_PROMPT, "the prompt is empty: there is nothing to do", frame.request)
+        return True
+    return False
 
 
 def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:

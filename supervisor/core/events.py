@@ -180,7 +180,7 @@ class _Row(_Struct, frozen=True, array_like=True):
 
 
 class SessionRow(_Row, frozen=True):
-    """A new session. `opening`: the body of its Open frame; `opened_at`: seconds since 1970."""
+    """A new session. `opening`: the body of its Open frame; `opened_at`: seconds since 1970; `digest`: of the request."""
 
     session: str
     agent: str
@@ -188,6 +188,7 @@ class SessionRow(_Row, frozen=True):
     opening: bytes
     request: str
     opened_at: float = 0.0
+    digest: bytes = b""
 
 
 class MemoryRow(_Row, frozen=True):
@@ -198,10 +199,10 @@ class MemoryRow(_Row, frozen=True):
 
 
 class TurnRow(_Row, frozen=True):
-    """Where a turn is. `request`, `serves` and `client` only when it is new.
+    """Where a turn is. `request`, `serves`, `client`, `digest` (of the request) and `size` (of its content) when it is new.
 
     `state`: queued, continued, started, cancelling (started, and cancelled), withdrawn (handed over, and cancelled
-    before it started) or ended.
+    before it started) or ended. `epoch`: of the actor that has it, 0 while none has.
     """
 
     session: str
@@ -210,6 +211,9 @@ class TurnRow(_Row, frozen=True):
     request: str = ""
     serves: list[str] = []
     client: str = ""
+    epoch: int = 0
+    digest: bytes = b""
+    size: int = 0
 
 
 class MarkRow(_Row, frozen=True):
@@ -238,7 +242,22 @@ class StopRow(_Row, frozen=True):
     stopped: bool
 
 
-Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow
+class RestRow(_Row, frozen=True):
+    """How the line of an agent's actors stands, for the next supervisor of the same `life` (see `House`).
+
+    `state`: of whoever plays; `since`, `granted` (its restarts within the period): in the clock of that life.
+    """
+
+    agent: str
+    life: str
+    state: str
+    why: str = ""
+    since: float = 0.0
+    restarts: int = 0
+    granted: list[float] = []
+
+
+Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow | RestRow
 
 
 # --- effects: to the log and the sockets ------------------------------------------

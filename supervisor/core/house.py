@@ -25,7 +25,8 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
 
-REQUESTS_MAX = 100_000  # Requests remembered for a repeat; the oldest is forgotten first.
+OPENS_MAX = 100_000  # Requests remembered for a repeat; the oldest is forgotten first,
+PROMPTS_MAX = 100_000  # each kind by itself.
 CLIENTS_MAX = 4_000
 CALLS_MAX = 10_000
 SESSIONS_MAX = 100_000
@@ -129,7 +130,8 @@ class House:
     roles: dict[str, Role] = field(default_factory=dict[str, Role])
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
-    requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    opens: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])  # See `requests`.
+    prompts: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
     calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
     waits: list[Wait] = field(default_factory=list[Wait])
     peers: dict[bytes, str] = field(default_factory=dict[bytes, str])
@@ -231,9 +233,3 @@ class House:
     def warn(self, text: str) -> None:
         """Write a line to the house's own log."""
         self.effects.append(Warn(text))
-
-    def remember(self, request: str, session: str, turn: int) -> None:
-        """Remember what `request` made, for its repeats."""
-        self.requests[request] = (session, turn)
-        if len(self.requests) > REQUESTS_MAX:
-            del self.requests[next(iter(self.requests))]

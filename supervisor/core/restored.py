@@ -3,11 +3,15 @@
 from dataclasses import dataclass, field
 
 from understudy.protocol.frames import Entry
+from understudy.supervisor.core.events import RestRow
 
 
 @dataclass(frozen=True, slots=True)
 class RestoredSession:
-    """A session; `last` is its last number."""
+    """A session; `last` is its last number. An opening or a memory that is large is left out: only its size is here.
+
+    `damage`: why it, or a turn of its, cannot be read, "" when all can.
+    """
 
     session: str
     agent: str
@@ -17,13 +21,17 @@ class RestoredSession:
     request: str
     last: int
     opened_at: float
+    opening_bytes: int = 0
+    memory_bytes: int = 0
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoredTurn:
-    """A turn without an ending; `state` as in `TurnRow`, `body` its prompt's content blocks.
+    """A turn without an ending; `state` as in `TurnRow`, `body` its prompt's content blocks, left out when `size` is large.
 
     `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
+    `epoch`: of the actor that has it; 0 when none has, or an older version wrote it.
     """
 
     session: str
@@ -34,19 +42,25 @@ class RestoredTurn:
     body: bytes
     client: str = ""
     told: list[Entry] = field(default_factory=list[Entry])
+    epoch: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Everything the core needs to go on. `requests`: request -> (session, turn), the newest ones.
+    """Everything the core needs to go on.
 
-    `marks`: (actor, epoch) -> the last number of its that is recorded. `stopped`: an agent that a person stopped ->
-    the life of the house (see `House`) in which that was.
+    `opens`: request -> (session, digest), `prompts`: (session, request) -> (turn, digest): the newest ones, oldest
+    first; a digest is b"" when an older version wrote it. `marks`: (actor, epoch) -> the last number of its that is
+    recorded. `stopped`: an agent that a person stopped -> the life of the house (see `House`) in which that was.
+    `rests`: how each agent's line stood.
     """
 
     sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])
     turns: list[RestoredTurn] = field(default_factory=list[RestoredTurn])
-    requests: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    opens: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])
+    prompts: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
     epochs: dict[str, int] = field(default_factory=dict[str, int])
     marks: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
     stopped: dict[str, str] = field(default_factory=dict[str, str])
+    rests: dict[str, RestRow] = field(default_factory=dict[str, RestRow])

@@ -20,12 +20,12 @@ def take_back(house: House, restored: Restored, shown: set[tuple[str, int]] | No
     """Restore sessions, requests and open turns; settle those turns whose actors are dead. `shown`: what these had shown."""
     for row in restored.sessions:
         session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
-        session.opened_at = row.opened_at
+        session.opened_at, session.quarantined = row.opened_at, row.damage
         house.sessions[row.session] = session
         if session.agent in house.roles:
             house.roles[session.agent].sessions += 1
-    for request, (name, number) in restored.requests.items():
-        house.requests[request] = (name, number)
+    house.opens.update(restored.opens)
+    house.prompts.update(restored.prompts)
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
         role = house.roles.get(session.agent)

@@ -3,7 +3,16 @@
 from enum import Enum
 
 from understudy.protocol.frames import Entry, pack, unpack
-from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, SessionRow, StopRow, TurnRow
+from understudy.supervisor.core.events import (
+    EpochRow,
+    MarkRow,
+    MemoryRow,
+    Record,
+    RestRow,
+    SessionRow,
+    StopRow,
+    TurnRow,
+)
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.sessions import CANCELLING
 
@@ -28,10 +37,12 @@ class Disk:
         self.memories: dict[str, bytes] = {}
         self.turns: dict[tuple[str, int], TurnRow] = {}
         self.states: dict[tuple[str, int], str] = {}
+        self.turn_epochs: dict[tuple[str, int], int] = {}
         self.turns_written: list[TurnRow] = []
         self.epochs: dict[str, int] = {}
         self.marks: dict[tuple[str, int], int] = {}
         self.stopped: dict[str, str] = {}
+        self.rests: dict[str, RestRow] = {}
 
     def commit(self, record: Record) -> None:
         """Take one record, whole."""
@@ -48,7 +59,7 @@ class Disk:
                     self.turns_written.append(row)
                     self.turns.setdefault(key, row)
                     if self.states.get(key) != "ended":
-                        self.states[key] = row.state
+                        self.states[key], self.turn_epochs[key] = row.state, row.epoch
                 case EpochRow():
                     self.epochs[row.actor] = max(row.epoch, self.epochs.get(row.actor, 0))
                 case MarkRow():
@@ -57,6 +68,8 @@ class Disk:
                     self.stopped.pop(row.agent, None)
                     if row.stopped:
                         self.stopped[row.agent] = row.life
+                case RestRow():
+                    self.rests[row.agent] = row
 
     def last(self, session: str) -> int:
         """Return the last number of a session."""
@@ -82,9 +95,11 @@ class Disk:
             for name, row in self.sessions.items()
         ]
         turns = [self._turn(self.turns[key], state) for key, state in sorted(self.states.items()) if state != "ended"]
-        requests = {row.request: (row.session, 0) for row in self.sessions.values()}
-        requests.update({row.request: key for key, row in self.turns.items()})
-        return Restored(sessions, turns, requests, dict(self.epochs), dict(self.marks), dict(self.stopped))
+        opens = {row.request: (row.session, row.digest) for row in self.sessions.values()}
+        prompts = {(row.session, row.request): (row.turn, row.digest) for row in self.turns.values()}
+        return Restored(
+            sessions, turns, opens, prompts, dict(self.epochs), dict(self.marks), dict(self.stopped), dict(self.rests)
+        )
 
     def prompt(self, session: str, turn: int) -> Entry:
         """Return the entry that names the turn."""
@@ -95,4 +110,7 @@ class Disk:
         started = state in ("started", CANCELLING)
         told = [each for each in entries if started and each.turn == row.turn and each.kind in TOLD]
         body = pack(unpack(self.prompt(row.session, row.turn).body)["content"])
-        return RestoredTurn(row.session, row.turn, state, row.request, row.serves, body, row.client, told)
+        epoch = self.turn_epochs[row.session, row.turn]
+        return RestoredTurn(
+            row.session, row.turn, state, row.request, row.serves, body, row.client, told, epoch, row.size
+        )

@@ -1,0 +1,78 @@
+"""What was asked before: a request of a client's is carried out once, however often it is said. Pure.
+
+A session is opened once for each request id, and a prompt accepted once for each id in its session. The same id with
+another content is no repeat: whoever says it is told so, or would take the answer to the one for that to the other.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from understudy.protocol.errors import BAD_FRAME, REQUEST_REUSED
+from understudy.protocol.frames import Accepted, Open, Opened, Prompt, pack
+from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX, Client, House
+
+DIGEST_BYTES = 16
+
+
+def digest(frame: Open | Prompt) -> bytes:
+    """Return what tells apart two requests of the same name: all that the client asks for, but not how it waits."""
+    parts: Iterable[str | bytes]
+    match frame:
+        case Open(agent=agent, cwd=cwd, body=body):
+            parts = (agent, cwd, body)
+        case Prompt(serves=serves, body=body):
+            parts = (*sorted(serves), body)
+    return blake2b(pack(parts), digest_size=DIGEST_BYTES).digest()
+
+
+def opened_before(house: House, client: Client, frame: Open, asked: bytes) -> bool:
+    """Answer the repeat of an open, and refuse one without a name; return whether that was all there is to do.
+
+    `asked`: the frame's digest.
+    """
+    known = house.opens.get(frame.request)
+    if known is None:
+        return _unnamed(house, client, frame)
+    if not _reused(house, client, frame, known[1], asked):
+        house.tell(client.peer, Opened(frame.request, known[0]), house.after)
+    return True
+
+
+def accepted_before(house: House, client: Client, frame: Prompt, asked: bytes) -> bool:
+    """Answer the repeat of a prompt, and refuse one without a name; return whether that was all there is to do."""
+    known = house.prompts.get((frame.session, frame.request))
+    if known is None:
+        return _unnamed(house, client, frame)
+    if not _reused(house, client, frame, known[1], asked):
+        house.tell(client.peer, Accepted(frame.request, frame.session, known[0]), house.after)
+    return True
+
+
+def remember_open(house: House, request: str, session: str, asked: bytes) -> None:
+    """Remember what the request made; the oldest of too many is forgotten."""
+    house.opens[request] = (session, asked)
+    if len(house.opens) > OPENS_MAX:
+        del house.opens[next(iter(house.opens))]
+
+
+def remember_prompt(house: House, session: str, request: str, turn: int, asked: bytes) -> None:
+    """Remember what the request made; the oldest of too many is forgotten."""
+    house.prompts[session, request] = (turn, asked)
+    if len(house.prompts) > PROMPTS_MAX:
+        del house.prompts[next(iter(house.prompts))]
+
+
+def _unnamed(house: House, client: Client, frame: Open | Prompt) -> bool:
+    if not frame.request:
+        text = "a request needs an id: said again after a broken connection, it could not be told from another"
+        house.fault(client.peer, BAD_FRAME, text)
+    return not frame.request
+
+
+def _reused(house: House, client: Client, frame: Open | Prompt, known: bytes, asked: bytes) -> bool:
+    if known in (b"", asked):  # Older versions recorded none.
+        return False
+    what = f"a prompt in session {frame.session}" if isinstance(frame, Prompt) else "an open"
+    text = f"the request id {frame.request!r} named {what} with another content before; give each request its own id"
+    house.fault(client.peer, REQUEST_REUSED, text, frame.request)
+    return True

@@ -1,0 +1,141 @@
+"""What is committed and not in SQLite's tables yet: found by its session, and moved there in one go."""
+
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Iterable
+
+import msgspec
+
+from understudy.protocol.frames import Entry
+from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, RestRow, SessionRow, StopRow, TurnRow
+
+NUMBER_BITS = 40  # A segment's key: the session's key, then its first number in so many bits.
+SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
+STOPPED = "stopped:"  # The keys in `meta` of agents that a person stopped.
+
+OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow | RestRow
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Pending:
+    """The commits that the journal has and the tables have not. `count`: how many rows and entries."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.openings: dict[str, bytes] = {}
+        self.memories: dict[str, bytes] = {}
+        self._entries: dict[str, list[Entry]] = {}
+        self._rows: list[OtherRow] = []
+
+    def take(self, entries: list[Entry], rows: list[OtherRow]) -> None:
+        """Add what one commit wrote."""
+        for entry in entries:
+            self._entries.setdefault(entry.session, []).append(entry)
+        for row in rows:
+            if type(row) is SessionRow:
+                self.openings[row.session] = row.opening
+            elif type(row) is MemoryRow:
+                self.memories[row.session] = row.memory
+        self._rows.extend(rows)
+        self.count += len(entries) + len(rows)
+
+    def since(self, session: str, number: int) -> Iterable[Entry]:
+        """Yield the session's entries that reach `number` or beyond."""
+        found = self._entries.get(session, [])
+        for at in range(bisect_left(found, number, key=lambda entry: entry.last), len(found)):
+            yield found[at]
+
+    def clear(self) -> None:
+        """The tables have it all."""
+        self.count = 0
+        for each in (self.openings, self.memories, self._entries, self._rows):
+            each.clear()
+
+    def write(self, writer: sqlite3.Connection, keys: dict[str, int]) -> None:
+        """Write it into the tables; `keys`: session -> its key there. The caller makes it one transaction."""
+        writer.executemany(
+            "INSERT INTO segments VALUES (?, ?, ?)",
+            [
+                (keys[each[0].session] << NUMBER_BITS | each[0].first, each[-1].last, _encode(each))
+                for entries in self._entries.values()
+                for each in _segments(entries)
+            ],
+        )
+        made: dict[tuple[str, int], TurnRow] = {}
+        turns: dict[tuple[str, int], TurnRow] = {}
+        for row in self._rows:
+            if type(row) is TurnRow:
+                turns[row.session, row.turn] = row  # Of several in one transaction the last counts.
+                if row.request:
+                    made[row.session, row.turn] = row
+            else:
+                _write_row(writer, keys, row)
+        news = [(row, turns.pop(at)) for at, row in made.items()]
+        writer.executemany(
+            "INSERT INTO turns (session, turn, state, request, serves, client, epoch, digest, size)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    keys[r.session],
+                    r.turn,
+                    now.state,
+                    r.request,
+                    _encode(r.serves),
+                    r.client,
+                    now.epoch,
+                    r.digest,
+                    r.size,
+                )
+                for r, now in news
+            ],
+        )
+        writer.executemany(
+            "UPDATE turns SET state = ?, epoch = ? WHERE session = ? AND turn = ? AND state <> 'ended'",
+            [(row.state, row.epoch, keys[row.session], row.turn) for row in turns.values()],
+        )
+
+
+def _write_row(writer: sqlite3.Connection, keys: dict[str, int], row: OtherRow) -> None:
+    match row:
+        case MarkRow():
+            writer.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", (row.actor, row.epoch, row.n))
+        case SessionRow():
+            writer.execute(
+                "INSERT INTO sessions (id, session, agent, cwd, opening, memory, request, opened_at, digest)"
+                " VALUES (?, ?, ?, ?, ?, x'', ?, ?, ?)",
+                (
+                    keys[row.session],
+                    row.session,
+                    row.agent,
+                    row.cwd,
+                    row.opening,
+                    row.request,
+                    row.opened_at,
+                    row.digest,
+                ),
+            )
+        case MemoryRow():
+            writer.execute("UPDATE sessions SET memory = ? WHERE id = ?", (row.memory, keys[row.session]))
+        case EpochRow():
+            values = (row.actor, row.epoch, row.pid, row.started, row.status)
+            writer.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", values)
+        case StopRow():
+            stopped_in = row.life if row.stopped else ""
+            writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (STOPPED + row.agent, stopped_in))
+        case RestRow():
+            writer.execute("INSERT OR REPLACE INTO rests VALUES (?, ?)", (row.agent, _encode(row)))
+        case TurnRow():
+            raise AssertionError("turns are written together")
+
+
+def _segments(entries: list[Entry]) -> Iterable[list[Entry]]:
+    """Yield the entries of one session in order, no more than about `SEGMENT_BYTES_MAX` at once."""
+    segment: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if size > SEGMENT_BYTES_MAX:
+            yield segment
+            segment, size = [], 0
+        segment.append(entry)
+        size += len(entry.body)
+    yield segment

@@ -1,0 +1,154 @@
+"""What a log gives back: a session's entries, what belongs to it, and at a start everything that the core needs.
+
+Nothing large is given back at a start: it is read when it is wanted. A session that cannot be read is given back
+with its damage; the others are whole.
+"""
+
+import sqlite3
+from dataclasses import replace
+
+import msgspec
+
+from understudy.protocol.frames import Entry
+from understudy.supervisor.core.events import RestRow
+from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX
+from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.sessions import CANCELLING, PROMPT_HEAD
+from understudy.supervisor.pending import NUMBER_BITS, STOPPED, Pending
+from understudy.supervisor.schema import TOLD, TOLD_QUERY
+
+PROMPT_BYTES_MAX = 64 << 10  # A larger prompt is not given back at a start,
+BLOB_BYTES_MAX = 4 << 10  # nor a larger opening or memory.
+NUMBER_MASK = (1 << NUMBER_BITS) - 1
+
+SESSIONS = (
+    "SELECT session, agent, cwd, CASE WHEN length(opening) <= ?1 THEN opening ELSE x'' END,"
+    " CASE WHEN length(memory) <= ?1 THEN memory ELSE x'' END, request, coalesce("
+    "(SELECT last FROM segments WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 ORDER BY id DESC LIMIT 1), 0),"
+    " opened_at, length(opening), length(memory) FROM sessions s ORDER BY id"
+)
+OPEN_TURNS = (
+    "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client, t.epoch, t.size FROM turns t"
+    " JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
+)
+PROMPTS = (
+    "SELECT s.session, t.request, t.turn, t.digest FROM (SELECT * FROM turns ORDER BY id DESC LIMIT ?) t"
+    " JOIN sessions s ON s.id = t.session ORDER BY t.id"
+)
+OPENS = "SELECT request, session, digest FROM (SELECT * FROM sessions ORDER BY id DESC LIMIT ?) ORDER BY id"
+
+_decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
+
+
+class DamageError(Exception):
+    """What is stored of a session cannot be read; the text says what."""
+
+
+class Recall:
+    """The reading side of a log: its `connection`, what is `pending`, and `keys`: session -> its key in the tables."""
+
+    def __init__(self, connection: sqlite3.Connection, pending: Pending, keys: dict[str, int]) -> None:
+        self._query, self._pending, self._keys = connection.execute, pending, keys
+
+    def entries(self, session: str, number: int, bytes_max: int) -> list[Entry]:
+        """Return the entries of `session` from `number` on, up to `bytes_max` of bodies but at least one."""
+        key = self._keys.get(session)
+        if key is None:
+            return []
+        base = key << NUMBER_BITS
+        entries: list[Entry] = []
+        size = 0
+        # `number` may lie inside a segment: begin with the one that holds it.
+        rows = self._query(
+            "SELECT entries FROM segments WHERE last >= ?4 AND id BETWEEN coalesce("
+            "(SELECT max(id) FROM segments WHERE id BETWEEN ?1 AND ?2), ?1) AND ?3 ORDER BY id",
+            (base, base | min(max(number, 0), NUMBER_MASK), base | NUMBER_MASK, number),
+        )
+        for (segment,) in rows:
+            for entry in _entries_of(segment):
+                if entry.last >= number and size < bytes_max:
+                    entries.append(entry)
+                    size += len(entry.body)
+            if size >= bytes_max:
+                rows.close()
+                return entries
+        for entry in self._pending.since(session, number):  # These are newer than all that SQLite has.
+            if size >= bytes_max:
+                break
+            entries.append(entry)
+            size += len(entry.body)
+        return entries
+
+    def prompt(self, session: str, turn: int) -> bytes:
+        """Return the content blocks of the prompt that names the turn, as msgpack."""
+        found = self.entries(session, turn, 1)
+        if not found or found[0].first != turn or not found[0].body.startswith(PROMPT_HEAD):
+            raise DamageError(f"the prompt of turn {turn} is not where it should be")
+        return found[0].body[len(PROMPT_HEAD) :]
+
+    def opening(self, session: str) -> bytes:
+        """Return the body of the session's Open frame, b"" for a session that is not known."""
+        pending = self._pending.openings.get(session)
+        return self._blob("opening", session) if pending is None else pending
+
+    def memory(self, session: str) -> bytes:
+        """Return what a driver wants remembered for the session, b"" for nothing."""
+        pending = self._pending.memories.get(session)
+        return self._blob("memory", session) if pending is None else pending
+
+    def _blob(self, column: str, session: str) -> bytes:
+        found = self._query(f"SELECT {column} FROM sessions WHERE session = ?", (session,)).fetchone()
+        return found[0] if found else b""
+
+    def everything(self, prompt_bytes_max: int, blob_bytes_max: int) -> Restored:
+        """Return what the core needs to go on; of what is larger than the two bounds only its size. Nothing is pending."""
+        query = self._query
+        sessions = [RestoredSession(*row) for row in query(SESSIONS, (blob_bytes_max,))]
+        turns: list[RestoredTurn] = []
+        damaged: dict[str, str] = {}
+        for row in query(OPEN_TURNS).fetchall():
+            try:
+                turns.append(self._turn(row, prompt_bytes_max))
+            except (DamageError, msgspec.MsgspecError) as error:
+                damaged[row[0]] = f"turn {row[1]} cannot be read from the log: {error}"
+        if damaged:
+            turns = [turn for turn in turns if turn.session not in damaged]
+            sessions = [replace(each, damage=damaged.get(each.session, "")) for each in sessions]
+        stopped = {
+            key.removeprefix(STOPPED): life
+            for key, life in query("SELECT key, value FROM meta WHERE key LIKE ?", (STOPPED + "%",))
+            if life
+        }
+        rests = {agent: msgspec.msgpack.decode(row, type=RestRow) for agent, row in query("SELECT * FROM rests")}
+        return Restored(
+            sessions,
+            turns,
+            {request: (session, digest) for request, session, digest in query(OPENS, (OPENS_MAX,))},
+            {(session, request): (turn, digest) for session, request, turn, digest in query(PROMPTS, (PROMPTS_MAX,))},
+            dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor")),
+            {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")},
+            stopped,
+            rests,
+        )
+
+    def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int], bytes_max: int) -> RestoredTurn:
+        """Return an open turn with its prompt and, when it has started, its questions."""
+        session, turn, state, request, serves, client, epoch, size = row
+        body = self.prompt(session, turn) if size <= bytes_max else b""  # Older versions wrote no size.
+        size = max(size, len(body))
+        told: list[Entry] = []
+        if state in ("started", CANCELLING):
+            base = self._keys[session] << NUMBER_BITS
+            for (segment,) in self._query(TOLD_QUERY, (turn, base, base | NUMBER_MASK)):
+                told.extend(each for each in _entries_of(segment) if each.turn == turn and each.kind in TOLD)
+        names = msgspec.msgpack.decode(serves, type=list[str])
+        return RestoredTurn(
+            session, turn, state, request, names, body if size <= bytes_max else b"", client, told, epoch, size
+        )
+
+
+def _entries_of(segment: bytes) -> list[Entry]:
+    try:
+        return _decode_segment(segment)
+    except msgspec.MsgspecError as error:
+        raise DamageError(f"entries of it are damaged ({error})") from error

@@ -1,17 +1,21 @@
-"""JSON-RPC 2.0 in newline-delimited JSON, as ACP speaks it. `Lines` and `parse` are pure.
+"""The lines of JSON-RPC 2.0 in newline-delimited JSON, as ACP speaks it. Pure.
 
 Unknown fields pass through unharmed: params and results are whatever JSON holds. A parser
 never raises to its caller: a line is a message or a fault.
 """
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
+from understudy.protocol.mending import mended, text
+
 LINE_BYTES_MAX = 32 << 20
-REQUESTS_MAX = 10_000
+HEAD_BYTES = 1 << 10  # Of a line that cannot be read: there an answer names its request.
+MESSAGE_CHARACTERS_MAX = 10_000  # Of an error.
+CODES = range(-(2**31), 2**31)
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -26,6 +30,15 @@ CANCEL_REQUEST = "$/cancel_request"
 
 Id = int | str | None
 
+BOM = b"\xef\xbb\xbf"
+BRACKETS = 64
+DIGITS_MAX = 18
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+HEAD = re.compile(
+    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*([0-9]{1,18}|"[ !#-\[\]-~]{1,100}")\s*,'
+    rb'\s*"(method|result|error)"'
+)
+
 
 class JsonRpcError(Exception):
     """An error answer, of ours or of the other side."""
@@ -39,19 +52,21 @@ class JsonRpcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Wants an answer with the same id."""
+    """Wants an answer with the same id. `odd`: what was mended in it, for people."""
 
     id: Id
     method: str
     params: Any
+    odd: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """Wants none."""
+    """Wants none. `odd`: what was mended in it, for people."""
 
     method: str
     params: Any
+    odd: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +80,12 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class LineFault:
-    """A line that is no message: what to answer."""
+    """A line that is no message: what to answer. `lost`: it was one, but larger or deeper than can be read."""
 
     id: Id
     code: int
     text: str
+    lost: bool = False
 
 
 Message = Request | Notification | Response | LineFault
@@ -78,44 +94,109 @@ Message = Request | Notification | Response | LineFault
 class Lines:
     """Cuts bytes into lines. A line over `LINE_BYTES_MAX` is dropped and reported once."""
 
-    def __init__(self) -> None:
+    def __init__(self, mend: bool = False) -> None:
+        """`mend`: make fit what is odd, as for an agent; else it is passed on, and whoever cannot hold it refuses it."""
+        self._mend = mend
         self._pieces: list[bytes] = []
         self._size = 0
-        self._dropping = False
 
     def feed(self, piece: bytes) -> list[Message]:
         """Return the messages that `piece` completes."""
         found: list[Message] = []
-        while piece:
-            line, newline, piece = piece.partition(b"\n")
-            self._size += len(line)
-            if self._size > LINE_BYTES_MAX:
-                self._pieces, self._dropping = [], True
-            else:
-                self._pieces.append(line)
-            if not newline:
-                break
-            if self._dropping:
-                found.append(
-                    LineFault(None, PARSE_ERROR, f"a line of {self._size} bytes; the limit is {LINE_BYTES_MAX}")
-                )
-            else:
-                whole = b"".join(self._pieces)
-                if whole.strip():
-                    found.extend(parse(whole))
-            self._pieces, self._size, self._dropping = [], 0, False
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            if end or self._size:
+                self._add(end)
+                found.extend(self._whole())
+        self._add(rest)
         return found
 
+    def _add(self, piece: bytes) -> None:
+        before, self._size = self._size, self._size + len(piece)
+        if self._size <= LINE_BYTES_MAX:
+            self._pieces.append(piece)
+        elif before <= LINE_BYTES_MAX:
+            self._pieces = [b"".join([*self._pieces, piece])[:HEAD_BYTES]]
 
-def parse(line: bytes) -> list[Message]:
+    def _whole(self) -> list[Message]:
+        line, size = b"".join(self._pieces), self._size
+        self._pieces, self._size = [], 0
+        if size > LINE_BYTES_MAX:
+            return [_unread(line, f"a line of {size} bytes; the limit is {LINE_BYTES_MAX}", lost=True)]
+        return parse(line, self._mend) if line.strip() else []
+
+
+def parse(line: bytes, mend: bool = False) -> list[Message]:
     """Return the message of a line (several for a batch)."""
+    odd = set[str]()
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return [LineFault(None, PARSE_ERROR, f"no JSON: {error}")]
-    if isinstance(value, list) and value:
-        return [_message(each) for each in value]
-    return [_message(value)]
+        value = _mended(line, odd) if mend else _STRICT.decode(line.removeprefix(BOM).decode())
+    except RecursionError:
+        return [_unread(line, "nested too deep", lost=True)]
+    except ValueError as error:
+        return [_unread(line, f"no JSON: {error}", lost=False)]
+    found = [_message(each) for each in value] if isinstance(value, list) and value else [_message(value)]
+    if not odd:
+        return found
+    words = ", ".join(sorted(odd))
+    return [replace(each, odd=words) if isinstance(each, Request | Notification) else each for each in found]
+
+
+def _mended(line: bytes, odd: set[str]) -> Any:
+    line = line.removeprefix(BOM)
+    try:
+        whole = line.decode()
+    except UnicodeDecodeError:
+        odd.add("bytes that are no text")
+        whole = line.decode(errors="replace")
+    try:
+        value = _FIT.decode(whole)
+    except _UnfitError:
+        return mended(json.loads(whole, parse_int=_integer), odd)
+    # Looking into each value of each line would cost more than reading it.
+    if SURROGATE.search(whole) or whole.count("[") + whole.count("{") > BRACKETS:
+        value = mended(value, odd)
+    return value
+
+
+class _UnfitError(ValueError):
+    """A number that not everybody can hold."""
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _UnfitError(f"{digits[:DIGITS_MAX]} is no finite number")
+    return number
+
+
+def _fit_integer(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise _UnfitError("an integer of many digits")
+    return int(digits)
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) < 100 * DIGITS_MAX else math.inf  # int() refuses digits by the thousand.
+
+
+def _no_number(name: str) -> None:
+    raise _UnfitError(f"{name} is no number")
+
+
+_STRICT = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number)
+_FIT = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number, parse_int=_fit_integer)
+
+
+def _unread(line: bytes, text: str, lost: bool) -> Message:
+    """Return what becomes of a line that cannot be read: if it begins like an answer, whoever waits for that is told."""
+    head = HEAD.match(line[:HEAD_BYTES])
+    if head is None:
+        return LineFault(None, PARSE_ERROR, text, lost)
+    number: Id = json.loads(head[1])
+    if head[2] == b"method":
+        return LineFault(number, PARSE_ERROR, text, lost)
+    return Response(number, None, {"code": INTERNAL_ERROR, "message": f"the answer cannot be read: {text}"})
 
 
 def _message(value: Any) -> Message:
@@ -124,6 +205,8 @@ def _message(value: Any) -> Message:
     number = value.get("id")
     if isinstance(number, bool) or not isinstance(number, int | str | None):
         return LineFault(None, INVALID_REQUEST, "an id is a number or a text")
+    if isinstance(number, str) and number != text(number):
+        return LineFault(None, INVALID_REQUEST, "an id that is no text: it holds half a character")
     method = value.get("method")
     if isinstance(method, str):
         params = value.get("params", {})
@@ -134,118 +217,30 @@ def _message(value: Any) -> Message:
 
 
 def line(message: dict[str, Any]) -> bytes:
-    """Return the line of a message."""
-    return (
-        json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
-        + b"\n"
-    )
+    """Return the line of a message; what JSON does not hold is made fit."""
+    try:
+        return _line(message)
+    except (TypeError, ValueError, RecursionError):
+        return _line(mended(message))
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    whole = {"jsonrpc": "2.0", **message}
+    return json.dumps(whole, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def error_of(body: Any) -> JsonRpcError:
+    """Return the error of an answer, whatever the other side put there."""
+    if not isinstance(body, dict):
+        return JsonRpcError(INTERNAL_ERROR, f"an error that is no object but of type {type(body).__name__}")
+    code, message = body.get("code"), body.get("message")
+    if isinstance(code, bool) or not isinstance(code, int) or code not in CODES:
+        code = INTERNAL_ERROR
+    words = message[:MESSAGE_CHARACTERS_MAX] if isinstance(message, str) else "an error without a message"
+    return JsonRpcError(code, words, body.get("data"))
 
 
 def error_body(error: JsonRpcError) -> dict[str, Any]:
     """Return the `error` member for `error`."""
     body: dict[str, Any] = {"code": error.code, "message": error.message}
     return body if error.data is None else {**body, "data": error.data}
-
-
-OnRequest = Callable[[str, Any], Awaitable[Any]]
-OnNotification = Callable[[str, Any], Awaitable[None]]
-
-
-class Connection:
-    """One side of a conversation: reading never waits on a request's answer, notifications keep their order.
-
-    `send` writes a line. `on_request` returns the result or raises `JsonRpcError`; it runs as a task
-    of its own. `on_notification` is awaited before the next line is looked at: that is the backpressure,
-    and it keeps an answer behind the notifications that came before it.
-    """
-
-    def __init__(self, send: Callable[[bytes], None], on_request: OnRequest, on_notification: OnNotification) -> None:
-        self._send = send
-        self._on_request = on_request
-        self._on_notification = on_notification
-        self._lines = Lines()
-        self._next = 0
-        self._answers: dict[Id, asyncio.Future[Any]] = {}
-        self._serving: dict[Id, asyncio.Task[None]] = {}
-        self.closed_reason = ""
-
-    async def feed(self, piece: bytes) -> None:
-        """Take bytes of the other side's."""
-        for message in self._lines.feed(piece):
-            match message:
-                case Response():
-                    self._answered(message)
-                case Notification(method=method, params=params):
-                    if method == CANCEL_REQUEST:
-                        self._cancel(params)
-                    else:
-                        await self._on_notification(method, params)
-                case Request():
-                    self._serve(message)
-                case LineFault(id=number, code=code, text=text):
-                    self._send(line({"id": number, "error": {"code": code, "message": text}}))
-
-    def notify(self, method: str, params: Any) -> None:
-        """Send a notification."""
-        self._send(line({"method": method, "params": params}))
-
-    async def request(self, method: str, params: Any) -> Any:
-        """Send a request and return its result. Raises `JsonRpcError`; cancelled, it tells the other side."""
-        if self.closed_reason:
-            raise JsonRpcError(INTERNAL_ERROR, self.closed_reason)
-        if len(self._answers) >= REQUESTS_MAX:
-            raise JsonRpcError(INTERNAL_ERROR, f"{REQUESTS_MAX} requests wait for their answers")
-        number, self._next = self._next, self._next + 1
-        future = self._answers[number] = asyncio.get_running_loop().create_future()
-        self._send(line({"id": number, "method": method, "params": params}))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if number in self._answers:
-                self.notify(CANCEL_REQUEST, {"requestId": number})
-            raise
-        finally:
-            self._answers.pop(number, None)
-
-    def close(self, reason: str) -> None:
-        """The other side is gone: nothing will be answered any more."""
-        self.closed_reason = reason
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(JsonRpcError(INTERNAL_ERROR, reason))
-        for task in list(self._serving.values()):
-            task.cancel()
-
-    def _answered(self, message: Response) -> None:
-        future = self._answers.pop(message.id, None)
-        if future is None or future.done():
-            return
-        error = message.error
-        if error is None:
-            future.set_result(message.result)
-        elif isinstance(error, dict) and isinstance(error.get("code"), int):
-            future.set_exception(JsonRpcError(error["code"], str(error.get("message", "")), error.get("data")))
-        else:
-            future.set_exception(JsonRpcError(INTERNAL_ERROR, f"an error without a code: {error!r}"))
-
-    def _serve(self, request: Request) -> None:
-        task = asyncio.ensure_future(self._answer(request))
-        self._serving[request.id] = task
-
-    async def _answer(self, request: Request) -> None:
-        try:
-            answer: dict[str, Any] = {"result": await self._on_request(request.method, request.params)}
-        except JsonRpcError as error:
-            answer = {"error": error_body(error)}
-        except asyncio.CancelledError:
-            answer = {"error": {"code": CANCELLED, "message": "cancelled"}}
-        except Exception as error:  # noqa: BLE001 (the other side is told, whatever it was)
-            answer = {"error": {"code": INTERNAL_ERROR, "message": f"{type(error).__name__}: {error}"}}
-        self._serving.pop(request.id, None)
-        if not self.closed_reason:
-            self._send(line({"id": request.id, **answer}))
-
-    def _cancel(self, params: Any) -> None:
-        task = self._serving.get(params.get("requestId")) if isinstance(params, dict) else None
-        if task is not None:
-            task.cancel()

@@ -19,7 +19,8 @@ from typing import Any
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice, cannot_start
 from understudy.actors.drivers.terminals import LocalClient
 from understudy.actors.limits import exit_code, program_preexec
-from understudy.protocol.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, Connection, JsonRpcError
+from understudy.protocol.connection import Connection
+from understudy.protocol.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, JsonRpcError
 from understudy.protocol.owners import open_ours
 
 READ_BYTES = 1 << 18

@@ -12,6 +12,7 @@ from typing import Any
 from understudy import __version__
 
 READ_BYTES = 1 << 16
+READ_BYTES_MAX = 1 << 20  # An `initialize` that is longer is answered as any request is.
 CAPABILITIES = {
     "protocolVersion": 1,
     "agentCapabilities": {
@@ -40,22 +41,28 @@ def main(agent: str, runtime_dir: str, state_dir: str, config: str) -> int:
 
 def _first_answer() -> tuple[dict[str, Any], bytes | None]:
     """Answer `initialize` if it comes first; return the editor's capabilities and what else was read (None: EOF)."""
-    read = b""
-    while b"\n" not in read:
+    read = bytearray()
+    piece = b""
+    while b"\n" not in piece and len(read) < READ_BYTES_MAX:
         piece = os.read(0, READ_BYTES)
         if not piece:
             return {}, None
         read += piece
-    first, _, rest = read.partition(b"\n")
+    first, _, rest = bytes(read).partition(b"\n")
     try:
         message = json.loads(first)
-    except ValueError:
-        return {}, read
-    if not isinstance(message, dict) or message.get("method") != "initialize" or "id" not in message:
-        return {}, read
+    except (ValueError, RecursionError):
+        return {}, bytes(read)  # Whoever reads the other lines answers this one.
+    if not isinstance(message, dict) or message.get("method") != "initialize" or not _is_id(message.get("id")):
+        return {}, bytes(read)
     answer = {"jsonrpc": "2.0", "id": message["id"], "result": CAPABILITIES}
     sys.stdout.buffer.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
     sys.stdout.buffer.flush()
     params = message.get("params")
     capabilities = params.get("clientCapabilities") if isinstance(params, dict) else None
     return capabilities if isinstance(capabilities, dict) else {}, rest
+
+
+def _is_id(value: Any) -> bool:
+    """Return whether an answer can bear `value` as its id here; what is odd is for the reader of all lines."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.isprintable())

@@ -11,6 +11,7 @@ from typing import Any
 
 from understudy.protocol import acp
 from understudy.protocol.client import Client, Session
+from understudy.protocol.connection import Connection
 from understudy.protocol.errors import CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import Ask, unpack
 from understudy.protocol.jsonrpc import (
@@ -19,7 +20,6 @@ from understudy.protocol.jsonrpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     NOT_FOUND,
-    Connection,
     JsonRpcError,
 )
 from understudy.supervisor.directories import directories
@@ -107,7 +107,8 @@ class Bridge:
         return await action
 
     async def _on_notification(self, method: str, params: Any) -> None:
-        view = self._views.get(str(params.get("sessionId"))) if isinstance(params, dict) else None
+        name = params.get("sessionId") if isinstance(params, dict) else None
+        view = self._views.get(name) if isinstance(name, str) else None
         if method == "session/cancel" and view is not None:
             view.withdraw()
             # Not awaited: the next line may be of another session.

@@ -9,10 +9,12 @@ from typing import Any
 
 from understudy.protocol import acp
 from understudy.protocol.client import Session, Turn
-from understudy.protocol.errors import RemoteError
+from understudy.protocol.connection import Connection
+from understudy.protocol.errors import LocalError, RemoteError
 from understudy.protocol.items import Item
-from understudy.protocol.jsonrpc import INTERNAL_ERROR, Connection, JsonRpcError
+from understudy.protocol.jsonrpc import INTERNAL_ERROR, JsonRpcError
 
+ERROR_CHARACTERS_MAX = 1000
 ENDINGS_KEPT_MAX = 100  # Of turns whose acceptance has not come yet; it comes at once.
 
 Accepted = tuple[Turn, "asyncio.Future[dict[str, Any]]"]  # A prompt that the house has, and its ending to come.
@@ -206,7 +208,7 @@ class View:
     async def answer_again(self) -> None:
         """Send the answers again that may have been lost with a connection: only the first one counts."""
         for name, (result, error) in list(self._answers.items()):
-            await self.session.answer(name, result, error)
+            await self._answer(name, result, error)
 
     async def serve(self, turn: int, method: str, params: Any) -> Any:
         """Ask the editor what only it can do for a turn that it prompted; withdrawn when the turn ends."""
@@ -246,14 +248,21 @@ class View:
         if self._asks.get(name) is task:
             del self._asks[name]
 
-    async def _permission(self, name: str, params: dict[str, Any]) -> None:
+    async def _permission(self, name: str, params: Any) -> None:
+        shown = {**params, "sessionId": self.session.id} if isinstance(params, dict) else params
         try:
-            result = await self._connection.request(acp.PERMISSION, {**params, "sessionId": self.session.id})
+            result = await self._connection.request(acp.PERMISSION, shown)
         except JsonRpcError as error:
             if self._connection.closed_reason:
                 return
             self._answers[name] = (None, error.message or f"the editor answered with error {error.code}")
         else:
             self._answers[name] = (result, "")
-        result, text = self._answers[name]
-        await self.session.answer(name, result, text)
+        await self._answer(name, *self._answers[name])
+
+    async def _answer(self, name: str, result: Any, text: str) -> None:
+        try:
+            await self.session.answer(name, result, text)
+        except (TypeError, ValueError, OverflowError, LocalError) as error:  # Who asked must hear something.
+            self._answers[name] = (None, f"the editor's answer cannot be passed on: {error}"[:ERROR_CHARACTERS_MAX])
+            await self.session.answer(name, *self._answers[name])

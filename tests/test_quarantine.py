@@ -1,18 +1,18 @@
 """A broken invariant of ours takes one agent or session out of play, and nothing else."""
 
 import signal
+from typing import Any
 
 import pytest
 
-from tests.desk import House
+from tests.desk import CLIENT, House
 from understudy.protocol.errors import QUARANTINED
-from understudy.protocol.frames import (
-    Entry,
-    Fault,
-)
-from understudy.supervisor.core import turns
+from understudy.protocol.frames import Begin, Ended, Entry, Fault, Open, Prompt, Updates, pack
+from understudy.supervisor.core import invariants, losses, turns
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.events import (
+    ActorSaid,
+    ClientSaid,
     Effect,
     Exited,
     Kill,
@@ -94,3 +94,81 @@ def test_the_next_that_was_on_its_way_is_ended_and_numbers_go_on(monkeypatch: py
     assert [(last + 1, "lost"), (last + 2, "ended")] == [(entry.first, entry.kind) for entry in entries]
     house.handle(Exited("one", 2, 8, -9, shown=[]))
     assert State.FATAL is house.state("one")
+
+
+def play_one(house: House) -> str:
+    """Let the session of `one` have a turn that runs, and two that wait; return its id."""
+    name = house.sessions["one"]
+    for text in ("first", "second", "third"):
+        house.handle(ClientSaid(CLIENT, Prompt(text, name, pack([{"type": "text", "text": text}]))))
+    turn = house.core.house.sessions[name].current
+    assert turn is not None
+    house.handle(ActorSaid(b"one", Begin(name, turn.number)))
+    return name
+
+
+def test_a_session_that_broke_has_its_endings_and_its_agent_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    name = play_one(house)
+    updates, body = turns.updates, pack([{"sessionUpdate": "x"}] * 3)
+
+    def breaks_late(*arguments: Any) -> None:
+        updates(*arguments)
+        monkeypatch.setattr(turns, "updates", updates)
+        house.core.house.roles["one"].running -= 1
+        house.core.house.sessions[name].mailbox.clear()
+        raise AssertionError("for a test")
+
+    monkeypatch.setattr(turns, "updates", breaks_late)
+    house.handle(ActorSaid(b"one", Updates(1, name, 2, 3, body)))
+
+    assert ["failed"] * 3 == house.endings()
+    role = house.core.house.roles["one"]
+    assert (0, 0) == (role.running, role.queued)
+    invariants.of_house(house.core.house)
+    assert State.RUNNING is house.state("one")
+    house.handle(ActorSaid(b"one", Updates(4, "a session that nobody knows", 2, 1, body)))
+    assert not [each for each in house.effects if isinstance(each, Kill)], "what it said before was counted"
+    house.prompt("one")
+    assert QUARANTINED in [each.frame.code for each in house.effects if isinstance(each, TellClient)]  # type: ignore[union-attr]
+
+
+def test_a_breach_that_nobody_noticed_is_found_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    name = play_one(house)
+    ended = turns.ended
+
+    def forgets_the_next(*arguments: Any) -> None:
+        ended(*arguments)
+        house.core.house.roles["one"].playing.pop(name)
+
+    monkeypatch.setattr(turns, "ended", forgets_the_next)
+    house.handle(ActorSaid(b"one", Ended(1, name, 2, "end_turn")))
+
+    assert ["failed"] * 3 == house.endings()
+    assert "nobody watches" in house.core.house.sessions[name].quarantined
+
+
+def test_an_exit_that_breaks_half_way_settles_every_turn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    play_one(house)
+    house.handle(ClientSaid(CLIENT, Open("another", "one", "/")))
+    (other,) = {session.id for session in house.core.house.sessions.values()} - set(house.sessions.values())
+    house.handle(ClientSaid(CLIENT, Prompt("there", other, pack([{"type": "text", "text": "x"}]))))
+    settle, settled = losses.settle, list[str]()
+
+    def breaks_at_the_second(*arguments: Any) -> None:
+        settled.append(arguments[2].id)
+        if len(settled) == 2:
+            raise AssertionError("for a test")
+        settle(*arguments)
+
+    monkeypatch.setattr(losses, "settle", breaks_at_the_second)
+    house.handle(Exited("one", 1, 7, -9, shown=[(house.sessions["one"], 2)]))
+    endings = house.endings()
+    invariants.of_house(house.core.house)
+    house.handle(Exited("one", 2, 8, -9, shown=[]))  # The next one was on its way.
+
+    assert State.FATAL is house.state("one")
+    assert ["interrupted", *["failed"] * 3] == [*endings, *house.endings()]
+    invariants.of_house(house.core.house)

@@ -22,7 +22,7 @@ from understudy.protocol.frames import (
     Welcome,
 )
 from understudy.supervisor.core import asks, calls, casting, hangs, turns
-from understudy.supervisor.core.child import State
+from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import TellActor
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import TurnState
@@ -57,13 +57,18 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
             assert_never(frame)
 
 
+def count_unheard(house: House, child: Child, frame: FromActor) -> None:
+    """Acknowledge what nobody wants to hear, or the actor would keep it, and what it says next would be a gap."""
+    if isinstance(frame, Updates | Ended | Ask | Remember):
+        last = frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
+        house.count(child, max(child.number, last))
+
+
 def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
     child = role.child
     session = house.sessions.get(frame.session)
     if session is None or session.agent != child.spec.name or session.quarantined:
-        if not isinstance(frame, Begin):
-            child.number = max(child.number, frame.n)
-            house.acks[child.name] = None
+        count_unheard(house, child, frame)
         return
     if not isinstance(frame, Begin) and frame.n > child.number + 1:
         # It lost something that it had not had acknowledged: nothing it says can be trusted.

@@ -26,6 +26,7 @@ from understudy.supervisor.core import (
     control,
     follows,
     hangs,
+    invariants,
     limits,
     lives,
     quarantine,
@@ -168,13 +169,15 @@ class Core:
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:
-        """Handle one event; a broken invariant or a bad body in one session or agent takes that one out of play."""
+        """Handle one event; what breaks in one session or agent takes that one out of play."""
         house = self.house
-        rows, effects, unfed = len(house.rows), len(house.effects), len(house.unfed)
+        before = quarantine.Before(house, event)
         try:
             self._dispatch(event)
+            if before.session is not None:
+                invariants.of_session(house, before.session)
         except (AssertionError, FrameError) as error:
-            quarantine.take_back(house, rows, effects, unfed)
+            before.give_back(house)
             if not quarantine.contain(house, event, f"{type(error).__name__}: {error}"):
                 raise
 

@@ -1,7 +1,12 @@
-"""A broken invariant of ours in one session or agent: that one is set apart with its story, the house goes on. Pure."""
+"""What broke in one session or agent: its state is given back, that one is set apart with its story, the house goes on. Pure."""
 
-from understudy.protocol.frames import ActorHello, Entry
-from understudy.supervisor.core import casting, losses
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from understudy.protocol.errors import QUARANTINED
+from understudy.protocol.frames import ActorHello, Answer, CancelTurn
+from understudy.supervisor.core import actors, casting, losses, turns
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -10,41 +15,156 @@ from understudy.supervisor.core.events import (
     Exited,
     Kill,
     Sampled,
+    SessionRow,
     Spawn,
     Spawned,
     SpawnFailed,
     Stopped,
 )
 from understudy.supervisor.core.house import House, Role
-from understudy.supervisor.core.sessions import Session
+from understudy.supervisor.core.sessions import OpenAsk, Session, Turn
 
 STORY_LINES_SHOWN = 4
 CHARACTERS_MAX = 2_000
+SESSION_FIELDS = ("last", "memory", "current", "dropped")
+TURN_FIELDS = tuple(each.name for each in fields(Turn))
+_of_session = attrgetter(*SESSION_FIELDS)
+_of_turn = attrgetter(*TURN_FIELDS)
 
 
-def take_back(house: House, rows: int, effects: int, unfed: int) -> None:
-    """Undo what an event that broke wanted written and said. Arguments: how many there were of each before it.
+# A session as it was: its fields, its mailbox, questions, answers, whether it waits and is watched, and the fields of
+# the turns that an event may change: the one that runs, and the next. A plain tuple: one is made for each event.
+_Kept = tuple[
+    Session,
+    tuple[Any, ...],
+    list[Turn],
+    dict[str, OpenAsk],
+    dict[str, Answer],
+    bool,
+    bool,
+    tuple[Any, ...],
+    tuple[Any, ...],
+]
 
-    What it wants of processes stays, or we would wait for the end of one that never began.
-    """
-    for row in reversed(house.rows[rows:]):
-        if isinstance(row, Entry):
-            house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
-    house.rows[rows:] = [row for row in house.rows[rows:] if isinstance(row, EpochRow)]
-    house.effects[effects:] = [each for each in house.effects[effects:] if isinstance(each, Spawn | Kill)]
-    while len(house.unfed) > unfed:
-        house.unfed.pop()
+
+class Before:
+    """What an event may change, as it is before it: to be given back when it breaks. `session`: which it is about."""
+
+    __slots__ = ("_calls", "_counts", "_effects", "_handing", "_kept", "_role", "_rows", "_unfed", "session")
+
+    def __init__(self, house: House, event: Event) -> None:
+        self._rows, self._effects, self._unfed = len(house.rows), len(house.effects), len(house.unfed)
+        self._calls, self._handing = house.calls_made, len(house.handing)
+        self.session = session = _session_of(house, event)
+        self._role: Role | None = None
+        self._kept: list[_Kept] = []
+        if session is not None:
+            self._role = house.roles.get(session.agent)
+            self._kept.append(_keep(session, self._role))
+        elif isinstance(event, Exited | SpawnFailed):
+            self._role = role = _role_of(house, event)
+            names = {} if role is None else {**role.playing, **role.waiting}
+            self._kept = [_keep(house.sessions[name], role) for name in names]
+        self._counts = (0, 0) if self._role is None else (self._role.running, self._role.queued)
+
+    def give_back(self, house: House) -> None:
+        """Undo what the event wanted written and said, and what it did to sessions.
+
+        What it wants of processes stays, or we would wait for the end of one that never began.
+        """
+        for row in house.rows[self._rows :]:
+            if isinstance(row, SessionRow):
+                house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
+        house.rows[self._rows :] = [row for row in house.rows[self._rows :] if isinstance(row, EpochRow)]
+        house.effects[self._effects :] = [
+            each for each in house.effects[self._effects :] if isinstance(each, Spawn | Kill)
+        ]
+        for queue, length in ((house.unfed, self._unfed), (house.handing, self._handing)):
+            while len(queue) > length:
+                queue.pop()
+        for number in range(self._calls, house.calls_made):
+            house.calls.pop(f"c{number + 1}", None)
+        for kept in self._kept:
+            _give_back(house, self._role, *kept)
+        if self._role is not None:
+            self._role.running, self._role.queued = self._counts
+
+
+def _keep(session: Session, role: Role | None) -> _Kept:
+    mailbox, current = session.mailbox, session.current
+    return (
+        session,
+        _of_session(session),
+        list(mailbox) if mailbox else [],
+        dict(session.asks) if session.asks else {},
+        dict(session.answers) if session.answers else {},
+        role is not None and session.id in role.waiting,
+        role is not None and session.id in role.playing,
+        _of_turn(current) if current is not None else (),
+        _of_turn(mailbox[0]) if mailbox else (),
+    )
+
+
+def _give_back(
+    house: House,
+    role: Role | None,
+    session: Session,
+    values: tuple[Any, ...],
+    mailbox: list[Turn],
+    asks: dict[str, OpenAsk],
+    answers: dict[str, Answer],
+    waits: bool,
+    plays: bool,
+    current: tuple[Any, ...],
+    first: tuple[Any, ...],
+) -> None:
+    """Let the session be as it was. Arguments: as in `_Kept`."""
+    _set(session, SESSION_FIELDS, values)
+    if session.current is not None:
+        _set(session.current, TURN_FIELDS, current)
+    if mailbox:
+        _set(mailbox[0], TURN_FIELDS, first)
+    session.mailbox.clear()
+    session.mailbox.extend(mailbox)
+    session.asks, session.answers = asks, answers
+    for key in [key for key in house.cancels if key[0] == session.id]:
+        del house.cancels[key]
+    if session.current is not None and session.current.cancelled:
+        house.cancels[session.id, session.current.number] = session.current
+    if role is not None:
+        _put(role.waiting, session.id, None, waits)
+        _put(role.playing, session.id, session, plays)
+
+
+def _set(thing: Session | Turn, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+    for name, value in zip(names, values, strict=True):
+        setattr(thing, name, value)
 
 
 def contain(house: House, event: Event, why: str) -> bool:
     """Set apart what `event` was about; return False when it was about neither a session nor an agent."""
     session, role = _session_of(house, event), _role_of(house, event)
     if session is not None:
-        session.quarantined = why
-        house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}"[:CHARACTERS_MAX])
+        if role is not None and isinstance(event, ActorSaid):
+            actors.count_unheard(house, role.child, event.frame)
+        _close(house, session, event, why)
     elif role is not None:
         _set_apart(house, role, event, why)
     return session is not None or role is not None
+
+
+def _close(house: House, session: Session, event: Event, why: str) -> None:
+    """The session takes no more; what it had accepted has its ending."""
+    session.quarantined = why
+    house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}"[:CHARACTERS_MAX])
+    role = house.roles.get(session.agent)
+    if role is None:
+        return
+    for turn in [*session.mailbox, *([] if session.current is None else [session.current])]:
+        if session.current is turn:
+            house.tell_actor(role.child, CancelTurn(session.id, turn.number), house.after)
+        text = f"this session is set apart: {why}; open another one"
+        turns.finish(house, session, turn, "failed", {"code": QUARANTINED, "text": text})
 
 
 def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
@@ -62,9 +182,17 @@ def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
     casting.after_fall(house, role)
 
 
+def _put(where: dict[str, Any], name: str, value: object, there: bool) -> None:
+    if there:
+        where[name] = value
+    else:
+        where.pop(name, None)
+
+
 def _session_of(house: House, event: Event) -> Session | None:
-    frame = event.frame if isinstance(event, ClientSaid | ActorSaid) else None
-    return house.sessions.get(getattr(frame, "session", ""))
+    if type(event) is ActorSaid or type(event) is ClientSaid:
+        return house.sessions.get(getattr(event.frame, "session", ""))
+    return None
 
 
 def _role_of(house: House, event: Event) -> Role | None:

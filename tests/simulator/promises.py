@@ -10,13 +10,12 @@ from typing import Any
 
 from tests.simulator.disk import Disk
 from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Accepted, Entry, unpack
-from understudy.supervisor.core.child import LIVING, State
+from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import MarkRow, Record
 from understudy.supervisor.core.specs import AgentSpec, OnCrash, OnHang
 
 Turn = tuple[str, int]
-NOT_TO_COME_BACK = (State.STOPPED, State.EXITED, State.UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -227,27 +226,6 @@ class Promises:
 
     def check(self, core: Core) -> None:
         """Look at the house itself: its queues within their limits, and nothing set apart."""
-        house = core.house
-        running: Counter[str] = Counter()
-        queued: Counter[str] = Counter()
-        for session in house.sessions.values():
+        invariants.of_house(core.house)
+        for session in core.house.sessions.values():
             assert not session.quarantined, session.quarantined
-            queued[session.agent] += len(session.mailbox)
-            running[session.agent] += session.current is not None
-        for name, role in house.roles.items():
-            spec = role.child.spec
-            assert role.running == running[name], f"{running[name]} turns run on {name}, not {role.running}"
-            assert role.queued == queued[name], f"{queued[name]} turns wait for {name}, not {role.queued}"
-            assert role.running <= spec.turns_max, f"{role.running} turns run on {name}"
-            most = spec.queued_turns_max + spec.turns_max  # Those that ran may have come back.
-            assert role.queued <= most, f"{role.queued} turns wait for {name}"
-            epochs = [each.epoch for each in role.actors if each.state in LIVING]
-            first = min(epochs, default=0)
-            plays = role.child.state in LIVING and role.child.epoch == first
-            assert plays or not epochs or role.child.state in NOT_TO_COME_BACK, (
-                f"{role.child.title} is to play, not #{first}"
-            )
-        for (session_id, number), turn in house.cancels.items():
-            assert house.sessions[session_id].current is turn, (
-                f"turn {number} of {session_id} is over, its cancel is not"
-            )

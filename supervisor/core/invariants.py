@@ -1,0 +1,84 @@
+"""What always holds of the core's state between two events. Pure; it changes nothing.
+
+The running house asks `of_session` about each session that an event touched: a breach sets that session apart before
+anything is written. Simulator and tests ask `of_house` after every step.
+"""
+
+from collections import Counter
+
+from understudy.supervisor.core.child import LIVING, State
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.sessions import Session, TurnState
+
+NOT_TO_COME_BACK = (State.STOPPED, State.EXITED, State.UNKNOWN)
+
+
+def of_session(house: House, session: Session) -> None:
+    """Assert what holds of one session, and of its place with its agent. Quick: it is asked after each event."""
+    current, mailbox = session.current, session.mailbox
+    assert session.recorded <= session.last, f"{session.id}: {session.recorded} recorded of {session.last}"
+    if current is not None:
+        assert current.state is not TurnState.QUEUED, f"turn {current.number} of {session.id} runs and is queued"
+        cancels = (session.id, current.number) in house.cancels
+        assert cancels is current.cancelled, f"turn {current.number} of {session.id}: cancelled is {current.cancelled}"
+    else:
+        assert not session.answers, f"{session.id} keeps answers of no turn"
+    if session.asks:
+        number = 0 if current is None else current.number
+        turns = {ask.turn for ask in session.asks.values()}
+        assert turns == {number}, f"{session.id} has questions of turns {turns} while {number} runs"
+    if mailbox:
+        assert mailbox[0].state is TurnState.QUEUED, (
+            f"turn {mailbox[0].number} of {session.id} waits and is handed over"
+        )
+        assert current is None or current.number < mailbox[0].number, f"{session.id}: {mailbox[0].number} is overtaken"
+    role = house.roles.get(session.agent)
+    if role is not None:
+        assert current is None or session.id in role.playing, f"nobody watches the turn of {session.id}"
+        if mailbox and current is None and not session.quarantined:
+            assert session.id in role.waiting, f"turns of {session.id} wait, and nobody knows"
+
+
+def of_agent(role: Role) -> None:
+    """Assert what holds of one agent's actors: who plays, and that none has two incarnations."""
+    spec = role.child.spec
+    assert 0 <= role.running <= spec.turns_max, f"{role.running} turns run on {spec.name}"
+    most = spec.queued_turns_max + spec.turns_max  # Those that ran may have come back.
+    assert 0 <= role.queued <= most, f"{role.queued} turns wait for {spec.name}"
+    assert role.child.line.player is role.child, f"two know who plays {spec.name}, and disagree"
+    epochs = [each.epoch for each in role.actors if each.epoch]
+    assert len(epochs) == len(set(epochs)), f"{spec.name} has an epoch twice: {epochs}"
+    assert max(epochs, default=0) <= role.child.line.epoch, f"{spec.name}: {epochs} of {role.child.line.epoch}"
+    living = [each.epoch for each in role.actors if each.state in LIVING]
+    plays = role.child.state in LIVING and role.child.epoch == min(living, default=0)
+    assert plays or not living or role.child.state in NOT_TO_COME_BACK, f"{role.child.title} is to play, not {living}"
+
+
+def of_house(house: House) -> None:
+    """Assert everything that holds of the house."""
+    running: Counter[str] = Counter()
+    queued: Counter[str] = Counter()
+    sessions: Counter[str] = Counter()
+    for session in house.sessions.values():
+        of_session(house, session)
+        queued[session.agent] += len(session.mailbox)
+        running[session.agent] += session.current is not None
+        sessions[session.agent] += 1
+        for peer, number in session.followers:
+            client = house.clients.get(peer)
+            assert client is not None, f"somebody who is gone follows {session.id}"
+            assert client.follows.get(number) == session.id, f"follow {number} of {client.id} is not of {session.id}"
+    for name, role in house.roles.items():
+        of_agent(role)
+        counted = (running[name], queued[name], sessions[name])
+        kept = (role.running, role.queued, role.sessions)
+        assert counted == kept, f"{name} has (running, queued, sessions) {counted}, and is said to have {kept}"
+    for session_id, number in house.cancels:
+        current = house.sessions[session_id].current
+        assert current is not None, f"turn {number} of {session_id} is over, its cancel is not"
+        assert current.number == number, f"turn {number} of {session_id} is over, its cancel is not"
+    for peer, agent in house.peers.items():
+        assert any(each.peer == peer for each in house.roles[agent].actors), f"{agent} has a connection of nobody's"
+    assert house.committed <= house.ticket, f"{house.committed} is committed of {house.ticket}"
+    tickets = [ticket for ticket, _ in house.unfed]
+    assert tickets == sorted(tickets), f"entries wait out of order: {tickets}"

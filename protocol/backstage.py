@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, assert_never
 
-from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, LocalError
+from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NO_HELLO, LocalError
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     UPDATES_PER_FRAME_MAX,
@@ -271,9 +271,8 @@ class Backstage:
                 return [StopAsked(grace_s)]
             case Welcome():
                 return self._welcome(frame)
-            case Fault(text=text):
-                self.link = Link.REFUSED
-                return [LinkRefused(text)]
+            case Fault():
+                return self._fault(frame)
             case Ping():
                 self._tell(Pong())
                 return []
@@ -284,6 +283,14 @@ class Backstage:
                 return []
             case _:
                 assert_never(frame)
+
+    def _fault(self, frame: Fault) -> list[Happening]:
+        if frame.code != NO_HELLO:
+            self.link = Link.REFUSED
+            return [LinkRefused(frame.text)]
+        if self.link is Link.UP:  # It gave our connection up: we say hello again, and what is not acknowledged.
+            self.connected()
+        return []
 
     def _welcome(self, frame: Welcome) -> list[Happening]:
         self.link = Link.UP

@@ -100,10 +100,11 @@ class SafeMode:
             zmq.Context(),
             gateway_address(house.runtime_dir),
             FromClient,
+            house.state_dir,
             self._take,
             lambda _: None,
             lambda: None,
-            lambda _: False,
+            lambda _: True,
             lambda _: None,
         )
         loop.add_reader(keeper.fileno(), self._hear)

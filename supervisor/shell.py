@@ -80,7 +80,7 @@ class Shell:
         self._runtime_dir = house.runtime_dir
         self._living = {(each.actor, each.epoch): each for each in living}
         # First of all: who comes back connects while the log is read, and is heard right after.
-        self._backstage, self._gateway = self._open_sockets(house.runtime_dir)
+        self._backstage, self._gateway = self._open_sockets(house.runtime_dir, house.state_dir)
         restored = self._open_log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
         shown, left = self._left_shown(restored, living)
         self._core = Core(
@@ -135,12 +135,13 @@ class Shell:
         link.send_if_room(self._link, Alive())
         self._loop.call_later(ALIVE_EVERY_S, self._say_alive)
 
-    def _open_sockets(self, runtime_dir: str) -> tuple[Router, Router]:
+    def _open_sockets(self, runtime_dir: str, state_dir: str) -> tuple[Router, Router]:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         backstage = Router(
             context,
             backstage_address(runtime_dir),
             FromActor,
+            state_dir,
             self._from_actor,
             lambda peer: self.push(ActorUnreachable(peer)),
             self._drained,
@@ -151,6 +152,7 @@ class Shell:
             context,
             gateway_address(runtime_dir),
             FromClient,
+            state_dir,
             self._from_client,
             lambda peer: self.push(ClientLost(peer)),
             self._drained,
@@ -313,7 +315,7 @@ class Shell:
             self.warn(f"the log cannot be read, trying again: {error}")
             self._loop.call_later(LOG_RETRY_S, self._read, effect)
             return
-        self.push(EntriesRead(effect.peer, effect.follow, entries))
+        self.push(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
 
     def _set_timer(self) -> None:
         due = self._core.deadline()

@@ -2,36 +2,61 @@
 
 One `send`, which coalesces until `flush`; one greedy, bounded drain. The file descriptor is edge-triggered:
 EVENTS is looked at again (by `zmq_poll`) after every send and every receive, or a message sleeps.
+
+A ROUTER cannot expel a peer, and what libzmq holds for one it holds until that leaves: so its marks are small. What
+a peer does not take waits here, counted, and is dropped when the peer is given up.
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import zmq
 from zmq.backend import zmq_poll
 
-from understudy.protocol.errors import BAD_FRAME
+from understudy.protocol.errors import BAD_FRAME, NO_HELLO
 from understudy.protocol.frames import (
+    BODY_BYTES_MAX,
     MESSAGE_BYTES_MAX,
+    ActorHello,
     Fault,
     Frame,
     FrameError,
-    Joiner,
+    Goodbye,
+    Hello,
     Part,
     decode,
     decoder,
     encode,
 )
+from understudy.supervisor.parts import Parts
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
+BYTES_PER_DRAIN = 1 << 20
 LAZY_S = 0.005
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-STUCK_BYTES_MAX = 16 << 20  # A peer that takes nothing while this much waits for it is given up.
-JOINING_BYTES_MAX = 128 << 20  # All peers' unfinished parts together.
+MESSAGES_SENT_MAX = 16  # So many messages libzmq holds for a peer, and as many of a peer's for us.
+MESSAGES_RECEIVED_MAX = 4
+STUCK_BYTES_MAX = BODY_BYTES_MAX + (8 << 20)  # A peer that takes nothing while this much waits for it is given up.
+STUCK_STRANGER_BYTES_MAX = 1 << 16  # The same of a peer that did not say hello, or was forgotten.
+STUCK_HOUSE_BYTES_MAX = 64 << 20  # All peers together: the one that has taken nothing for the longest is given up.
 RETRY_S = 0.01
+TEND_S = 1.0
+PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.0  # After it an end whose frame had to be dropped is asked to say it again.
+
+
+@dataclass(slots=True)
+class _Stuck:
+    """What waits for one peer: messages, their bytes, and since when it has taken nothing."""
+
+    messages: deque[bytes]
+    size: int
+    since: float
 
 
 class Router:
@@ -39,7 +64,8 @@ class Router:
 
     `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop, and `on_drained()` after each drain,
     before what is due is sent; `known(peer)` says
-    whether the peer said hello (only then may it send parts); `warn` gets a line for garbage.
+    whether the peer said hello (only then may it send parts); `warn` gets a line for garbage. Frames in parts lie
+    in `folder` until they are whole.
     """
 
     def __init__(
@@ -47,6 +73,7 @@ class Router:
         context: zmq.Context[Any],
         address: str,
         side: Any,
+        folder: str,
         on_frames: Callable[[bytes, list[Frame]], None],
         on_lost: Callable[[bytes], None],
         on_drained: Callable[[], None],
@@ -54,23 +81,26 @@ class Router:
         warn: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._side = side
         self._decoder = decoder(side)
+        self._parts = Parts(side, folder)
         self._on_frames, self._on_lost, self._known, self._warn = on_frames, on_lost, known, warn
         self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
         self._outgoing: dict[bytes, list[Frame]] = {}
         self._urgent: dict[bytes, None] = {}
         self._lazy = False
-        self._stuck: dict[bytes, deque[bytes]] = {}
-        self._joiners: dict[bytes, Joiner] = {}
+        self._stuck: dict[bytes, _Stuck] = {}
+        self._stuck_bytes = 0
+        self._retrying = self._tending = False
+        self._pausing: dict[bytes, None] = {}
+        self._random = Random(os.urandom(16))
         self._scheduled = False
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.router_mandatory = 1
         self._socket.maxmsgsize = MESSAGE_BYTES_MAX
-        self._socket.rcvhwm = 64
-        self._socket.sndhwm = 1000
+        self._socket.rcvhwm = MESSAGES_RECEIVED_MAX
+        self._socket.sndhwm = MESSAGES_SENT_MAX
         self._socket.backlog = 1024
         self._poll = [(self._socket, int(zmq.POLLIN))]
         self._socket.bind(address)
@@ -89,17 +119,14 @@ class Router:
             self._lazy = True
             self._loop.call_later(LAZY_S, self._flush_lazy)
 
-    def forget(self, peer: bytes) -> None:
-        """The peer is gone: drop what was being put together for it."""
-        self._joiners.pop(peer, None)
-        self._stuck.pop(peer, None)
-        self._outgoing.pop(peer, None)
-
     def close(self, flush_ms: int = 0) -> None:
         """Send what is due and close."""
         self.flush()
         self._loop.remove_reader(self._socket.fileno())
+        self._parts.close()
         self._socket.close(flush_ms)
+
+    # --- receiving ---
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -111,8 +138,8 @@ class Router:
         if self._socket.closed:
             return
         socket = self._socket
-        room = FRAMES_PER_DRAIN
-        while room > 0:
+        room, bytes_room = FRAMES_PER_DRAIN, BYTES_PER_DRAIN
+        while room > 0 and bytes_room > 0:
             if not zmq_poll(self._poll, 0):
                 break
             peer = socket.recv(NOBLOCK)
@@ -120,19 +147,24 @@ class Router:
             more = first.more
             while more:  # Only garbage has more than one part: take it whole, or the next message is misread.
                 more = socket.recv(NOBLOCK, copy=False).more
+            bytes_room -= len(first)
             room -= self._take(peer, None if first.more else first.bytes)
         else:
             self._schedule()
         self._on_drained()
         self.flush()
+        if self._stuck:
+            self._retry()  # Somebody may have taken something: that wakes us, too.
 
     def _take(self, peer: bytes, message: bytes | None) -> int:
         try:
             if message is None:
                 raise FrameError("a message of several parts; a message has one")
             frames = decode(message, self._decoder)
+            if self._pausing and not self._is_back(peer, frames):
+                return 1
             for frame in frames:
-                if type(frame) is Part:
+                if type(frame) in _WITH_PARTS:
                     frames = self._joined(peer, frames)
                     break
         except FrameError as error:
@@ -144,26 +176,54 @@ class Router:
         return 1 + len(frames)
 
     def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
-        if not self._known(peer):
-            raise FrameError("parts before the hello")
-        joiner = self._joiners.setdefault(peer, Joiner(self._side))
+        """Return `frames` with what their parts complete; whoever says hello or goodbye gives up what is unfinished."""
         whole: list[Frame] = []
         for frame in frames:
             if not isinstance(frame, Part):
+                if isinstance(frame, Hello | ActorHello | Goodbye):
+                    self._parts.drop(peer)
                 whole.append(frame)
                 continue
-            if sum(each.size for each in self._joiners.values()) + len(frame.piece) > JOINING_BYTES_MAX:
-                del self._joiners[peer]
-                raise FrameError(f"more than {JOINING_BYTES_MAX} bytes of unfinished frames in the house; try again")
-            joined = joiner.add(frame)
+            if not self._known(peer):
+                self._let_go(peer, "sends parts of a frame, and did not say hello or was forgotten")
+                break
+            try:
+                joined = self._parts.add(peer, frame, self._loop.time())
+            except OSError as error:
+                self._let_go(peer, f"sends a large frame, and there is no room for it: {error}")
+                break
             if joined is not None:
-                del self._joiners[peer]
-                joiner = Joiner(self._side)
                 whole.append(joined)
-            self._joiners[peer] = joiner
-        if not joiner.size:
-            self._joiners.pop(peer, None)
+        self._make_room()
         return whole
+
+    def _make_room(self) -> None:
+        while (peer := self._parts.excess()) is not None:
+            self._let_go(peer, "has not finished a large frame while there was no room for all")
+        if len(self._parts):
+            self._tend_soon()
+
+    def _let_go(self, peer: bytes, why: str) -> None:
+        """Some of what the peer said is lost: hear it again from its next hello on, for which it is asked in a while."""
+        self._lose(peer, why)
+        self._pausing[peer] = None
+        self._loop.call_later(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX), self._ask_again, peer)
+
+    def _ask_again(self, peer: bytes) -> None:
+        if self._pausing.pop(peer, b"") is None and not self._socket.closed:
+            self.send(peer, Fault(NO_HELLO, "a frame in parts was dropped: say hello again, and what is unanswered"))
+            self.flush()
+
+    def _is_back(self, peer: bytes, frames: list[Frame]) -> bool:
+        """Return whether the peer is to be heard: it is one of those that wait for nothing, or says hello."""
+        if peer not in self._pausing:
+            return True
+        if not frames or not isinstance(frames[0], Hello | ActorHello):
+            return False
+        del self._pausing[peer]
+        return True
+
+    # --- sending ---
 
     def flush(self) -> None:
         """Send everything that is due. Whoever calls `send` outside a drain calls this before it returns to the loop."""
@@ -178,9 +238,7 @@ class Router:
                 stuck = self._stuck.get(peer)
                 messages = deque(encode(frames))
                 if stuck is not None:
-                    stuck.extend(messages)
-                    if sum(map(len, stuck)) > STUCK_BYTES_MAX:
-                        self._lose(peer, "took nothing while the bound was reached")
+                    self._wait(peer, stuck, messages)
                 else:
                     self._send(peer, messages)
         if zmq_poll(self._poll, 0):
@@ -193,32 +251,101 @@ class Router:
             self.flush()
 
     def _send(self, peer: bytes, messages: deque[bytes]) -> None:
+        if not self._pass_on(peer, messages):
+            return
+        stuck = self._stuck[peer] = _Stuck(deque(), 0, self._loop.time())
+        self._wait(peer, stuck, messages)
+        if not self._retrying:
+            self._retrying = True
+            self._loop.call_later(RETRY_S, self._retry_later)
+        self._tend_soon()
+
+    def _pass_on(self, peer: bytes, messages: deque[bytes]) -> bool:
+        """Give `messages` to libzmq as far as the peer has room; return whether some are left."""
         while messages:
             try:
                 self._socket.send(peer, SNDMORE)
                 self._socket.send(messages[0], NOBLOCK)
             except zmq.Again:
-                if not self._stuck:
-                    self._loop.call_later(RETRY_S, self._retry)
-                self._stuck[peer] = messages
-                return
+                return True
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
+                messages.clear()
                 self._lose(peer, "")
-                return
+                return False
             messages.popleft()
+        return False
+
+    def _wait(self, peer: bytes, stuck: _Stuck, messages: deque[bytes]) -> None:
+        """Keep what the peer has no room for, within the bounds: of the peer, then of all."""
+        size = sum(map(len, messages))
+        stuck.messages.extend(messages)
+        stuck.size += size
+        self._stuck_bytes += size
+        if stuck.size > (STUCK_BYTES_MAX if self._known(peer) else STUCK_STRANGER_BYTES_MAX):
+            self._lose(peer, f"took nothing while {stuck.size} bytes waited for it")
+        while self._stuck_bytes > STUCK_HOUSE_BYTES_MAX:
+            stillest = min(self._stuck, key=lambda each: self._stuck[each].since)
+            self._lose(stillest, f"has taken nothing for the longest while {self._stuck_bytes} bytes wait for all")
 
     def _retry(self) -> None:
+        for peer, stuck in list(self._stuck.items()):
+            before = len(stuck.messages)
+            held = self._pass_on(peer, stuck.messages)
+            if len(stuck.messages) == before or peer not in self._stuck:
+                continue
+            size = sum(map(len, stuck.messages))
+            self._stuck_bytes -= stuck.size - size
+            stuck.size, stuck.since = size, self._loop.time()
+            if not held:
+                del self._stuck[peer]
+
+    def _retry_later(self) -> None:
+        self._retrying = False
         if self._socket.closed:
             return
-        stuck, self._stuck = self._stuck, {}
-        for peer, messages in stuck.items():
-            self._send(peer, messages)
-        self.flush()
+        self._retry()
+        if self._stuck:
+            self._retrying = True
+            self._loop.call_later(RETRY_S, self._retry_later)
+        if zmq_poll(self._poll, 0):
+            self._schedule()
+
+    # --- who is gone ---
+
+    def _tend_soon(self) -> None:
+        if not self._tending:
+            self._tending = True
+            self._loop.call_later(TEND_S, self._tend)
+
+    def _tend(self) -> None:
+        """Give back what belonged to peers that are gone, or that stand still with a frame half said."""
+        self._tending = False
+        if self._socket.closed:
+            return
+        for peer in [peer for peer in self._parts.peers() if not self._known(peer)]:
+            self._parts.drop(peer)
+        for peer in self._parts.still(self._loop.time()):
+            self._let_go(peer, "has not gone on with a large frame")
+        for peer, stuck in list(self._stuck.items()):
+            if stuck.size > STUCK_STRANGER_BYTES_MAX and not self._known(peer):
+                self._forget(peer)
+        if self._parts or self._stuck:
+            self._tend_soon()
 
     def _lose(self, peer: bytes, why: str) -> None:
         if why:
             self._warn(f"{self._name}: connection {peer.hex()} {why}")
-        self.forget(peer)
+        self._forget(peer)
         self._on_lost(peer)
+
+    def _forget(self, peer: bytes) -> None:
+        self._parts.drop(peer)
+        self._outgoing.pop(peer, None)
+        stuck = self._stuck.pop(peer, None)
+        if stuck is not None:
+            self._stuck_bytes -= stuck.size
+
+
+_WITH_PARTS = (Part, Hello, ActorHello, Goodbye)  # What begins, goes on with or ends a frame in parts.

@@ -20,7 +20,7 @@ from understudy.protocol.backstage import (
     TurnCancelled,
     TurnHanded,
 )
-from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, LocalError
+from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NO_HELLO, LocalError
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
     UPDATES_PER_FRAME_MAX,
@@ -520,3 +520,18 @@ def test_whatever_is_cut_and_lost_everything_is_heard_once_and_in_order(acts: li
     assert theatre.said == theatre.heard
     assert theatre.machine.all_recorded
     assert 0 == theatre.machine.unrecorded_bytes
+
+
+def test_an_actor_that_was_given_up_says_hello_again_and_what_is_not_acknowledged() -> None:
+    machine = Backstage("claude", 3, 42)
+    machine.connected()
+    machine.frames_to_send()
+    machine.receive(welcome())
+    machine.say("s", 0, {"a": 1})
+    said = machine.frames_to_send()
+
+    # What else it had said meanwhile is not known either, and each of it is told of.
+    assert [] == machine.receive(Fault(NO_HELLO, "say hello")) + machine.receive(Fault(NO_HELLO, "say hello"))
+    assert [HELLO_AGAIN] == machine.frames_to_send()
+    machine.receive(welcome())
+    assert said == machine.frames_to_send()

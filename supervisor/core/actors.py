@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from understudy.protocol.errors import ACTOR_LOST, VERSION_MISMATCH
+from understudy.protocol.errors import ACTOR_LOST, NO_HELLO, VERSION_MISMATCH
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     ActorHello,
@@ -36,7 +36,9 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
     role = house.roles.get(house.peers.get(peer, ""))
     child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
     if role is None or child is None:
-        return  # A dead letter: nothing of an older incarnation has an effect.
+        # A dead letter: nothing of an older incarnation has an effect. One that lives and was given up says hello.
+        house.effects.append(TellActor(peer, Fault(NO_HELLO, "this connection is not known: say hello")))
+        return
     hangs.heard(house, role, child)
     match frame:
         case Updates() | Ended() | Ask() | Remember() | Begin():

@@ -122,30 +122,48 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
     others = [each for each in house.clients.values() if each.id == frame.client and each.peer != peer]
     if any(each.connection > frame.connection for each in others):
         return  # It was under way when the client made its next connection.
+    before = house.clients.pop(peer, None)
+    if before is not None:  # It said hello before: whatever it followed and waited for is over.
+        _give_back(house, before)
     house.replan = True
     house.clients[peer] = Client(peer, frame.client, frame.name, frame.connection, heard=house.now)
     house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
     for other in others:
         if other.connection < frame.connection:
             lost(house, other.peer)  # What still comes on it was said again on this one.
+    if before is not None and before.id != frame.client:
+        _asks_without(house, before.id)
     asks.say_again(house, frame.client, peer)
 
 
 def lost(house: House, peer: bytes) -> None:
-    """The client is gone: forget its follows and what only it could answer."""
+    """The client is gone: forget its follows, what it waits for, and what only it could answer."""
     client = house.clients.pop(peer, None)
     if client is None:
         return
-    for number in list(client.follows):
-        follows.unfollow(house, client, number)
-    other = house.peer_of(client.id)
-    if other is None:
-        asks.give_up_on(house, client.id)
-    else:
-        asks.say_again(house, client.id, other)
+    _give_back(house, client)
+    _asks_without(house, client.id)
     house.replan = True
     if not house.clients:
         house.idle_since = house.now
+
+
+def _give_back(house: House, client: Client) -> None:
+    """Nothing of the connection's outlives it: neither its followers nor the places of its requests."""
+    for number in list(client.follows):
+        follows.unfollow(house, client, number)
+    house.waits = [wait for wait in house.waits if wait.peer != client.peer]
+    for name in [name for name, call in house.calls.items() if call.peer == client.peer]:
+        del house.calls[name]
+
+
+def _asks_without(house: House, client: str) -> None:
+    """A connection of the client is gone: what only the client can answer is asked on another, or given up."""
+    other = house.peer_of(client)
+    if other is None:
+        asks.give_up_on(house, client)
+    else:
+        asks.say_again(house, client, other)
 
 
 def open_session(house: House, client: Client, frame: Open) -> None:

@@ -143,6 +143,7 @@ class EntriesRead(_Struct, frozen=True):
     peer: bytes
     follow: int
     entries: list[Entry]
+    serial: int = 0
 
 
 class Sampled(_Struct, frozen=True):
@@ -292,13 +293,17 @@ class TellActor(_Struct, frozen=True):
 
 
 class ReadEntries(_Struct, frozen=True):
-    """Read entries of `session` from `number` on, up to `bytes_max` of bodies but at least one; `EntriesRead` follows."""
+    """Read entries of `session` from `number` on, up to `bytes_max` of bodies but at least one; `EntriesRead` follows.
+
+    `serial` names the follower: another one may have its number by the time that the answer comes.
+    """
 
     peer: bytes
     follow: int
     session: str
     number: int
     bytes_max: int
+    serial: int = 0
 
 
 class Warn(_Struct, frozen=True):

@@ -31,7 +31,8 @@ def follow(house: House, client: Client, frame: Follow) -> None:
         return
     unfollow(house, client, frame.follow)
     credit = max(1, min(frame.credit, CREDIT_BYTES_MAX))
-    follower = Follower(client.peer, frame.follow, max(frame.number, 1), credit)
+    house.follows_made += 1
+    follower = Follower(client.peer, frame.follow, max(frame.number, 1), credit, house.follows_made)
     session.followers[client.peer, frame.follow] = follower
     client.follows[frame.follow] = session.id
     _advance(house, session, follower)
@@ -61,7 +62,7 @@ def read(house: House, event: EntriesRead) -> None:
     client = house.clients.get(event.peer)
     session = house.sessions.get(client.follows.get(event.follow, "")) if client else None
     follower = session.followers.get((event.peer, event.follow)) if session else None
-    if session is None or follower is None:
+    if session is None or follower is None or follower.serial != event.serial:
         return
     entries = []
     for entry in event.entries:
@@ -97,4 +98,6 @@ def feed(house: House) -> None:
 def _advance(house: House, session: Session, follower: Follower) -> None:
     follower.caught_up = follower.next > session.recorded
     if not follower.caught_up and follower.credit > 0:
-        house.effects.append(ReadEntries(follower.peer, follower.follow, session.id, follower.next, follower.credit))
+        house.effects.append(
+            ReadEntries(follower.peer, follower.follow, session.id, follower.next, follower.credit, follower.serial)
+        )

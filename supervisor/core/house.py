@@ -142,6 +142,7 @@ class House:
     ticket: int = 0
     committed: int = 0
     calls_made: int = 0
+    follows_made: int = 0
     memory_over: str = ""  # Why the gate is shut for everybody.
     refused: dict[str, float] = field(default_factory=dict[str, float])  # Limit -> when to tell of it again.
     log_failed_at: float | None = None

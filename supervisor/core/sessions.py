@@ -66,6 +66,7 @@ class Follower:
     follow: int
     next: int
     credit: int
+    serial: int = 0  # No two followers have the same.
     caught_up: bool = False
 
     def take(self, entry: Entry) -> None:

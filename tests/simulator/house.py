@@ -281,7 +281,7 @@ class Supervisor:
                 self.keeper.requests.append(effect)
             case ReadEntries():
                 entries = self.scene.disk.read(effect.session, effect.number, effect.bytes_max)
-                self.inbox.append(EntriesRead(effect.peer, effect.follow, entries))
+                self.inbox.append(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
             case Warn(text=text):
                 assert "set apart" not in text, text
             case Finish():

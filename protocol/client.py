@@ -6,87 +6,74 @@
         async for item in session.follow(0): ...
         ending = await turn.ending()
 
-All decisions are `follower`'s; this file moves bytes and wakes coroutines.
+All decisions are `follower`'s; this file wakes coroutines. Every wait ends: with what was asked for, or
+an `UnderstudyError`; at `close`; when the house refuses us for good. A house that is away is waited for, however long.
 """
 
 import asyncio
-import itertools
 import os
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
-import zmq
-
+from understudy.protocol.answering import Answering, OnAsk
 from understudy.protocol.away import no_house
-from understudy.protocol.dealer import Dealer
-from understudy.protocol.errors import LIMIT_REACHED, LocalError, RemoteError, UnderstudyError
+from understudy.protocol.endings import Endings
+from understudy.protocol.errors import (
+    BAD_FRAME,
+    CLOSED,
+    GENERATION_CHANGED,
+    LIMIT_REACHED,
+    REQUEST_REUSED,
+    LocalError,
+    RemoteError,
+    UnderstudyError,
+)
+from understudy.protocol.feed import Feed, Feeds
 from understudy.protocol.follower import (
+    RENUMBERED,
     Arrived,
     Asked,
     FollowEnded,
     Follower,
     Happening,
     HouseLeft,
-    Link,
+    LinkDeferred,
     LinkRefused,
     LinkUp,
     Replied,
     Request,
-    cost,
+    Unheard,
 )
 from understudy.protocol.frames import (
     Accepted,
     Answer,
-    Ask,
     Call,
     Cancel,
-    Entry,
     Fault,
-    Frame,
+    Follow,
+    FrameError,
+    FromClient,
+    Hello,
     Open,
     Opened,
     Prompt,
     Result,
-    ToClient,
     Verb,
     Welcome,
     pack,
     unpack,
 )
-from understudy.protocol.items import Ending, Item, items
+from understudy.protocol.items import Ending
 from understudy.protocol.paths import gateway_address, runtime_folder
+from understudy.protocol.reconnecting import Reconnecting
 from understudy.protocol.sizes import too_large
 
-RETRY_S = 0.02
-RETRY_S_MAX = 1.0
-WELCOME_S_MAX = 2.0
-ENDINGS_MAX = 1_000
+__all__ = ["Client", "OnAsk", "Session", "Turn", "connect"]
 
-OnAsk = Callable[[Ask], Awaitable[Any]]
-
-
-@dataclass(slots=True)
-class _Feed:
-    """What has come for one follow and not been taken."""
-
-    arrived: deque[Arrived] = field(default_factory=deque[Arrived])
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    failure: UnderstudyError | None = None
-
-
-@dataclass(slots=True)
-class _Watch:
-    """A session's endings, seen through one follow of the client's own."""
-
-    follow: int
-    since: int
-    endings: dict[int, Ending] = field(default_factory=dict[int, Ending])
-    waiting: dict[int, list[asyncio.Future[Ending]]] = field(default_factory=dict[int, "list[asyncio.Future[Ending]]"])
-    texts: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+Reply = Opened | Accepted | Result
+R = TypeVar("R", Opened, Accepted, Result)
 
 
 class Turn:
@@ -95,14 +82,27 @@ class Turn:
     def __init__(self, session: "Session", number: int) -> None:
         self.session = session
         self.number = number
+        self._generation = session.client.generation
+        self._ending: Ending | None = None
 
     async def ending(self) -> Ending:
-        """Return how the turn ended, however long that takes and whatever dies meanwhile."""
-        return await self.session.client._ending(self.session.id, self.number)  # noqa: SLF001
+        """Return how the turn ended, however long that takes and whatever dies meanwhile. Raises `UnderstudyError`.
+
+        With the code `generation_changed`: the house's log may have lost this turn, and another may have its number.
+        """
+        if self._ending is None:
+            self._see_generation()
+            self._ending = await self.session.client.ending(self.session.id, self.number)
+        return self._ending
 
     async def cancel(self) -> None:
-        """Ask for the turn to be cancelled; its ending tells."""
+        """Ask for the turn to be cancelled; its ending tells. Raises `UnderstudyError`, as `ending` does."""
+        self._see_generation()
         await self.session.cancel(self.number)
+
+    def _see_generation(self) -> None:
+        if self._generation != self.session.client.generation:
+            raise RemoteError(GENERATION_CHANGED, RENUMBERED)
 
 
 class Session:
@@ -118,41 +118,37 @@ class Session:
         `request`: an id of your own; the same id again returns the same turn. Raises `RemoteError`.
         """
         blocks = [{"type": "text", "text": prompt}] if isinstance(prompt, str) else prompt
-        frame = Prompt(request or self.client.request_id(), self.id, pack(blocks), list(serves))
-        answer = await self.client.request(frame)
-        assert isinstance(answer, Accepted)
-        return Turn(self, answer.turn)
+        frame = Prompt(request or self.client.request_id(), self.id, _packed(blocks), list(serves))
+        return Turn(self, (await self.client.request(frame, Accepted)).turn)
 
     async def ask(self, prompt: str) -> str:
         """Prompt, wait for the ending and return the text of the answer; raise `RemoteError` on an abnormal end."""
-        texts: list[str] = []
-        frame = Prompt(self.client.request_id(), self.id, pack([{"type": "text", "text": prompt}]), waits=True)
-        self.client.collect(frame.request, self.id, texts)
-        answer = await self.client.request(frame)
-        assert isinstance(answer, Accepted)
-        ending = await Turn(self, answer.turn).ending()
+        client = self.client
+        frame = Prompt(client.request_id(), self.id, _packed([{"type": "text", "text": prompt}]), waits=True)
+        texts, ending = await client.ask(frame)
         if ending.reason != "end_turn":
             raise RemoteError(ending.reason, ending.text or f"the turn ended: {ending.reason}", ending.body)
-        return "".join(texts)
+        return texts
 
-    async def follow(self, number: int = 0) -> AsyncIterator[Item]:
-        """Yield the session's items from `number` on, for ever; no gap and no repeat over reconnects."""
-        async for item in self.client.follow(self.id, number):
-            yield item
+    def follow(self, number: int = 0) -> Feed:
+        """Yield the session's items from `number` on, for ever; no gap and no repeat over reconnects.
+
+        `async for item in session.follow(): ...`, or `anext`; what it raises, and how it ends: see `Feed`.
+        """
+        return self.client.follow(self.id, number)
 
     async def cancel(self, turn: int = 0) -> None:
         """Cancel one turn, or the running and all queued ones."""
-        await self.client.request(Cancel(self.client.request_id(), self.id, turn))
+        await self.client.request(Cancel(self.client.request_id(), self.id, turn), Result)
 
     async def answer(self, ask: str, result: Any = None, error: str = "") -> None:
-        """Answer a question of the agent; the first answer counts."""
-        self.client.answer(Answer(self.id, ask, pack(result), error))
+        """Answer a question of the agent; the first answer counts. Raises `LocalError` for what cannot be sent."""
+        self.client.answer(Answer(self.id, ask, _packed(result), error))
 
     async def call(self, method: str, body: Any = None) -> Any:
         """Send a request to the agent outside any turn and return its result. Raises `RemoteError`."""
-        answer = await self.client.request(Call(self.client.request_id(), self.id, method, pack(body)))
-        assert isinstance(answer, Result)
-        return unpack(answer.body)
+        frame = Call(self.client.request_id(), self.id, method, _packed(body))
+        return _unpacked(await self.client.request(frame, Result))
 
 
 class Client:
@@ -161,25 +157,20 @@ class Client:
     def __init__(self, runtime_dir: str, name: str, on_ask: OnAsk | None) -> None:
         self.runtime_dir = runtime_dir
         self.welcome: Welcome | None = None
-        self.up = asyncio.Event()
-        self.down = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._machine = Follower(os.urandom(16).hex(), name, os.getpid())
-        self._on_ask = on_ask
+        self._connection = Reconnecting(self._machine, gateway_address(runtime_dir), self._happen)
+        self.up, self.down = self._connection.up, self._connection.down
+        self._flush = self._connection.flush
+        self._feeds = Feeds(self._machine, self._flush)
+        self._endings = Endings(self._machine, self._flush)
+        self._answering = Answering(on_ask, self.answer)
         self._prefix = os.urandom(8).hex()
         self._made = 0
-        self._answers: dict[str, asyncio.Future[Opened | Accepted | Result | Fault]] = {}
-        self._collecting: dict[str, tuple[str, list[str]]] = {}
-        self._feeds: dict[int, _Feed] = {}
-        self._watches: dict[str, _Watch] = {}
-        self._watched: dict[int, str] = {}
-        self._asks: set[asyncio.Task[None]] = set()
-        self._served: dict[str, Answer | None] = {}
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._dealer: Dealer | None = None
-        self._retry_s = RETRY_S
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-        self._refused: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
+        self._replies: dict[str, list[asyncio.Future[Reply]]] = {}  # Whoever waits for the answer to a request.
+        self._closing = False
+        self._over: UnderstudyError | None = None  # Why nothing more can be had: we are closed, or refused.
+        self._settled = asyncio.Event()  # It is up, or over.
 
     # --- what users call ---
 
@@ -189,284 +180,189 @@ class Client:
 
     async def open(self, agent: str, cwd: str = "", opening: dict[str, Any] | None = None) -> Session:
         """Open a session with `agent`; it is recorded when this returns. Raises `RemoteError`."""
-        frame = Open(self.request_id(), agent, cwd or str(Path.cwd()), pack(opening or {}))
-        answer = await self.request(frame)
-        assert isinstance(answer, Opened)
-        return Session(self, answer.session)
+        frame = Open(self.request_id(), agent, cwd or str(Path.cwd()), _packed(opening or {}))
+        return Session(self, (await self.request(frame, Opened)).session)
 
     async def verb(self, verb: str, body: Any = None) -> Any:
         """Carry out a verb of the command line and return its result. Raises `RemoteError`."""
-        answer = await self.request(Verb(self.request_id(), verb, pack(body)))
-        assert isinstance(answer, Result)
-        return unpack(answer.body)
+        return _unpacked(await self.request(Verb(self.request_id(), verb, _packed(body)), Result))
 
     # --- what sessions call ---
+
+    @property
+    def generation(self) -> int:
+        """The generation of the house's log: numbers mean something within one."""
+        return self._machine.generation
 
     def request_id(self) -> str:
         """Return a request id that nobody else makes."""
         self._made += 1
         return f"{self._prefix}.{self._made}"
 
-    async def request(self, frame: Request) -> Opened | Accepted | Result:
-        """Send a request, again after each reconnect, and return its answer; raise `RemoteError` for a fault.
+    async def request(self, frame: Request, kind: type[R]) -> R:
+        """Send a request, again after each reconnect, and return its answer, which is of `kind`.
 
-        What is too large is refused here with a `LocalError`: the house would not take it.
+        Raises `RemoteError` for a fault, `LocalError` for what the house would not take and when this client is closed.
+        The same request asked for again meanwhile gets the same answer.
         """
-        if self._refused.done():
-            raise _remote(self._refused.result())
-        _see_size(frame)
-        future: asyncio.Future[Opened | Accepted | Result | Fault] = asyncio.get_running_loop().create_future()
-        self._answers[frame.request] = future
-        self._machine.request(frame)
-        self._flush()
+        self._see_sendable(frame)
+        name, future = frame.request, self._loop.create_future()
+        waiting = self._replies.get(name)
+        if waiting is not None and self._machine.pending.get(name) != frame:
+            raise LocalError(REQUEST_REUSED, f"request {name} is under way with another content: use another id")
         try:
+            if waiting is not None:
+                waiting.append(future)
+            else:
+                self._replies[name] = [future]
+                self._machine.request(frame)
+                self._flush()
             answer = await future
         finally:
-            self._answers.pop(frame.request, None)
-            self._collecting.pop(frame.request, None)
-            if not future.done() or future.cancelled():
-                self._machine.abandon(frame.request)
-        if isinstance(answer, Fault):
-            raise _remote(answer)
+            if future.cancelled() or not future.done():
+                self._leave(name, future)
+        if not isinstance(answer, kind):
+            raise RemoteError(BAD_FRAME, f"the house answered {type(frame).__name__} with {type(answer).__name__}")
         return answer
 
+    async def ask(self, frame: Prompt) -> tuple[str, Ending]:
+        """Prompt; return what the agent said, and the ending."""
+        waiter = self._endings.expect(frame.request, frame.session)
+        try:
+            await self.request(frame, Accepted)
+            ending = await waiter.future
+        finally:
+            self._endings.leave(waiter, frame.request)
+        return "".join(waiter.texts or ()), ending
+
     def answer(self, frame: Answer) -> None:
-        """Send an answer to a question. Raises `LocalError` when it is too large."""
-        _see_size(frame)
-        if frame.ask in self._served:
-            self._served[frame.ask] = frame
+        """Send an answer to a question. Raises `LocalError` for what the house would not take."""
+        self._see_sendable(frame)
         self._machine.answer(frame)
         self._flush()
 
-    def collect(self, request: str, session: str, texts: list[str]) -> None:
-        """Gather the text of the answer to `request` in `texts`."""
-        self._collecting[request] = (session, texts)
+    def follow(self, session: str, number: int) -> Feed:
+        """Follow a session from `number` on."""
+        self._see_sendable(Follow(0, session, number))
+        return self._feeds.begin(session, number)
 
-    async def follow(self, session: str, number: int) -> AsyncIterator[Item]:
-        """Yield a session's items from `number` on. Raises `RemoteError` when the house refuses."""
-        follow = self._machine.follow(session, number)
-        feed = self._feeds[follow] = _Feed()
-        self._flush()
-        try:
-            while True:
-                while feed.arrived:
-                    arrived = feed.arrived.popleft()
-                    for entry in arrived.entries:
-                        for item in items(entry, arrived.number):
-                            yield item
-                        self._machine.consumed(follow, cost(entry))
-                    self._flush()
-                if feed.failure is not None:
-                    raise feed.failure
-                feed.changed.clear()
-                await feed.changed.wait()
-        finally:
-            self._feeds.pop(follow, None)
-            self._machine.unfollow(follow)
-            self._flush()
+    async def ending(self, session: str, turn: int) -> Ending:
+        """Return how a turn ended, when it has."""
+        self._see_sendable(Follow(0, session, turn))
+        return await self._endings.of(session, turn)
 
-    async def _ending(self, session: str, turn: int) -> Ending:
-        watch = self._watch(session, turn)
-        ending = watch.endings.get(turn)
-        if ending is not None:
-            return ending
-        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        watch.waiting.setdefault(turn, []).append(future)
-        return await future
-
-    def _watch(self, session: str, turn: int) -> _Watch:
-        watch = self._watches.get(session)
-        if watch is not None and watch.since <= turn:
-            return watch
-        follow = self._machine.follow(session, turn)
-        if watch is None:
-            watch = self._watches[session] = _Watch(follow, turn)
-        else:
-            # An older turn than the watch has seen: look again, from there.
-            self._machine.unfollow(watch.follow)
-            self._watched.pop(watch.follow, None)
-            watch.follow, watch.since = follow, turn
-        self._watched[follow] = session
-        self._flush()
-        return watch
-
-    # --- the connection ---
+    # --- its life ---
 
     async def start(self, wait_s: float) -> None:
         """Connect; raise `LocalError` when no house answers within `wait_s`, `RemoteError` when it refuses."""
-        self._connect()
-        up = asyncio.ensure_future(self.up.wait())
+        self._see_sendable(Hello(0, self._machine.client, name=self._machine.name))
+        self._connection.open()
         try:
-            waiting: set[asyncio.Future[Any]] = {up, self._refused}
-            await asyncio.wait(waiting, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            up.cancel()
-        if self._refused.done():
-            raise _remote(self._refused.result())
-        if not self.up.is_set():
-            raise no_house(self.runtime_dir)
+            await asyncio.wait_for(self._settled.wait(), wait_s)
+        except TimeoutError:
+            raise no_house(self.runtime_dir) from None
+        if self._over is not None:
+            raise self._over
 
     async def close(self) -> None:
-        """Say goodbye and leave; sessions go on."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._asks:
-            task.cancel()
-        self._machine.leave()
-        self._flush()
-        if self._dealer is not None:
-            self._dealer.close(flush_ms=100)
-        self._context.destroy(100)
-        for future in self._answers.values():
-            if not future.done():
-                future.cancel()
-
-    def _connect(self) -> None:
-        if self._closed or self._refused.done():
+        """Say goodbye and leave; sessions go on. Whoever waits for something of this client gets a `LocalError`."""
+        if self._closing:
             return
-        self._dealer = Dealer(
-            self._context, gateway_address(self.runtime_dir), ToClient, self._take, lambda why: self._broken(why)
-        )
-        self._machine.connected()
-        self._flush()
-        self._timer = asyncio.get_running_loop().call_later(WELCOME_S_MAX, self._no_welcome, self._dealer)
+        self._closing = True
+        try:
+            await self._answering.close()
+        finally:
+            self._end(LocalError(CLOSED, "this client is closed; connect again"))
+            self._machine.leave()
+            await self._connection.close()
 
-    def _no_welcome(self, dealer: Dealer) -> None:
-        if dealer is self._dealer and self._machine.link is Link.GREETING:
-            dealer.close()
-            self._broken("the house did not answer the hello")
-
-    def _broken(self, why: str) -> None:
-        del why
-        self.up.clear()
-        self.down.set()
-        self._dealer = None
-        if self._timer is not None:
-            self._timer.cancel()
-        self._happen(self._machine.disconnected())
-        if not self._closed and not self._refused.done():
-            self._timer = asyncio.get_running_loop().call_later(self._retry_s, self._connect)
-            self._retry_s = min(self._retry_s * 1.5, RETRY_S_MAX)
-
-    def _flush(self) -> None:
-        if self._dealer is not None:
-            frames: list[Frame] = list(self._machine.frames_to_send())
-            self._dealer.send(frames)
-
-    def _take(self, frames: list[Frame]) -> None:
-        for frame in frames:
-            self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
-        self._flush()
+    def _end(self, error: UnderstudyError) -> None:
+        """Nothing more can be had: end every wait."""
+        self._over = self._over or error
+        self._feeds.end(self._over)
+        self._endings.end(self._over)
+        for name in list(self._replies):
+            self._machine.abandon(name)
+            self._replied(name, self._over)
+        self._settled.set()
 
     def _happen(self, happenings: list[Happening]) -> None:
         for happening in happenings:
             match happening:
                 case Arrived():
-                    self._arrived(happening)
+                    if not self._feeds.arrived(happening):
+                        self._endings.arrived(happening)
                 case Replied(request=request, frame=frame):
+                    if isinstance(frame, Accepted):
+                        self._endings.accepted(frame)
                     self._replied(request, frame)
                 case Asked(ask=ask):
-                    self._asked(ask)
-                case LinkUp(welcome=welcome):
+                    self._answering.asked(ask)
+                case LinkUp(welcome=welcome, lost=lost):
                     self.welcome = welcome
-                    self._retry_s = RETRY_S
-                    self.down.clear()
-                    self.up.set()
-                case LinkRefused(fault=fault):
-                    self._refused.set_result(fault)
-                    for future in self._answers.values():
-                        if not future.done():
-                            future.set_result(fault)
+                    if lost:
+                        self._endings.renumbered()
+                        self._answering.forget()
+                    self._settled.set()
                 case FollowEnded(follow=follow, fault=fault):
-                    self._follow_ended(follow, fault)
-                case HouseLeft():
-                    pass  # The connection breaks next; a house that comes back is found again.
+                    self._feeds.ended(follow, _remote(fault))
+                    self._endings.ended(follow, _remote(fault))
+                case LinkRefused(fault=fault):
+                    self._end(_remote(fault))
+                case LinkDeferred() | Unheard() | HouseLeft():
+                    pass  # The connection sees to it; a house that comes back is found again.
                 case _:
                     assert_never(happening)
 
-    def _replied(self, request: str, frame: Opened | Accepted | Result | Fault) -> None:
-        collecting = self._collecting.pop(request, None)
-        if collecting is not None and isinstance(frame, Accepted):
-            self._watch(frame.session, frame.turn).texts[frame.turn] = collecting[1]
-        future = self._answers.get(request)
-        if future is not None and not future.done():
-            future.set_result(frame)
+    def _replied(self, request: str, answer: Reply | Fault | UnderstudyError) -> None:
+        for future in self._replies.pop(request, ()):
+            if future.done():
+                continue
+            if isinstance(answer, Fault):
+                future.set_exception(_remote(answer))
+            elif isinstance(answer, UnderstudyError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
-    def _arrived(self, happening: Arrived) -> None:
-        feed = self._feeds.get(happening.follow)
-        if feed is not None:
-            feed.arrived.append(happening)
-            feed.changed.set()
-            return
-        session = self._watched.get(happening.follow)
-        if session is not None:
-            watch = self._watches[session]
-            for entry in happening.entries:
-                _see(watch, entry)
-            self._machine.consumed(happening.follow, sum(map(cost, happening.entries)))
+    def _leave(self, request: str, future: asyncio.Future[Reply]) -> None:
+        """This one waits for the answer no more."""
+        waiting = self._replies.get(request)
+        if waiting is not None and future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._replies[request]
+                self._machine.abandon(request)
 
-    def _follow_ended(self, follow: int, fault: Fault) -> None:
-        feed = self._feeds.get(follow)
-        if feed is not None:
-            feed.failure = _remote(fault)
-            feed.changed.set()
-        watch = self._watches.pop(self._watched.pop(follow, ""), None)
-        if watch is not None:
-            for future in itertools.chain.from_iterable(watch.waiting.values()):
-                if not future.done():
-                    future.set_exception(_remote(fault))
-
-    def _asked(self, ask: Ask) -> None:
-        """Serve a question once; one that is said again after a reconnect gets the answer that was lost, if any."""
-        if ask.ask not in self._served:
-            self._served[ask.ask] = None
-            if len(self._served) > ENDINGS_MAX:
-                del self._served[next(iter(self._served))]
-            task = asyncio.ensure_future(self._serve(ask))
-            self._asks.add(task)
-            task.add_done_callback(self._asks.discard)
-        elif (given := self._served[ask.ask]) is not None:
-            self.answer(given)
-
-    async def _serve(self, ask: Ask) -> None:
-        if self._on_ask is None:
-            self.answer(Answer(ask.session, ask.ask, error=f"this client does not serve {ask.method}"))
-            return
-        try:
-            self.answer(Answer(ask.session, ask.ask, pack(await self._on_ask(ask))))
-        except UnderstudyError as error:
-            answer = Answer(ask.session, ask.ask, pack(error.detail), error.text)
-            self.answer(Answer(ask.session, ask.ask, error=error.text[:1000]) if too_large(answer) else answer)
+    def _see_sendable(self, frame: FromClient) -> None:
+        """Raise for what must not be sent: it would take the rest with it, or nobody would answer."""
+        if self._over is not None:
+            raise self._over.with_traceback(None)
+        excess = too_large(frame)
+        if excess:
+            raise LocalError(LIMIT_REACHED, excess)
 
 
-def _see(watch: _Watch, entry: Entry) -> None:
-    if entry.kind == "ended":
-        body = unpack(entry.body)
-        ending = Ending(str(body.pop("reason", "")), body)
-        watch.endings[entry.turn] = ending
-        watch.texts.pop(entry.turn, None)
-        for future in watch.waiting.pop(entry.turn, ()):
-            if not future.done():
-                future.set_result(ending)
-        if len(watch.endings) > ENDINGS_MAX:
-            del watch.endings[next(iter(watch.endings))]
-            watch.since = next(iter(watch.endings))
-    elif entry.kind == "update" and entry.turn in watch.texts:
-        for update in unpack(entry.body):
-            content = update.get("content")
-            if update.get("sessionUpdate") == "agent_message_chunk" and isinstance(content, dict):
-                watch.texts[entry.turn].append(str(content.get("text", "")))
+def _packed(body: object) -> bytes:
+    """Return `body` as a `body` field. Raises `LocalError` for what msgpack cannot hold."""
+    try:
+        return pack(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise LocalError(BAD_FRAME, f"this cannot be sent: {error}; send text, numbers, lists and maps") from error
 
 
-def _see_size(frame: Request | Answer) -> None:
-    excess = too_large(frame)
-    if excess:
-        raise LocalError(LIMIT_REACHED, excess)
+def _unpacked(answer: Result) -> Any:
+    try:
+        return unpack(answer.body)
+    except FrameError as error:
+        raise RemoteError(BAD_FRAME, f"the house's answer cannot be read: {error}") from error
 
 
 def _remote(fault: Fault) -> RemoteError:
-    return RemoteError(fault.code, fault.text, unpack(fault.body))
+    try:
+        return RemoteError(fault.code, fault.text, unpack(fault.body))
+    except FrameError:
+        return RemoteError(fault.code, fault.text)
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ of a ZeroMQ socket is edge-triggered: EVENTS is looked at again after every send
 
 import asyncio
 import itertools
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +36,10 @@ _names = itertools.count()
 
 
 class Dealer:
-    """Sends and receives frames of one direction. `on_frames` gets each batch, `on_broken` at most one call."""
+    """Sends and receives frames of one direction. `on_frames` gets each batch, `on_broken` at most one call.
+
+    Raises `zmq.ZMQError` when there is no socket to be had.
+    """
 
     def __init__(
         self,
@@ -56,8 +58,18 @@ class Dealer:
         self._scheduled = False
         self.closed = False
         self._socket = context.socket(zmq.DEALER)
-        self._socket.linger = 0
+        try:
+            self._set_up(address)
+        except zmq.ZMQError:
+            self._socket.close(0)
+            raise
         self._poll = [(self._socket, POLLIN)]
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._loop.add_reader(self._monitor.fileno(), self._changed)
+        self._changed()  # Until EVENTS is read once, its descriptor does not wake anybody.
+
+    def _set_up(self, address: str) -> None:
+        self._socket.linger = 0
         self._socket.maxmsgsize = MESSAGE_BYTES_MAX
         self._socket.sndhwm = 0
         # Not by itself while we live: what it held would reach the next supervisor before our hello. But -1, never,
@@ -65,14 +77,17 @@ class Dealer:
         self._socket.reconnect_ivl = RECONNECT_MS
         # A name of its own: pyzmq would name it by a descriptor, which the one before may have had.
         self._monitor = self._socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
-        self._loop.add_reader(self._socket.fileno(), self._readable)
-        self._loop.add_reader(self._monitor.fileno(), self._changed)
-        self._changed()  # Until EVENTS is read once, its descriptor does not wake anybody.
-        absent = unreachable(address.removeprefix("ipc://"))
-        if absent:
-            self._loop.call_soon(self._break, absent)
-        else:
-            self._socket.connect(address)
+        try:
+            see_socket(address.removeprefix("ipc://"))
+        except OSError as error:
+            self._loop.call_soon(self._break, str(error.strerror))
+            return
+        try:
+            self._socket.connect(address)  # It does not block; that nobody listens, the monitor says.
+        except zmq.ZMQError:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
+            raise
 
     def attend(self, on_frames: Callable[[list[Frame]], None], on_broken: Callable[[str], None]) -> None:
         """Let somebody else hear what comes from now on."""
@@ -114,16 +129,17 @@ class Dealer:
             return
         self._write()
         self._scheduled = True  # What is sent from here on goes out below.
-        for _ in range(MESSAGES_PER_DRAIN):
-            if not zmq_poll(self._poll, 0):
-                break
-            self._take(self._socket.recv(NOBLOCK))
-            if self._is_closed():
-                return
-        self._scheduled = False
-        self._write()
-        if zmq_poll(self._poll, 0):
-            self._schedule()
+        try:
+            for _ in range(MESSAGES_PER_DRAIN):
+                if self._is_closed() or not zmq_poll(self._poll, 0):
+                    break
+                self._take(self._socket.recv(NOBLOCK))
+        finally:  # Also when whoever took a message failed at it: the next one is not to blame.
+            self._scheduled = False
+            if not self._is_closed():
+                self._write()
+                if zmq_poll(self._poll, 0):
+                    self._schedule()
 
     def _is_closed(self) -> bool:
         return self.closed
@@ -164,17 +180,3 @@ class Dealer:
         if not self.closed:
             self.close()
             self._on_broken(why)
-
-
-def unreachable(path: str) -> str:
-    """Return why nobody of ours listens on the Unix socket `path`, "" when somebody does: libzmq would not tell."""
-    try:
-        see_socket(path)
-    except OSError as error:
-        return str(error.strerror)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return "nobody listens"
-    return ""

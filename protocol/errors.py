@@ -26,6 +26,8 @@ NOT_OURS: Final = "not_ours"
 NO_SESSIONS: Final = "no_sessions"
 AGENT_ERROR: Final = "agent_error"
 SAFE_MODE: Final = "safe_mode"
+GENERATION_CHANGED: Final = "generation_changed"
+CLOSED: Final = "closed"
 
 
 class UnderstudyError(Exception):

@@ -3,6 +3,8 @@
 It never reads a socket or a clock: the client library (`client`) tells it what happened and
 sends what `frames_to_send` returns. After a broken connection it asks again for everything
 that is unanswered (a request id is accepted once) and follows on from the next number.
+
+Numbers hold for one generation of the house's log. When another one begins, whatever refers to a number ends.
 """
 
 from collections import Counter
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeGuard
 
-from understudy.protocol.errors import CONNECTION_LOST
+from understudy.protocol.errors import CONNECTION_LOST, GENERATION_CHANGED, NO_HELLO, VERSION_MISMATCH
 from understudy.protocol.frames import (
     CREDIT_BYTES,
     ENTRY_OVERHEAD_BYTES,
@@ -41,7 +43,12 @@ from understudy.protocol.frames import (
     Welcome,
 )
 
-ANSWERS_KEPT_MAX = 64  # So many of the newest are said again after a reconnect.
+ANSWERS_KEPT_MAX = 64  # So many of the newest are said again after a reconnect,
+ANSWERS_KEPT_BYTES_MAX = 32 << 20  # and so much of them.
+RENUMBERED = (
+    "the log of the house has begun a new generation, and may have lost its last moments: what was numbered before may "
+    "be gone, or something else by now; look at the session anew"
+)
 
 Request = Open | Prompt | Cancel | Call | Verb
 
@@ -103,13 +110,27 @@ class LinkRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkDeferred:
+    """The house, which knew us, will not speak with us now: to be tried again later."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """The house does not know this connection any more, or cannot read what we say on it: only a new one helps."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
 class HouseLeft:
     """The house said goodbye."""
 
     reason: str
 
 
-Happening = Replied | Arrived | FollowEnded | Asked | LinkUp | LinkRefused | HouseLeft
+Happening = Replied | Arrived | FollowEnded | Asked | LinkUp | LinkRefused | LinkDeferred | Unheard | HouseLeft
 
 
 @dataclass(slots=True)
@@ -131,15 +152,17 @@ class Follower:
         self.name = name
         self.pid = pid
         self.link = Link.DOWN
-        self.generation = 0
+        self.generation = 0  # 0 is that of no log: nobody has answered, or a house in safe mode.
         self.pending: dict[str, Request] = {}
         self.places: dict[int, Place] = {}
         self._sent: set[str] = set()
         self._cancelling: Counter[str] = Counter()  # session -> how many cancels of everything in it are unanswered
         self._answers: dict[str, Answer] = {}
+        self._doubted: set[str] = set()  # Of what is pending or answered: what the house may have been unable to read.
         self._out: list[FromClient] = []
         self._follows = 0
         self._connections = 0
+        self._welcomed = False
 
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
@@ -157,7 +180,7 @@ class Follower:
         happenings: list[Happening] = []
         for name, frame in list(self.pending.items()):
             if isinstance(frame, Call) and name in self._sent:
-                del self.pending[name]
+                self._take(name)
                 text = f"the connection broke while {frame.method} was under way; it may have been carried out"
                 happenings.append(Replied(name, Fault(CONNECTION_LOST, text, name)))
         self._sent.clear()
@@ -182,11 +205,19 @@ class Follower:
 
     def answer(self, frame: Answer) -> None:
         """Answer a question. Said again on each new connection: it may have been lost, and only the first one counts."""
+        self._answers.pop(frame.ask, None)
         self._answers[frame.ask] = frame
-        if len(self._answers) > ANSWERS_KEPT_MAX:
-            del self._answers[next(iter(self._answers))]
+        while len(self._answers) > ANSWERS_KEPT_MAX or (
+            len(self._answers) > 1 and sum(len(each.body) for each in self._answers.values()) > ANSWERS_KEPT_BYTES_MAX
+        ):
+            self._let_go(next(iter(self._answers)))
         if self.link is Link.UP:
             self._out.append(frame)
+
+    def ask_whether_known(self) -> None:
+        """Nothing has been heard for a while: a house that has forgotten us says so."""
+        if self.link is Link.UP:
+            self._out.append(Ping())
 
     def follow(self, session: str, number: int, window: int = CREDIT_BYTES) -> int:
         """Follow `session` from `number`; return the follow's id."""
@@ -201,16 +232,21 @@ class Follower:
         if self.places.pop(follow, None) is not None and self.link is Link.UP:
             self._out.append(Unfollow(follow))
 
-    def consumed(self, follow: int, size: int) -> None:
-        """`size` bytes of a follow's entries (as `cost` counts them) have been dealt with: they are credit again."""
+    def consumed(self, follow: int, size: int) -> bool:
+        """`size` bytes of a follow's entries (as `cost` counts them) have been dealt with: they are credit again.
+
+        Return whether that is to be sent now.
+        """
         place = self.places.get(follow)
         if place is None:
-            return
+            return False
         place.unconsumed -= size
         place.owed += size
-        if place.owed >= place.window // 2 and self.link is Link.UP:
-            self._out.append(Credit(follow, place.owed))
-            place.owed = 0
+        if place.owed < place.window // 2 or self.link is not Link.UP:
+            return False
+        self._out.append(Credit(follow, place.owed))
+        place.owed = 0
+        return True
 
     def leave(self, reason: str = "") -> None:
         """Say goodbye."""
@@ -236,7 +272,8 @@ class Follower:
             case Welcome():
                 return self._welcome(frame)
             case Ask():
-                return [Asked(frame)]
+                # One whose answer was lost with a connection got it again with the next hello.
+                return [] if frame.ask in self._answers else [Asked(frame)]
             case Ping():
                 self._out.append(Pong())
                 return []
@@ -248,24 +285,46 @@ class Follower:
     def _welcome(self, frame: Welcome) -> list[Happening]:
         if self.link is not Link.GREETING:
             return []
-        self.link = Link.UP
-        lost = self.generation not in (0, frame.generation)
-        self.generation = frame.generation
+        self.link, self._welcomed = Link.UP, True
+        lost = 0 not in (self.generation, frame.generation) and self.generation != frame.generation
+        self.generation = frame.generation or self.generation
+        happenings = [LinkUp(frame, lost), *(self._renumbered() if lost else [])]
         for number, place in self.places.items():
             self._out.append(self._follow(number, place))
         self._send_unsent()
         self._out.extend(self._answers.values())
-        return [LinkUp(frame, lost)]
+        return happenings
+
+    def _renumbered(self) -> list[Happening]:
+        """Another generation has begun: end what refers to numbers of the one before."""
+        happenings: list[Happening] = []
+        for number in [number for number, place in self.places.items() if place.next > 1]:
+            del self.places[number]
+            happenings.append(FollowEnded(number, Fault(GENERATION_CHANGED, RENUMBERED, f"follow:{number}")))
+        for name in [name for name, frame in self.pending.items() if isinstance(frame, Cancel) and frame.turn]:
+            self._take(name)
+            happenings.append(Replied(name, Fault(GENERATION_CHANGED, RENUMBERED, name)))
+        for ask in list(self._answers):
+            self._let_go(ask)
+        return happenings
 
     def _take(self, name: str) -> bool:
         """Let go of a request that has its answer; return False when it had one before."""
         frame = self.pending.pop(name, None)
         self._sent.discard(name)
+        self._doubted.discard(name)
         if frame is not None and _cancels_all(frame):
             self._cancelling[frame.session] -= 1
+            if not self._cancelling[frame.session]:
+                del self._cancelling[frame.session]
             if self.link is Link.UP:
                 self._send_unsent()
         return frame is not None
+
+    def _let_go(self, ask: str) -> None:
+        """Say an answer no more."""
+        self._answers.pop(ask, None)
+        self._doubted.discard(_answer_name(ask))
 
     def _send_unsent(self) -> None:
         cancelling: set[str] = set()
@@ -290,8 +349,8 @@ class Follower:
         number = place.next
         fresh: list[Entry] = []
         for entry in frame.entries:
-            if entry.last < place.next:
-                continue  # Sent twice around a reconnect.
+            if entry.last < place.next or entry.session != place.session:
+                continue  # Sent twice around a reconnect, or for another follow.
             if entry.first > place.next:
                 self._out.append(self._follow(frame.follow, place))  # A gap: ask again from what we have.
                 break
@@ -301,13 +360,45 @@ class Follower:
         return [Arrived(frame.follow, number, fresh)] if fresh else []
 
     def _fault(self, frame: Fault) -> list[Happening]:
-        if self.link is Link.GREETING and not frame.request:
-            self.link = Link.REFUSED
-            return [LinkRefused(frame)]
-        kind, _, number = frame.request.partition(":")
-        if kind == "follow" and number.isdigit() and self.places.pop(int(number), None) is not None:
-            return [FollowEnded(int(number), frame)]
+        if frame.code == NO_HELLO and self.link in (Link.GREETING, Link.UP):
+            self._sent.discard(frame.request)  # Not carried out: a call, too, may be said again.
+            return [Unheard(frame)]
+        if not frame.request:
+            return self._nameless(frame)
+        kind, _, name = frame.request.partition(":")
+        if kind == "follow" and name.isdecimal() and len(name) < 20 and self.places.pop(int(name), None) is not None:
+            return [FollowEnded(int(name), frame)]
+        if kind == "answer":
+            self._let_go(name)
         return [Replied(frame.request, frame)] if self._take(frame.request) else []
+
+    def _nameless(self, fault: Fault) -> list[Happening]:
+        """Act on a fault that names nothing: it is to the hello, or to something that the house could not read.
+
+        Then all that was sent and not answered is said once more, on a new connection, since parts of a frame may lie
+        on this one; what was under way a second time is refused with this fault.
+        """
+        if self.link is Link.GREETING:
+            if self._welcomed and fault.code != VERSION_MISMATCH:
+                return [LinkDeferred(fault)]
+            self.link = Link.REFUSED
+            return [LinkRefused(fault)]
+        if self.link is not Link.UP:
+            return []
+        happenings: list[Happening] = []
+        for name in [name for name in self._sent if name in self._doubted]:
+            self._take(name)
+            happenings.append(Replied(name, Fault(fault.code, fault.text, name, fault.body)))
+        for ask, answer in self._answers.items():
+            if _answer_name(ask) in self._doubted:  # The agent waits: it gets an answer all the same.
+                self._answers[ask] = Answer(answer.session, ask, error="the house could not read the answer")
+        self._doubted.update(self._sent, map(_answer_name, self._answers))
+        return [*happenings, Unheard(fault)]
+
+
+def _answer_name(ask: str) -> str:
+    """Return what the house calls an answer in a fault."""
+    return f"answer:{ask}"
 
 
 def _cancels_all(frame: Request) -> TypeGuard[Cancel]:

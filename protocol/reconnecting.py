@@ -1,0 +1,148 @@
+"""A client's connection to its house, over all the sockets that it takes: it mends itself until it is told to stop.
+
+It moves frames between the socket and the machine (`follower`), and hands on what the machine says has happened.
+"""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import zmq
+
+from understudy.protocol.dealer import Dealer
+from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, LocalError
+from understudy.protocol.follower import (
+    Follower,
+    Happening,
+    LinkDeferred,
+    LinkRefused,
+    LinkUp,
+    Unheard,
+)
+from understudy.protocol.frames import Frame, ToClient
+
+RETRY_S = 0.02
+RETRY_S_MAX = 1.0
+WELCOME_S_MAX = 2.0  # Then a new socket is tried, and the next one is given twice the time: what a stopped house does
+PATIENCE_S_MAX = 64.0  # not accept stays in its backlog.
+DEFERRED_S = 0.5  # So long, and doubling, a house that is full is left alone,
+DEFERRED_S_MAX = 30.0
+UNREAD_S = 0.25  # and so long one that could not read something of ours.
+SILENT_S = 25.0  # A house that knows us says something every 10 s.
+FLUSH_MS = 100
+
+
+class Reconnecting:
+    """Keeps `machine` connected to the house at `address`; `on_happenings` gets what comes of it."""
+
+    def __init__(self, machine: Follower, address: str, on_happenings: Callable[[list[Happening]], None]) -> None:
+        self.up = asyncio.Event()
+        self.down = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._random = Random()
+        self._machine, self._address, self._on_happenings = machine, address, on_happenings
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._dealer: Dealer | None = None
+        self._retry_s, self._deferred_s, self._patience_s = RETRY_S, DEFERRED_S, WELCOME_S_MAX
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = False
+        self._stopped = False
+
+    def open(self) -> None:
+        """Begin. Raises `LocalError` when there is not even a socket to be had."""
+        try:
+            self._connect()
+        except (zmq.ZMQError, OSError) as error:
+            raise LocalError(CONNECTION_LOST, f"cannot connect to {self._address}: {error}") from error
+
+    def flush(self) -> None:
+        """Send what the machine has to say."""
+        if self._dealer is not None:
+            frames: list[Frame] = list(self._machine.frames_to_send())
+            self._dealer.send(frames)
+
+    async def close(self) -> None:
+        """Leave, and let what was said last leave too."""
+        self._stopped = True
+        self._wake_in(None)
+        self.flush()
+        if self._dealer is not None:
+            self._dealer.close(flush_ms=FLUSH_MS)
+        self.up.clear()
+        self.down.set()
+        # Not here: a house that is stopped does not take the goodbye.
+        await self._loop.run_in_executor(None, self._context.term)
+
+    def _connect(self) -> None:
+        self._dealer = Dealer(self._context, self._address, ToClient, self._take, lambda _: self._broken())
+        self._machine.connected()
+        self.flush()
+        self._wake_in(self._patience_s, self._no_welcome)
+
+    def _connect_again(self) -> None:
+        try:
+            self._connect()
+        except (zmq.ZMQError, OSError):  # Out of descriptors, most likely: that passes.
+            self._wake_in(RETRY_S_MAX, self._connect_again)
+
+    def _no_welcome(self) -> None:
+        self._patience_s = min(2 * self._patience_s, PATIENCE_S_MAX)
+        self._begin_anew()
+
+    def _begin_anew(self, pause_s: float = 0.0) -> None:
+        """This socket is of no use: make another."""
+        if self._dealer is not None:
+            self._dealer.close()
+            self._broken(pause_s)
+
+    def _broken(self, pause_s: float = 0.0) -> None:
+        self.up.clear()
+        self.down.set()
+        self._dealer = None
+        self._happen(self._machine.disconnected())
+        # Many may have lost the same house at once.
+        self._wake_in(max(pause_s, self._retry_s) * self._random.uniform(0.5, 1.0), self._connect_again)
+        self._retry_s = min(self._retry_s * 1.5, RETRY_S_MAX)
+
+    def _wake_in(self, seconds: float | None, call: Callable[[], None] | None = None) -> None:
+        """Set the one timer: for the next socket, for the welcome, or for a sign of life."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None and call is not None and not self._stopped:
+            self._timer = self._loop.call_later(seconds, call)
+
+    def _take(self, frames: list[Frame]) -> None:
+        self._heard = True
+        for frame in frames:
+            self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
+        self.flush()
+
+    def _happen(self, happenings: list[Happening]) -> None:
+        self._on_happenings(happenings)
+        for happening in happenings:
+            match happening:
+                case LinkUp():
+                    self._retry_s, self._deferred_s, self._patience_s = RETRY_S, DEFERRED_S, WELCOME_S_MAX
+                    self._wake_in(SILENT_S, self._beat)
+                    self.down.clear()
+                    self.up.set()
+                case LinkRefused():
+                    self._stopped = True
+                    self._begin_anew()
+                case LinkDeferred():
+                    pause_s, self._deferred_s = self._deferred_s, min(2 * self._deferred_s, DEFERRED_S_MAX)
+                    self._begin_anew(pause_s)
+                case Unheard(fault=fault):
+                    self._begin_anew(0.0 if fault.code == NO_HELLO else UNREAD_S)
+                case _:
+                    pass
+
+    def _beat(self) -> None:
+        """Ask a house that has said nothing for long: one that has forgotten us says so."""
+        if not self._heard:
+            self._machine.ask_whether_known()
+            self.flush()
+        self._heard = False
+        self._wake_in(SILENT_S, self._beat)

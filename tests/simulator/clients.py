@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene, Wire
-from understudy.protocol.follower import Arrived, Asked, FollowEnded, Follower, Link, Replied, cost
+from understudy.protocol.follower import Arrived, Asked, FollowEnded, Follower, Link, Replied, Unheard, cost
 from understudy.protocol.frames import (
     Accepted,
     Answer,
@@ -146,6 +146,8 @@ class Client:
                     assert code in REFUSALS, f"{asked} is refused with {code}: {text}"
                 case FollowEnded(fault=fault):
                     raise AssertionError(f"{self.name} cannot follow: {fault}")
+                case Unheard():
+                    self.cut()
                 case Arrived():
                     self._arrived(happening)
                 case Asked(ask=ask):

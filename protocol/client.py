@@ -19,12 +19,12 @@ from typing import Any, TypeVar, assert_never
 
 from understudy.protocol.answering import Answering, OnAsk
 from understudy.protocol.away import no_house
+from understudy.protocol.doors import wrong_with
 from understudy.protocol.endings import Endings
 from understudy.protocol.errors import (
     BAD_FRAME,
     CLOSED,
     GENERATION_CHANGED,
-    LIMIT_REACHED,
     REQUEST_REUSED,
     LocalError,
     RemoteError,
@@ -68,7 +68,6 @@ from understudy.protocol.frames import (
 from understudy.protocol.items import Ending
 from understudy.protocol.paths import gateway_address, runtime_folder
 from understudy.protocol.reconnecting import Reconnecting
-from understudy.protocol.sizes import too_large
 
 __all__ = ["Client", "OnAsk", "Session", "Turn", "connect"]
 
@@ -338,9 +337,9 @@ class Client:
         """Raise for what must not be sent: it would take the rest with it, or nobody would answer."""
         if self._over is not None:
             raise self._over.with_traceback(None)
-        excess = too_large(frame)
-        if excess:
-            raise LocalError(LIMIT_REACHED, excess)
+        wrong = wrong_with(frame)
+        if wrong is not None:
+            raise LocalError(wrong.code, wrong.text)
 
 
 def _packed(body: object) -> bytes:

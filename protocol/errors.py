@@ -28,6 +28,7 @@ AGENT_ERROR: Final = "agent_error"
 SAFE_MODE: Final = "safe_mode"
 GENERATION_CHANGED: Final = "generation_changed"
 CLOSED: Final = "closed"
+INTERNAL: Final = "internal"
 
 
 class UnderstudyError(Exception):

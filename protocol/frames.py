@@ -1,31 +1,60 @@
 """Every frame that can cross a socket, and the codec for them. Pure: no I/O, no clock.
 
 A message is one msgpack array of frames; a frame is a map whose `type` picks the class.
-Decoding checks every field: what comes out is well formed, or `FrameError` is raised.
+Decoding checks every field, its bound too: what comes out is well formed, or `FrameError` is raised.
 Unknown fields are ignored, so that a newer peer of the same protocol version is understood.
 
 A frame larger than `PART_BYTES` travels as `Part`s and is joined by `Joiner`.
-`body` fields are msgpack of their own and travel unopened: see `pack` and `unpack`.
+`body` fields are msgpack of their own and travel unopened: see `pack` and `unpack`; `bodies` says what they may hold.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Union, get_args
 
 import msgspec
 
+from understudy.protocol.codec import UNREADABLE, array, encoded
+from understudy.protocol.codec import FrameError as FrameError
+from understudy.protocol.codec import merged as merged
+from understudy.protocol.codec import pack as pack
+from understudy.protocol.codec import unpack as unpack
+from understudy.protocol.sizes import BODY_BYTES_MAX as BODY_BYTES_MAX
+from understudy.protocol.sizes import (
+    FRAMES_PER_MESSAGE_MAX,
+    ActorNumber,
+    AgentName,
+    AnyBody,
+    Bytes,
+    Code,
+    Count,
+    EntryBody,
+    FolderPath,
+    Id,
+    Label,
+    Memory,
+    Method,
+    Methods,
+    Number,
+    Opening,
+    Pid,
+    Piece,
+    Reason,
+    RequestId,
+    RequestName,
+    Seconds,
+    Text,
+    Version,
+    WallTime,
+)
+from understudy.protocol.sizes import MESSAGE_BYTES_MAX as MESSAGE_BYTES_MAX
+from understudy.protocol.sizes import PART_BYTES as PART_BYTES
+
 PROTOCOL_VERSION = 1  # Of clients: they come from the same installation, or are refused.
 BACKSTAGE_VERSION = 1  # Of actors: those of the version before are taken back, so that an upgrade orphans nobody.
-MESSAGE_BYTES_MAX = 1 << 20  # A ZeroMQ message above this is never read: MAXMSGSIZE.
-PART_BYTES = 1 << 19
-BODY_BYTES_MAX = 32 << 20  # A frame joined from parts.
-ID_CHARACTERS_MAX = 200
 CREDIT_BYTES = 1 << 20  # What a follower lets us send before it has taken it.
 UPDATES_PER_FRAME_MAX = 512
 ENTRY_OVERHEAD_BYTES = 64  # What an entry costs a follower's credit besides its body.
-
-
-class FrameError(Exception):
-    """The bytes are no message of ours. The peer is at fault."""
+ENTRIES_PER_FRAME_MAX = 1 << 16
 
 
 class _Frame(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
@@ -41,11 +70,11 @@ class Hello(_Frame, frozen=True, tag="hello"):
     `connection` counts these: what still comes on an earlier one is late, and without effect. 0: it does not count.
     """
 
-    version: int
-    client: str
-    pid: int = 0
-    name: str = ""
-    connection: int = 0
+    version: Version
+    client: Id
+    pid: Pid = 0
+    name: Label = ""
+    connection: Count = 0
 
 
 class ActorHello(_Frame, frozen=True, tag="actor_hello"):
@@ -55,11 +84,11 @@ class ActorHello(_Frame, frozen=True, tag="actor_hello"):
     Not `ready`: it could not start, and connects only to say why.
     """
 
-    version: int
-    actor: str
-    epoch: int
-    pid: int
-    connection: int = 1
+    version: Version
+    actor: AgentName
+    epoch: Count
+    pid: Pid
+    connection: Count = 1
     ready: bool = True
 
 
@@ -69,20 +98,20 @@ class Welcome(_Frame, frozen=True, tag="welcome"):
     `epoch` counts the supervisor's starts; `generation` changes when the log may have lost numbers.
     """
 
-    version: int
-    epoch: int
-    generation: int = 1
-    pid: int = 0
-    committed: int = 0
+    version: Version
+    epoch: Count
+    generation: Count = 1
+    pid: Pid = 0
+    committed: ActorNumber = 0
 
 
 class Fault(_Frame, frozen=True, tag="fault"):
     """A refusal. `request` names what was refused ("" when it was nothing we could name)."""
 
-    code: str
-    text: str
-    request: str = ""
-    body: bytes = b""
+    code: Code
+    text: Text
+    request: RequestName = ""
+    body: EntryBody = b""
 
 
 class Ping(_Frame, frozen=True, tag="ping"):
@@ -96,14 +125,14 @@ class Pong(_Frame, frozen=True, tag="pong"):
 class Goodbye(_Frame, frozen=True, tag="goodbye"):
     """The sender leaves; nothing follows. From an actor: why it ends."""
 
-    reason: str = ""
+    reason: Text = ""
 
 
 class Part(_Frame, frozen=True, tag="part"):
     """A slice of a frame too large for one message; `Joiner` puts them together."""
 
     last: bool
-    piece: bytes
+    piece: Piece
 
 
 # --- client -> gateway ------------------------------------------------------------
@@ -112,10 +141,10 @@ class Part(_Frame, frozen=True, tag="part"):
 class Open(_Frame, frozen=True, tag="open"):
     """Open a session with `agent`. `body`: what the driver needs (ACP: mcpServers, _meta). Answer: `Opened`."""
 
-    request: str
-    agent: str
-    cwd: str
-    body: bytes = b""
+    request: RequestId
+    agent: AgentName
+    cwd: FolderPath
+    body: Opening = b""
 
 
 class Prompt(_Frame, frozen=True, tag="prompt"):
@@ -125,28 +154,28 @@ class Prompt(_Frame, frozen=True, tag="prompt"):
     `waits`: the client waits for the ending; `Accepted` may come with what is sent next, some milliseconds later.
     """
 
-    request: str
-    session: str
-    body: bytes
-    serves: list[str] = []
+    request: RequestId
+    session: Id
+    body: EntryBody
+    serves: Methods = []
     waits: bool = False
 
 
 class Cancel(_Frame, frozen=True, tag="cancel"):
     """Cancel one turn of a session, or (turn 0) the running and all queued ones. Answer: `Result`."""
 
-    request: str
-    session: str
-    turn: int = 0
+    request: RequestId
+    session: Id
+    turn: Number = 0
 
 
 class Answer(_Frame, frozen=True, tag="answer"):
     """The one answer to an ask; `error` instead of a result when not "". Also gateway -> actor."""
 
-    session: str
-    ask: str
-    body: bytes = b""
-    error: str = ""
+    session: Id
+    ask: Id
+    body: EntryBody = b""
+    error: Text = ""
 
 
 class Call(_Frame, frozen=True, tag="call"):
@@ -155,40 +184,40 @@ class Call(_Frame, frozen=True, tag="call"):
     `ready` makes the session ready in the agent and returns what the agent said when it opened it.
     """
 
-    request: str
-    session: str
-    method: str
-    body: bytes = b""
+    request: RequestId
+    session: Id
+    method: Method
+    body: EntryBody = b""
 
 
 class Follow(_Frame, frozen=True, tag="follow"):
     """Send me the entries of `session` from `number` on, `credit` bytes of them, then more as I give credit."""
 
-    follow: int
-    session: str
-    number: int = 0
-    credit: int = CREDIT_BYTES
+    follow: Number
+    session: Id
+    number: Number = 0
+    credit: Bytes = CREDIT_BYTES
 
 
 class Credit(_Frame, frozen=True, tag="credit"):
     """`credit` more bytes for `follow`."""
 
-    follow: int
-    credit: int
+    follow: Number
+    credit: Bytes
 
 
 class Unfollow(_Frame, frozen=True, tag="unfollow"):
     """No more of `follow`."""
 
-    follow: int
+    follow: Number
 
 
 class Verb(_Frame, frozen=True, tag="verb"):
     """A verb of the command line (`status`, `start` …). Answer: `Result`, when it is done."""
 
-    request: str
-    verb: str
-    body: bytes = b""
+    request: RequestId
+    verb: Label
+    body: EntryBody = b""
 
 
 # --- gateway -> client ------------------------------------------------------------
@@ -197,23 +226,23 @@ class Verb(_Frame, frozen=True, tag="verb"):
 class Opened(_Frame, frozen=True, tag="opened"):
     """The session is recorded."""
 
-    request: str
-    session: str
+    request: RequestId
+    session: Id
 
 
 class Accepted(_Frame, frozen=True, tag="accepted"):
     """The prompt is recorded as entry `turn` of its session, and this names the turn from now on."""
 
-    request: str
-    session: str
-    turn: int
+    request: RequestId
+    session: Id
+    turn: Number
 
 
 class Result(_Frame, frozen=True, tag="result"):
     """Answer to a verb, a cancel or a call. Also actor -> backstage, for a call."""
 
-    request: str
-    body: bytes = b""
+    request: RequestId
+    body: AnyBody = b""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -223,20 +252,20 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     For `update`, `body` is a msgpack array of last-first+1 updates; else one map. `time`: seconds since the epoch.
     """
 
-    session: str
-    first: int
-    last: int
-    turn: int
-    kind: str
-    body: bytes
-    time: float
+    session: Id
+    first: Number
+    last: Number
+    turn: Number
+    kind: Label
+    body: AnyBody
+    time: WallTime
 
 
 class Entries(_Frame, frozen=True, tag="entries"):
     """Recorded entries for a follower, in order, without gap."""
 
-    follow: int
-    entries: list[Entry]
+    follow: Number
+    entries: Annotated[list[Entry], msgspec.Meta(max_length=ENTRIES_PER_FRAME_MAX)]
 
 
 class Ask(_Frame, frozen=True, tag="ask"):
@@ -245,12 +274,12 @@ class Ask(_Frame, frozen=True, tag="ask"):
     `n` is the actor's own number. With `public`, it is recorded as an `asked` entry and any follower may answer.
     """
 
-    n: int
-    session: str
-    turn: int
-    ask: str
-    method: str
-    body: bytes
+    n: ActorNumber
+    session: Id
+    turn: Number
+    ask: Id
+    method: Method
+    body: EntryBody
     public: bool = True
 
 
@@ -260,36 +289,36 @@ class Ask(_Frame, frozen=True, tag="ask"):
 class Begin(_Frame, frozen=True, tag="begin"):
     """The session is ready in the agent; may the turn start?"""
 
-    session: str
-    turn: int
+    session: Id
+    turn: Number
 
 
 class Updates(_Frame, frozen=True, tag="updates"):
     """`count` updates of a turn (turn 0: outside any), numbered n..n+count-1 by the actor. `body`: their array."""
 
-    n: int
-    session: str
-    turn: int
-    count: int
-    body: bytes
+    n: ActorNumber
+    session: Id
+    turn: Number
+    count: Count
+    body: AnyBody
 
 
 class Ended(_Frame, frozen=True, tag="ended"):
     """The one ending of a turn. `reason`: a stop reason of ACP, or `failed` with `body` {code, text, …}."""
 
-    n: int
-    session: str
-    turn: int
-    reason: str
-    body: bytes = b""
+    n: ActorNumber
+    session: Id
+    turn: Number
+    reason: Reason
+    body: EntryBody = b""
 
 
 class Remember(_Frame, frozen=True, tag="remember"):
     """Keep `body` for this session: it comes back in `Handover` and `ActorCall` to whoever plays it next."""
 
-    n: int
-    session: str
-    body: bytes
+    n: ActorNumber
+    session: Id
+    body: Memory
 
 
 # --- backstage -> actor -----------------------------------------------------------
@@ -298,52 +327,52 @@ class Remember(_Frame, frozen=True, tag="remember"):
 class Handover(_Frame, frozen=True, tag="handover"):
     """A turn to play. Without `go`, say `begin` and wait for `go` before the agent may see it."""
 
-    session: str
-    turn: int
-    cwd: str
-    body: bytes
-    opening: bytes = b""
-    memory: bytes = b""
-    serves: list[str] = []
+    session: Id
+    turn: Number
+    cwd: FolderPath
+    body: EntryBody
+    opening: Opening = b""
+    memory: Memory = b""
+    serves: Methods = []
     go: bool = False
 
 
 class Go(_Frame, frozen=True, tag="go"):
     """`started` is committed: give the prompt to the agent."""
 
-    session: str
-    turn: int
+    session: Id
+    turn: Number
 
 
 class Recorded(_Frame, frozen=True, tag="recorded"):
     """Everything the actor numbered up to `n` is committed; it may forget it."""
 
-    n: int
+    n: ActorNumber
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
     """End in order within `grace_s` seconds: cancel turns, close the program, say goodbye."""
 
-    grace_s: float
+    grace_s: Seconds
 
 
 class CancelTurn(_Frame, frozen=True, tag="cancel_turn"):
     """Cancel this turn; it still gets its ending from the agent."""
 
-    session: str
-    turn: int
+    session: Id
+    turn: Number
 
 
 class ActorCall(_Frame, frozen=True, tag="actor_call"):
     """A `Call`, with what the driver needs to make the session ready."""
 
-    request: str
-    session: str
-    method: str
-    cwd: str
-    body: bytes = b""
-    opening: bytes = b""
-    memory: bytes = b""
+    request: RequestId
+    session: Id
+    method: Method
+    cwd: FolderPath
+    body: EntryBody = b""
+    opening: Opening = b""
+    memory: Memory = b""
 
 
 FromClient = (
@@ -356,11 +385,18 @@ ToActor = (
 )
 Frame = FromClient | ToClient | FromActor | ToActor
 
-_encoder = msgspec.msgpack.Encoder()
 _decoders = {
-    side: msgspec.msgpack.Decoder(list[side])  # type: ignore[valid-type]
+    side: msgspec.msgpack.Decoder(
+        Annotated[list[side], msgspec.Meta(max_length=FRAMES_PER_MESSAGE_MAX)]  # type: ignore[valid-type]
+    )
     for side in (FromClient, ToClient, FromActor, ToActor)
 }
+# A joined frame is one of the side's own: never a part again.
+_whole_decoders: dict[Any, msgspec.msgpack.Decoder[Frame]] = {
+    side: msgspec.msgpack.Decoder(Union[tuple(each for each in get_args(side) if each is not Part)])  # noqa: UP007
+    for side in _decoders
+}
+_fields_decoder = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 
 
 def decoder(side: Any) -> "msgspec.msgpack.Decoder[list[Frame]]":
@@ -374,75 +410,65 @@ def decode(message: bytes, by: "msgspec.msgpack.Decoder[list[Frame]]") -> list[F
         raise FrameError(f"a message of {len(message)} bytes; the limit is {MESSAGE_BYTES_MAX}")
     try:
         return by.decode(message)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise FrameError(str(error)) from error
 
 
+def request_in(frame: bytes) -> str:
+    """Return what a frame that cannot be read is about, as a `Fault` names it; "" when it does not tell."""
+    try:
+        fields = _fields_decoder.decode(frame)
+        match msgspec.msgpack.decode(fields["type"], type=str):
+            case "answer":
+                return f"answer:{msgspec.msgpack.decode(fields['ask'], type=Id)}"
+            case "follow":
+                return f"follow:{msgspec.msgpack.decode(fields['follow'], type=Number)}"
+            case _:
+                return msgspec.msgpack.decode(fields["request"], type=RequestId)
+    except (KeyError, *UNREADABLE):
+        return ""
+
+
 def encode(frames: Sequence[Frame]) -> list[bytes]:
-    """Return the messages that carry `frames` in order; raise `FrameError` over `BODY_BYTES_MAX`."""
-    whole = _encoder.encode(frames)
-    return [whole] if len(whole) <= PART_BYTES else _split(frames)
+    """Return the messages that carry `frames` in order; raise `FrameError` for what no message can carry."""
+    try:
+        whole = encoded(frames)
+        if len(whole) <= PART_BYTES and len(frames) <= FRAMES_PER_MESSAGE_MAX:
+            return [whole]
+        return list(_batches(map(encoded, frames)))
+    except (UnicodeEncodeError, OverflowError, RecursionError) as error:
+        raise FrameError(f"this cannot be sent: {error}") from error
 
 
-def merged(one: bytes, other: bytes) -> bytes | None:
-    """Return two messages of `encode` as one; None when that would have more than 15 frames or `PART_BYTES`."""
-    count = one[0] + other[0] - 2 * 0x90  # The first byte of a msgpack array of up to 15 items.
-    if count > 15 or one[0] > 0x9F or other[0] > 0x9F or len(one) + len(other) > PART_BYTES:
-        return None
-    return bytes((0x90 + count,)) + one[1:] + other[1:]
-
-
-def _split(frames: Sequence[Frame]) -> list[bytes]:
-    messages: list[bytes] = []
-    batch: list[Frame] = []
+def _batches(packed: Iterable[bytes]) -> Iterable[bytes]:
+    """Yield messages of as many frames as fit, and the parts of a frame that alone is too large."""
+    batch: list[bytes] = []
     size = 0
-    for frame in frames:
-        weight = _weight(frame)
-        if batch and size + weight > PART_BYTES:
-            messages.append(_encoder.encode(batch))
+    for frame in packed:
+        if batch and (size + len(frame) > PART_BYTES or len(batch) == FRAMES_PER_MESSAGE_MAX):
+            yield array(batch)
             batch, size = [], 0
-        if weight > PART_BYTES:
-            messages.extend(_parts(frame))
+        if len(frame) > PART_BYTES:
+            yield from _parts(frame)
         else:
             batch.append(frame)
-            size += weight
+            size += len(frame)
     if batch:
-        messages.append(_encoder.encode(batch))
-    return messages
+        yield array(batch)
 
 
-def _weight(frame: Frame) -> int:
-    """Return about how many bytes `frame` takes: its bodies, and what is small enough not to matter."""
-    match frame:
-        case Entries(entries=entries):
-            return 256 + sum(len(entry.body) + 256 for entry in entries)
-        case Handover(body=body, opening=opening, memory=memory):
-            return 1024 + len(body) + len(opening) + len(memory)
-        case ActorCall(body=body, opening=opening, memory=memory):
-            return 1024 + len(body) + len(opening) + len(memory)
-        case Fault(text=text, body=body):
-            return 1024 + 4 * len(text) + len(body)
-        case Part(piece=piece):
-            return 64 + len(piece)
-        case _:
-            return 1024 + len(getattr(frame, "body", b""))
-
-
-def _parts(frame: Frame) -> list[bytes]:
-    whole = _encoder.encode(frame)
+def _parts(whole: bytes) -> Iterable[bytes]:
     if len(whole) > BODY_BYTES_MAX:
         raise FrameError(f"a frame of {len(whole)} bytes; the limit is {BODY_BYTES_MAX}")
-    cuts = range(0, len(whole), PART_BYTES)
-    return [
-        _encoder.encode([Part(last=at + PART_BYTES >= len(whole), piece=whole[at : at + PART_BYTES])]) for at in cuts
-    ]
+    for at in range(0, len(whole), PART_BYTES):
+        yield encoded([Part(last=at + PART_BYTES >= len(whole), piece=whole[at : at + PART_BYTES])])
 
 
 class Joiner:
     """Puts the parts from one peer together again."""
 
     def __init__(self, side: Any) -> None:
-        self._decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(side)
+        self._decoder = _whole_decoders[side]
         self._pieces: list[bytes] = []
         self.size = 0
 
@@ -451,32 +477,17 @@ class Joiner:
         self._pieces.append(part.piece)
         self.size += len(part.piece)
         if self.size > BODY_BYTES_MAX:
-            self._clear()
+            self.clear()
             raise FrameError(f"a frame of more than {BODY_BYTES_MAX} bytes in parts")
         if not part.last:
             return None
         whole = b"".join(self._pieces)
-        self._clear()
+        self.clear()
         try:
             return self._decoder.decode(whole)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise FrameError(str(error)) from error
+        except UNREADABLE as error:
+            raise FrameError(str(error), request_in(whole)) from error
 
-    def _clear(self) -> None:
-        self._pieces = []
-        self.size = 0
-
-
-def pack(body: object) -> bytes:
-    """Return `body` (anything msgpack holds) as the bytes of a `body` field."""
-    return _encoder.encode(body)
-
-
-def unpack(body: bytes) -> Any:
-    """Return what `pack` was given; None for b""; raise `FrameError` if it is no msgpack."""
-    if not body:
-        return None
-    try:
-        return msgspec.msgpack.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise FrameError(str(error)) from error
+    def clear(self) -> None:
+        """Forget the pieces of a frame that will not be completed."""
+        self._pieces, self.size = [], 0

@@ -10,7 +10,7 @@ a peer does not take waits here, counted, and is dropped when the peer is given 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 import zmq
 from zmq.backend import zmq_poll
 
+from understudy.protocol.bodies import clipped
+from understudy.protocol.doors import decode_each, encode_or_fault
 from understudy.protocol.errors import BAD_FRAME, NO_HELLO
 from understudy.protocol.frames import (
     BODY_BYTES_MAX,
@@ -31,8 +33,8 @@ from understudy.protocol.frames import (
     Part,
     decode,
     decoder,
-    encode,
 )
+from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.parts import Parts
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
@@ -81,7 +83,7 @@ class Router:
         warn: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._decoder = decoder(side)
+        self._side, self._decoder = side, decoder(side)
         self._parts = Parts(side, folder)
         self._on_frames, self._on_lost, self._known, self._warn = on_frames, on_lost, known, warn
         self._on_drained = on_drained
@@ -161,16 +163,14 @@ class Router:
             if message is None:
                 raise FrameError("a message of several parts; a message has one")
             frames = decode(message, self._decoder)
-            if self._pausing and not self._is_back(peer, frames):
-                return 1
-            for frame in frames:
-                if type(frame) in _WITH_PARTS:
-                    frames = self._joined(peer, frames)
-                    break
         except FrameError as error:
-            self._warn(f"{self._name}: garbage from connection {peer.hex()}: {error}")
-            self.send(peer, Fault(BAD_FRAME, str(error)))
+            frames = self._readable(peer, [error] if message is None else decode_each(message, self._side))
+        if self._pausing and not self._is_back(peer, frames):
             return 1
+        for frame in frames:
+            if type(frame) in _WITH_PARTS:
+                frames = self._joined(peer, frames)
+                break
         if frames:
             self._on_frames(peer, frames)
         return 1 + len(frames)
@@ -189,6 +189,9 @@ class Router:
                 break
             try:
                 joined = self._parts.add(peer, frame, self._loop.time())
+            except FrameError as error:
+                self._refuse(peer, error)
+                continue
             except OSError as error:
                 self._let_go(peer, f"sends a large frame, and there is no room for it: {error}")
                 break
@@ -196,6 +199,26 @@ class Router:
                 whole.append(joined)
         self._make_room()
         return whole
+
+    def _readable(self, peer: bytes, frames: Iterable[Frame | FrameError]) -> list[Frame]:
+        """Return the frames among `frames`; the peer is told of what is none."""
+        readable: list[Frame] = []
+        for frame in frames:
+            if isinstance(frame, FrameError):
+                self._refuse(peer, frame)
+            else:
+                readable.append(frame)
+        return readable
+
+    def _refuse(self, peer: bytes, error: FrameError) -> None:
+        self._warn(f"{self._name}: garbage from connection {peer.hex()}: {error}")
+        self.send(peer, Fault(BAD_FRAME, clipped(error, TEXT_CHARACTERS_MAX), error.request))
+
+    def _encoded(self, frames: list[Frame]) -> list[bytes]:
+        messages, complaints = encode_or_fault(frames)
+        for complaint in complaints:
+            self._warn(f"{self._name}: {complaint}")
+        return messages
 
     def _make_room(self) -> None:
         while (peer := self._parts.excess()) is not None:
@@ -236,7 +259,7 @@ class Router:
                 if frames is None:
                     continue  # Lost meanwhile.
                 stuck = self._stuck.get(peer)
-                messages = deque(encode(frames))
+                messages = deque(self._encoded(frames))
                 if stuck is not None:
                     self._wait(peer, stuck, messages)
                 else:

@@ -1,12 +1,18 @@
 """What clients ask of the house: each frame of theirs, answered or refused. Pure."""
 
-from typing import assert_never
+from typing import Annotated, assert_never
+
+import msgspec
 
 from understudy import __version__
+from understudy.protocol.bodies import clipped, fit
+from understudy.protocol.doors import Wrong, wrong_with_body
 from understudy.protocol.errors import (
     AGENT_FAILED,
     BAD_FRAME,
     EMPTY_PROMPT,
+    INTERNAL,
+    LIMIT_REACHED,
     LOG_STALLED,
     NO_HELLO,
     NO_SESSIONS,
@@ -26,7 +32,6 @@ from understudy.protocol.frames import (
     Cancel,
     Credit,
     Follow,
-    FrameError,
     FromClient,
     Goodbye,
     Hello,
@@ -43,17 +48,30 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
-from understudy.protocol.sizes import too_large
+from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX, AgentName, Id
 from understudy.supervisor.core import asks, bounds, calls, casting, control, follows, requests, turns
 from understudy.supervisor.core.child import AT_REST
-from understudy.supervisor.core.events import SessionRow, TurnRow
+from understudy.supervisor.core.events import ClientSaid, SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
 UNRECORDED_ENTRIES_MAX = 10_000
+STORY_CHARACTERS_MAX = 2_000
 KNOWN_VERBS = "house, reload, restart, sessions, shutdown, signal, start, status, stop"
+
+
+class VerbOptions(msgspec.Struct, frozen=True):
+    """What a verb may say besides its name. `names`: of agents; `session`: the only one to tell of."""
+
+    names: Annotated[list[AgentName], msgspec.Meta(max_length=NAMES_MAX)] | None = None
+    signal: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    session: Id = ""
+    hurry: bool = False
+
+
+_options = msgspec.msgpack.Decoder(VerbOptions | None)
 
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
@@ -66,9 +84,9 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         house.fault(peer, NO_HELLO, "say hello first: this connection is not known", getattr(frame, "request", ""))
         return
     client.heard, client.pinged = house.now, False
-    excess = too_large(frame)
-    if excess:
-        refuse_large(house, client, frame, excess)
+    wrong = wrong_with_body(frame)
+    if wrong is not None:
+        refuse(house, client, frame, wrong)
         return
     match frame:
         case Prompt():
@@ -92,19 +110,38 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         case Goodbye():
             lost(house, peer)
         case Part():
-            raise AssertionError("parts are joined before they come here")
+            house.fault(peer, BAD_FRAME, "a part that belongs to nothing")
         case _:
             assert_never(frame)
 
 
-def refuse_large(house: House, client: Client, frame: FromClient, excess: str) -> None:
-    """Refuse what is too large. To the agent that asked, an answer that cannot be had is one all the same."""
-    if not isinstance(frame, Answer):
-        bounds.refuse(house, client.peer, getattr(frame, "request", ""), "bytes", excess)
+def refuse(house: House, client: Client, frame: FromClient, wrong: Wrong) -> None:
+    """Refuse what is too large or no body. To the agent that asked, an answer that is too large is one all the same."""
+    request = f"answer:{frame.ask}" if isinstance(frame, Answer) else getattr(frame, "request", "")
+    if wrong.code != LIMIT_REACHED:
+        house.fault(client.peer, wrong.code, wrong.text, request)
         return
-    session = house.sessions.get(frame.session)
-    if session is not None and asks.answer(house, session, Answer(frame.session, frame.ask, error=excess)):
-        bounds.refuse(house, client.peer, f"answer:{frame.ask}", "bytes", excess)
+    session = house.sessions.get(frame.session) if isinstance(frame, Answer) else None
+    if session is not None and isinstance(frame, Answer):
+        asks.answer(house, session, Answer(frame.session, frame.ask, error=wrong.text))
+    bounds.refuse(house, client.peer, request, "bytes", wrong.text)
+
+
+def failed(house: House, event: ClientSaid, error: Exception) -> None:
+    """What a client's frame set off broke: that client is told, and is not known any more; nobody else has lost anything."""
+    what = f"{type(error).__name__}: {error}"
+    request = getattr(event.frame, "request", "")
+    text = f"the house could not do this: {what}; say hello again"
+    house.fault(event.peer, INTERNAL, clipped(text, TEXT_CHARACTERS_MAX), request)
+    client = house.clients.get(event.peer)
+    house.warn(
+        clipped(
+            f"a frame of client {client.name or client.id if client else event.peer.hex()} broke: {what}; "
+            f"it is forgotten; the frame: {event.frame!r}",
+            STORY_CHARACTERS_MAX,
+        )
+    )
+    lost(house, event.peer)
 
 
 def hello(house: House, peer: bytes, frame: Hello) -> None:
@@ -188,14 +225,6 @@ def open_session(house: House, client: Client, frame: Open) -> None:
         return
     if refusal(house, client, frame.request):
         return
-    try:
-        opening = unpack(frame.body)
-    except FrameError as error:
-        house.fault(client.peer, BAD_FRAME, f"the body of open is no msgpack: {error}", frame.request)
-        return
-    if opening is not None and not isinstance(opening, dict):
-        house.fault(client.peer, BAD_FRAME, "the body of open must be a map", frame.request)
-        return
     name = f"s{house.random.getrandbits(48):012x}"
     session = Session(name, frame.agent, frame.cwd, frame.body, opened_at=house.wall)
     house.sessions[name] = session
@@ -268,15 +297,8 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
 
 
 def no_prompt(house: House, client: Client, frame: Prompt) -> bool:
-    """Refuse what is no list of content blocks, or asks for nothing; return whether it did."""
-    try:
-        content = unpack(frame.body)
-    except FrameError as error:
-        house.fault(client.peer, BAD_FRAME, f"the body of prompt is no msgpack: {error}", frame.request)
-        return True
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        house.fault(client.peer, BAD_FRAME, "the body of prompt must be a list of content blocks", frame.request)
-        return True
+    """Refuse what asks for nothing; return whether it did."""
+    content = unpack(frame.body)
     if all(block.get("type") == "text" and not str(block.get("text", "")).strip() for block in content):
         house.fault(client.peer, EMPTY_PROMPT, "the prompt is empty: there is nothing to do", frame.request)
         return True
@@ -321,20 +343,17 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
 def verb(house: House, client: Client, frame: Verb) -> None:
     """Answer a verb of the command line."""
     try:
-        options = unpack(frame.body) or {}
-        names = [str(name) for name in options.get("names") or []]
-        number = int(options.get("signal", 0))
-        only, hurry = str(options.get("session", "")), bool(options.get("hurry"))
-    except (FrameError, AttributeError, TypeError, ValueError):
-        house.fault(client.peer, BAD_FRAME, "the body of a verb must be a map", frame.request)
+        options = (_options.decode(frame.body) if frame.body else None) or VerbOptions()
+    except msgspec.MsgspecError as error:
+        house.fault(client.peer, BAD_FRAME, f"the body of {frame.verb}: {error}", frame.request)
         return
     match frame.verb:
         case "status":
             body: object = status_rows(house)
         case "sessions":
-            body = session_rows(house, only)
+            body = session_rows(house, options.session)
         case "shutdown":
-            house.shutdown_asked, house.hurry_asked = True, hurry
+            house.shutdown_asked, house.hurry_asked = True, options.hurry
             body = {"pid": house.pid}
         case "house":
             body = house_row(house)
@@ -345,10 +364,17 @@ def verb(house: House, client: Client, frame: Verb) -> None:
                 return
             house.reload_asked, body = True, {"pid": house.pid, "epoch": house.epoch}
         case "start" | "stop" | "restart" | "signal":
-            control.control(house, client, frame.request, frame.verb, names, number)
+            control.control(house, client, frame.request, frame.verb, options.names or [], options.signal)
             return
         case _:
             text = f"this house knows no verb {frame.verb!r}; it knows: {KNOWN_VERBS}"
             house.fault(client.peer, UNKNOWN_VERB, text, frame.request)
             return
-    house.tell(client.peer, Result(frame.request, pack(body)))
+    packed = fit(body)
+    if len(packed) > RESULT_BYTES_MAX:
+        text = (
+            f"the answer to {frame.verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"
+        )
+        house.fault(client.peer, LIMIT_REACHED, text, frame.request)
+        return
+    house.tell(client.peer, Result(frame.request, packed))

@@ -11,7 +11,6 @@ from typing import assert_never
 
 from understudy.protocol.errors import SHUTTING_DOWN
 from understudy.protocol.frames import (
-    FrameError,
     Goodbye,
     Ping,
     Recorded,
@@ -169,15 +168,18 @@ class Core:
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:
-        """Handle one event; what breaks in one session or agent takes that one out of play."""
+        """Handle one event. What breaks in one session or agent takes that one out of play; at a client's frame, the client."""
         house = self.house
         before = quarantine.Before(house, event)
         try:
             self._dispatch(event)
             if before.session is not None:
                 invariants.of_session(house, before.session)
-        except (AssertionError, FrameError) as error:
+        except Exception as error:
             before.give_back(house)
+            if isinstance(event, ClientSaid) and quarantine.is_sound(house, before.session):
+                clients.failed(house, event, error)
+                return
             if not quarantine.contain(house, event, f"{type(error).__name__}: {error}"):
                 raise
 

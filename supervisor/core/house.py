@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from understudy.protocol.frames import Entry, Fault, ToActor, ToClient, pack
+from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.events import (
     Effect,
@@ -220,7 +221,7 @@ class House:
 
     def fault(self, peer: bytes, code: str, text: str, request: str = "", body: bytes = b"") -> None:
         """Refuse something of a client's."""
-        self.tell(peer, Fault(code, text, request, body))
+        self.tell(peer, Fault(code, text[:TEXT_CHARACTERS_MAX], request, body))
 
     def tell_actor(self, child: Child, frame: ToActor, after: int = 0, lazily: bool = False) -> None:
         """Send `frame` to the actor's connection, if it has one."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.frames import ActorHello, Answer, CancelTurn
-from understudy.supervisor.core import actors, casting, losses, turns
+from understudy.supervisor.core import actors, casting, invariants, losses, turns
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -139,6 +139,16 @@ def _give_back(
 def _set(thing: Session | Turn, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
     for name, value in zip(names, values, strict=True):
         setattr(thing, name, value)
+
+
+def is_sound(house: House, session: Session | None) -> bool:
+    """Return whether nothing is wrong with the session, now that what an event did to it is undone."""
+    try:
+        if session is not None:
+            invariants.of_session(house, session)
+    except AssertionError:
+        return False
+    return True
 
 
 def contain(house: House, event: Event, why: str) -> bool:

@@ -1,0 +1,50 @@
+"""msgpack as bytes: bodies packed and unpacked, messages put together. Pure. It knows no frame."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from understudy.protocol.sizes import PART_BYTES
+
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError)
+
+encoded = msgspec.msgpack.Encoder().encode
+
+
+class FrameError(Exception):
+    """The bytes are no message of ours. The peer is at fault. `request`: what they were about, as a `Fault` names it."""
+
+    def __init__(self, text: str, request: str = "") -> None:
+        super().__init__(text)
+        self.request = request
+
+
+def merged(one: bytes, other: bytes) -> bytes | None:
+    """Return two messages of `encode` as one; None when that would have more than 15 frames or `PART_BYTES`."""
+    count = one[0] + other[0] - 2 * 0x90  # The first byte of a msgpack array of up to 15 items.
+    if count > 15 or one[0] > 0x9F or other[0] > 0x9F or len(one) + len(other) > PART_BYTES:
+        return None
+    return bytes((0x90 + count,)) + one[1:] + other[1:]
+
+
+def array(packed: Sequence[bytes]) -> bytes:
+    """Return the msgpack array of items that are packed already (at most 65,535)."""
+    count = len(packed)
+    head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return head + b"".join(packed)
+
+
+def pack(body: object) -> bytes:
+    """Return `body` (anything msgpack holds) as the bytes of a `body` field."""
+    return encoded(body)
+
+
+def unpack(body: bytes) -> Any:
+    """Return what `pack` was given; None for b""; raise `FrameError` if it is no msgpack."""
+    if not body:
+        return None
+    try:
+        return msgspec.msgpack.decode(body)
+    except UNREADABLE as error:
+        raise FrameError(str(error)) from error

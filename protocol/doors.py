@@ -1,0 +1,149 @@
+"""The check at the door, the same on both sides of it: what one end sends, the other takes. Pure.
+
+A client's library asks `wrong_with` before it sends; the house's decoder and `wrong_with_body` check the same again.
+What comes in and is no frame, and what is to go out and cannot, becomes a fault for whoever waits for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from understudy.protocol import bodies
+from understudy.protocol.codec import UNREADABLE
+from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED
+from understudy.protocol.frames import (
+    Accepted,
+    Answer,
+    Call,
+    Entries,
+    Fault,
+    Frame,
+    FrameError,
+    FromClient,
+    Open,
+    Opened,
+    Prompt,
+    Result,
+    Verb,
+    decoder,
+    encode,
+    pack,
+    request_in,
+)
+from understudy.protocol.sizes import (
+    ENTRY_BYTES_MAX,
+    FRAMES_PER_MESSAGE_MAX,
+    ID_CHARACTERS_MAX,
+    MESSAGE_BYTES_MAX,
+    OPENING_BYTES_MAX,
+    TEXT_CHARACTERS_MAX,
+    VERB_BYTES_MAX,
+)
+
+_pieces = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=FRAMES_PER_MESSAGE_MAX)])
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """Why a frame is not taken: a code, and a text that names the place and the remedy."""
+
+    code: str
+    text: str
+
+
+def wrong_with(frame: FromClient) -> Wrong | None:
+    """Return what is wrong with a client's frame before it is sent, None when nothing is."""
+    wrong = wrong_with_body(frame)
+    if wrong is not None:
+        return wrong
+    if getattr(frame, "body", b""):
+        frame = msgspec.structs.replace(frame, body=b"")  # It is looked at, and may be large.
+    try:
+        decoder(FromClient).decode(b"\x91" + pack(frame))
+    except (UnicodeEncodeError, OverflowError) as error:
+        return Wrong(BAD_FRAME, f"the {_type(frame)} cannot be sent: {error}")
+    except UNREADABLE as error:
+        return Wrong(LIMIT_REACHED, f"the {_type(frame)} cannot be sent: {str(error).replace('$[0]', '$')}")
+    return None
+
+
+def wrong_with_body(frame: FromClient) -> Wrong | None:
+    """Return what is wrong with the body of a client's frame, None when nothing is. Its fields are the decoder's."""
+    shape: bodies.Shape = "any"
+    match frame:
+        case Prompt(body=body):
+            what, most, shape = "the prompt", ENTRY_BYTES_MAX, "blocks"
+        case Answer(body=body):
+            what, most = "the answer", ENTRY_BYTES_MAX
+        case Call(body=body):
+            what, most = "the body of the call", ENTRY_BYTES_MAX
+        case Open(body=body):
+            what, most, shape = "what opens the session", OPENING_BYTES_MAX, "map"
+        case Verb(body=body):
+            what, most, shape = "the body of the verb", VERB_BYTES_MAX, "map"
+        case _:
+            return None
+    if len(body) > most:
+        return Wrong(
+            LIMIT_REACHED, f"{what} has {len(body)} bytes; the limit is {most}: put it into a file and name that"
+        )
+    if wrong := bodies.wrong_with(body, shape):
+        return Wrong(BAD_FRAME, f"{what}: {wrong}")
+    return None
+
+
+def decode_each(message: bytes, side: Any) -> list[Frame | FrameError]:
+    """Return the frames of a message that `decode` refuses, and in the place of each that is none its own error."""
+    if len(message) > MESSAGE_BYTES_MAX:
+        return [FrameError(f"a message of {len(message)} bytes; the limit is {MESSAGE_BYTES_MAX}")]
+    try:
+        pieces = _pieces.decode(message)
+    except UNREADABLE as error:
+        return [FrameError(str(error))]
+    frames: list[Frame | FrameError] = []
+    for piece in pieces:
+        try:
+            frames.extend(decoder(side).decode(b"\x91" + bytes(piece)))
+        except UNREADABLE as error:
+            frames.append(FrameError(str(error), request_in(bytes(piece))))
+    return frames
+
+
+def encode_or_fault(frames: Sequence[Frame]) -> tuple[list[bytes], list[str]]:
+    """As `encode`, but in the place of a frame that cannot be sent goes a fault to whoever waits for it.
+
+    Also returns a line about each of those.
+    """
+    try:
+        return encode(frames), []
+    except FrameError:
+        messages: list[bytes] = []
+        complaints: list[str] = []
+        for frame in frames:
+            try:
+                messages.extend(encode([frame]))
+            except FrameError as error:
+                complaints.append(f"a frame of type {_type(frame)} was not sent: {error}")
+                instead = _instead(frame, str(error))
+                messages.extend(encode([instead]) if instead is not None else [])
+        return messages, complaints
+
+
+def _instead(frame: Frame, why: str) -> Fault | None:
+    """Return what to tell a client that waits for `frame`, which cannot be sent; None when nobody does."""
+    match frame:
+        case Entries(follow=follow):
+            code, request = LIMIT_REACHED, f"follow:{follow}"
+        case Opened(request=request) | Accepted(request=request) | Result(request=request):
+            code = LIMIT_REACHED
+        case Fault(code=code, text=why, request=request):
+            pass
+        case _:
+            return None
+    return Fault(code, bodies.clipped(why, TEXT_CHARACTERS_MAX), bodies.clipped(request, ID_CHARACTERS_MAX + 20))
+
+
+def _type(frame: Frame) -> str:
+    return str(type(frame).__struct_config__.tag)

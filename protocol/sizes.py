@@ -4,7 +4,6 @@ The bound of a field stands in its frame's definition; what a body may hold is `
 bounds fits a frame (`BODY_BYTES_MAX`) on all of its way, with what is added to it there.
 """
 
-import sys
 from typing import Annotated
 
 from msgspec import Meta
@@ -35,6 +34,7 @@ SERVES_MAX = 100
 NAMES_MAX = 1000  # Of agents in one verb.
 NUMBER_BITS = 40  # Of the numbers of a session's log.
 NUMBER_MAX = (1 << NUMBER_BITS) - 1
+FLOAT_MAX = 1.7976931348623157e308  # The largest number that is finite.
 INTEGERS = range(-(2**63), 2**64)  # What msgpack holds.
 
 Id = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX)]
@@ -56,7 +56,7 @@ ActorNumber = Annotated[int, Meta(ge=0, le=2**62)]  # An actor says more in its 
 Bytes = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 WallTime = Annotated[float, Meta(ge=-1e12, le=1e12)]
-Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+Finite = Annotated[float, Meta(ge=-FLOAT_MAX, le=FLOAT_MAX)]
 AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]
 EntryBody = Annotated[bytes, Meta(max_length=ENTRY_BYTES_MAX)]
 Opening = Annotated[bytes, Meta(max_length=OPENING_BYTES_MAX)]

@@ -24,16 +24,16 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.protocol.sizes import ID_CHARACTERS_MAX, NUMBER_MAX
 
 SIDES = [FromClient, ToClient, FromActor, ToActor]
-prompts = st.builds(
-    Prompt, request=st.text(), session=st.text(), body=st.binary(), serves=st.lists(st.text(), max_size=3)
-)
+ids = st.text(min_size=1, max_size=ID_CHARACTERS_MAX)
+prompts = st.builds(Prompt, request=ids, session=ids, body=st.binary(), serves=st.lists(ids, max_size=3))
 updates = st.builds(
     Updates,
     n=st.integers(1, 2**62),
-    session=st.text(),
-    turn=st.integers(0, 2**62),
+    session=ids,
+    turn=st.integers(0, NUMBER_MAX),
     count=st.integers(1, 512),
     body=st.binary(),
 )

@@ -10,6 +10,8 @@ from understudy.protocol.sizes import PART_BYTES
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError)
 
 encoded = msgspec.msgpack.Encoder().encode
+_whole = msgspec.msgpack.Decoder(msgspec.Raw)
+_items = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 class FrameError(Exception):
@@ -33,6 +35,21 @@ def array(packed: Sequence[bytes]) -> bytes:
     count = len(packed)
     head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
     return head + b"".join(packed)
+
+
+def holds(body: bytes, count: int) -> bool:
+    """Return whether `body` is a packed array of so many items (at most 65,535). The items are not opened."""
+    try:
+        _whole.decode(body)
+    except UNREADABLE:
+        return False
+    first = body[0]
+    return (first - 0x90 if first <= 0x9F else int.from_bytes(body[1:3], "big") if first == 0xDC else -1) == count
+
+
+def sliced(body: bytes, start: int, end: int) -> bytes:
+    """Return the packed array of the items from `start` up to `end` of one that `holds` knows; they are not opened."""
+    return array([bytes(item) for item in _items.decode(body)[start:end]])
 
 
 def pack(body: object) -> bytes:

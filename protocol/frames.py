@@ -43,6 +43,7 @@ from understudy.protocol.sizes import (
     RequestName,
     Seconds,
     Text,
+    UpdateCount,
     Version,
     WallTime,
 )
@@ -52,7 +53,6 @@ from understudy.protocol.sizes import PART_BYTES as PART_BYTES
 PROTOCOL_VERSION = 1  # Of clients: they come from the same installation, or are refused.
 BACKSTAGE_VERSION = 1  # Of actors: those of the version before are taken back, so that an upgrade orphans nobody.
 CREDIT_BYTES = 1 << 20  # What a follower lets us send before it has taken it.
-UPDATES_PER_FRAME_MAX = 512
 ENTRY_OVERHEAD_BYTES = 64  # What an entry costs a follower's credit besides its body.
 ENTRIES_PER_FRAME_MAX = 1 << 16
 
@@ -271,7 +271,7 @@ class Entries(_Frame, frozen=True, tag="entries"):
 class Ask(_Frame, frozen=True, tag="ask"):
     """A question of the agent. actor -> backstage, and on to the one client that serves `method`.
 
-    `n` is the actor's own number. With `public`, it is recorded as an `asked` entry and any follower may answer.
+    `n` is the actor's own number; `mended` as of `Updates`. With `public`, it is recorded as an `asked` entry and any follower may answer.
     """
 
     n: ActorNumber
@@ -281,6 +281,7 @@ class Ask(_Frame, frozen=True, tag="ask"):
     method: Method
     body: EntryBody
     public: bool = True
+    mended: bool = False
 
 
 # --- actor -> backstage -----------------------------------------------------------
@@ -294,23 +295,31 @@ class Begin(_Frame, frozen=True, tag="begin"):
 
 
 class Updates(_Frame, frozen=True, tag="updates"):
-    """`count` updates of a turn (turn 0: outside any), numbered n..n+count-1 by the actor. `body`: their array."""
+    """`count` updates of a turn (turn 0: outside any), numbered n..n+count-1 by the actor. `body`: their array.
+
+    `mended`: something that the agent said here could not be sent as it was; told for the first of a turn only.
+    """
 
     n: ActorNumber
     session: Id
     turn: Number
-    count: Count
+    count: UpdateCount
     body: AnyBody
+    mended: bool = False
 
 
 class Ended(_Frame, frozen=True, tag="ended"):
-    """The one ending of a turn. `reason`: a stop reason of ACP, or `failed` with `body` {code, text, …}."""
+    """The one ending of a turn. `reason`: a stop reason of ACP, or `failed` with `body` {code, text, …}.
+
+    `mended` as of `Updates`.
+    """
 
     n: ActorNumber
     session: Id
     turn: Number
     reason: Reason
     body: EntryBody = b""
+    mended: bool = False
 
 
 class Remember(_Frame, frozen=True, tag="remember"):

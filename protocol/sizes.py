@@ -31,6 +31,7 @@ REASON_CHARACTERS_MAX = 200  # Why a turn ended, in one word.
 TEXT_CHARACTERS_MAX = 10_000  # Of a fault, a goodbye, an ending.
 PATH_CHARACTERS_MAX = 4096
 SERVES_MAX = 100
+UPDATES_PER_FRAME_MAX = 512
 NAMES_MAX = 1000  # Of agents in one verb.
 NUMBER_BITS = 40  # Of the numbers of a session's log.
 NUMBER_MAX = (1 << NUMBER_BITS) - 1
@@ -52,6 +53,7 @@ Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Pid = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+UpdateCount = Annotated[int, Meta(ge=1, le=UPDATES_PER_FRAME_MAX)]
 ActorNumber = Annotated[int, Meta(ge=0, le=2**62)]  # An actor says more in its life than one session holds.
 Bytes = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]

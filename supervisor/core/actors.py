@@ -2,10 +2,15 @@
 
 from typing import assert_never
 
+import msgspec
+
+from understudy.protocol import bodies
+from understudy.protocol.codec import array, holds, pack
 from understudy.protocol.errors import ACTOR_LOST, NO_HELLO, VERSION_MISMATCH
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     ActorHello,
+    Answer,
     Ask,
     Begin,
     Ended,
@@ -25,7 +30,12 @@ from understudy.supervisor.core import asks, calls, casting, hangs, turns
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import TellActor
 from understudy.supervisor.core.house import House, Role
-from understudy.supervisor.core.sessions import TurnState
+from understudy.supervisor.core.sessions import Session, TurnState
+
+MENDED = (
+    "something that the agent said could not be sent as it was, and was mended: half characters, numbers without end"
+)
+UNREADABLE_UPDATE = "unreadable"
 
 
 def said(house: House, peer: bytes, frame: FromActor) -> None:
@@ -54,7 +64,7 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
         case Pong():
             pass
         case Part():
-            raise AssertionError("parts are joined before they come here")
+            pass  # It belongs to nothing: whole frames come here.
         case _:
             assert_never(frame)
 
@@ -77,6 +87,12 @@ def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember |
         house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
         return
     hangs.progressed(house, session)
+    if not isinstance(frame, Begin) and frame.n > child.number:
+        readable = _readable(house, session, frame, child)
+        if readable is None:
+            house.count(child, frame.n)
+            return
+        frame = readable
     match frame:
         case Updates():
             turns.updates(house, session, frame, child)
@@ -90,6 +106,34 @@ def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember |
             turns.remember(house, session, frame, child)
         case _:
             assert_never(frame)
+
+
+def _readable(
+    house: House, session: Session, frame: Updates | Ended | Ask | Remember, child: Child
+) -> Updates | Ended | Ask | Remember | None:
+    """Return `frame`, or what can be recorded in its place: that nobody can read it is this session's trouble alone."""
+    if isinstance(frame, Updates):
+        wrong = "" if holds(frame.body, frame.count) else f"they are no list of {frame.count}"
+    else:
+        wrong = bodies.wrong_with(frame.body)
+    turn = session.current.number if session.current is not None else 0
+    if not isinstance(frame, Remember) and frame.mended:
+        house.write(session, "note", turn, {"text": MENDED})
+    if not wrong:
+        return frame
+    text = f"what {child.title} said cannot be read: {wrong}"
+    house.write(session, "note", turn, {"text": text})
+    match frame:
+        case Updates():
+            unreadable = array([pack({"sessionUpdate": UNREADABLE_UPDATE, "text": text})] * frame.count)
+            return msgspec.structs.replace(frame, body=unreadable)
+        case Ended():
+            return msgspec.structs.replace(frame, body=pack({"text": text}))
+        case Ask():
+            house.tell_actor(child, Answer(session.id, frame.ask, error=text), house.after)
+            return None
+        case Remember():
+            return None
 
 
 def _hello(house: House, peer: bytes, frame: ActorHello) -> None:

@@ -1,7 +1,8 @@
 """Bounds of what is handed in and recorded: sessions, entries, queue, sizes. Each has its text, with the figures. Pure."""
 
+from understudy.protocol.codec import sliced
 from understudy.protocol.errors import LIMIT_REACHED
-from understudy.protocol.frames import Answer, Ask, pack, unpack
+from understudy.protocol.frames import Answer, Ask
 from understudy.supervisor.core.child import Child
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import Session
@@ -50,7 +51,7 @@ def enter_updates(house: House, session: Session, turn: int, body: bytes, count:
         house.enter(session.entry("update", turn, body, house.wall, count))
         return
     if room:
-        house.enter(session.entry("update", turn, pack(unpack(body)[:room]), house.wall, room))
+        house.enter(session.entry("update", turn, sliced(body, 0, room), house.wall, room))
     _drop(house, session, turn, count - room, spec)
 
 

@@ -1,5 +1,7 @@
 """Requests to agents outside any turn: passed on when the actor is there, answered once. Pure."""
 
+from understudy.protocol import bodies
+from understudy.protocol.errors import AGENT_ERROR
 from understudy.protocol.frames import ActorCall, Call, Fault, Result
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.house import House, OpenCall, Role
@@ -41,7 +43,11 @@ def called(house: House, frame: Result | Fault) -> None:
     pending = house.calls.pop(frame.request, None)
     if pending is None:
         return
-    if isinstance(frame, Result):
+    wrong = bodies.wrong_with(frame.body)
+    if wrong:
+        text = f"what agent {pending.agent} answered to {pending.method} cannot be read: {wrong}"
+        house.fault(pending.peer, AGENT_ERROR, text, pending.request)
+    elif isinstance(frame, Result):
         house.tell(pending.peer, Result(pending.request, frame.body), house.after)
     else:
         house.fault(pending.peer, frame.code, frame.text, pending.request, frame.body)

@@ -4,8 +4,11 @@ A follower that is caught up gets entries as they are committed; one that fell b
 them from the log at its own pace. There is no buffer of unsent entries in between.
 """
 
+from collections.abc import Iterator
+
 from understudy.protocol.errors import BEYOND_THE_LOG, LIMIT_REACHED, UNKNOWN_SESSION
-from understudy.protocol.frames import CREDIT_BYTES, Credit, Entries, Entry, Follow
+from understudy.protocol.frames import CREDIT_BYTES, ENTRY_OVERHEAD_BYTES, Credit, Entries, Entry, Follow
+from understudy.protocol.sizes import ENTRIES_BYTES
 from understudy.supervisor.core.events import EntriesRead, ReadEntries
 from understudy.supervisor.core.house import FOLLOWS_PER_CLIENT_MAX, Client, House
 from understudy.supervisor.core.sessions import Follower, Session
@@ -70,8 +73,9 @@ def read(house: House, event: EntriesRead) -> None:
         if follower.next <= entry.last <= session.recorded and follower.credit > 0:
             follower.take(entry)
             entries.append(entry)
+    for some in _frames_of(entries):
+        house.tell(follower.peer, Entries(follower.follow, some))
     if entries:
-        house.tell(follower.peer, Entries(follower.follow, entries))
         _advance(house, session, follower)
 
 
@@ -92,7 +96,21 @@ def feed(house: House) -> None:
             follower.take(entry)
             batches.setdefault(key, []).append(entry)
     for (peer, number), entries in batches.items():
-        house.tell(peer, Entries(number, entries), lazily=entries[-1].kind in ECHOES)
+        for some in _frames_of(entries):
+            house.tell(peer, Entries(number, some), lazily=some[-1].kind in ECHOES)
+
+
+def _frames_of(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Yield `entries` in order, as many at once as are one frame: about `ENTRIES_BYTES`, or one that alone has more."""
+    start = size = 0
+    for at, entry in enumerate(entries):
+        entry_bytes = len(entry.body) + ENTRY_OVERHEAD_BYTES
+        if size + entry_bytes > ENTRIES_BYTES and at > start:
+            yield entries[start:at]
+            start, size = at, 0
+        size += entry_bytes
+    if start < len(entries):
+        yield entries[start:]
 
 
 def _advance(house: House, session: Session, follower: Follower) -> None:

@@ -7,6 +7,7 @@ queued --gate--> handed over --begin, started committed--> running --ended--> (g
 
 import math
 
+from understudy.protocol.codec import sliced
 from understudy.protocol.frames import (
     Begin,
     CancelTurn,
@@ -15,7 +16,6 @@ from understudy.protocol.frames import (
     Handover,
     Remember,
     Updates,
-    pack,
     unpack,
 )
 from understudy.supervisor.core import asks, bounds
@@ -139,7 +139,7 @@ def updates(house: House, session: Session, frame: Updates, child: Child) -> Non
         house.acks[child.name] = None
         return
     if seen > 0:
-        body, count = pack(unpack(body)[seen:]), count - seen
+        body, count = sliced(body, seen, count), count - seen
     house.count(child, frame.n + frame.count - 1)
     current = session.current
     turn = frame.turn if current is not None and current.number == frame.turn else 0

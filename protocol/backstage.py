@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, assert_never
 
+from understudy.protocol import bodies
+from understudy.protocol.bodies import clipped
+from understudy.protocol.codec import array
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NO_HELLO, LocalError
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
-    UPDATES_PER_FRAME_MAX,
     ActorCall,
     ActorHello,
     Answer,
@@ -37,13 +39,19 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
-from understudy.protocol.sizes import ENTRY_BYTES_MAX, MEMORY_BYTES_MAX
+from understudy.protocol.sizes import (
+    CODE_CHARACTERS_MAX,
+    ENTRY_BYTES_MAX,
+    MEMORY_BYTES_MAX,
+    METHOD_CHARACTERS_MAX,
+    REASON_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+    UPDATES_PER_FRAME_MAX,
+)
 
 UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
 UPDATES_BYTES_MAX = 256 << 10
 NUMBERED_OVERHEAD_BYTES = 128
-TEXT_CHARACTERS_MAX = 10_000  # Of an ending whose body could not be sent whole.
-INTEGERS = range(-(2**63), 2**64)  # What msgpack holds.
 
 
 class Link(Enum):
@@ -131,6 +139,7 @@ class _Gathering:
     turn: int
     updates: list[bytes]
     size: int = 0
+    mended: bool = False
 
 
 class Backstage:
@@ -151,6 +160,7 @@ class Backstage:
         self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether go was given
         self._beginning: dict[tuple[str, int], None] = {}
         self._asked: dict[str, Ask] = {}
+        self._mended: set[tuple[str, int]] = set()  # Turns of which it was told that something in them was mended.
         self._out: list[FromActor] = []
 
     @property
@@ -187,7 +197,9 @@ class Backstage:
         """Say one update. After the turn's ending it belongs to no turn. Raises `LocalError`, as `ask` and `remember` do."""
         if (session, turn) not in self._playing:
             turn = 0
-        packed = _packed(update)
+        packed, mended = _packed(update)
+        if type(update) is not dict:
+            raise LocalError(BAD_FRAME, f"an update is a map with a `sessionUpdate`, not {type(update).__name__}")
         gathering = self._gathering
         if (
             gathering is None
@@ -197,53 +209,71 @@ class Backstage:
         ):
             self._gather()
             gathering = self._gathering = _Gathering(session, turn, [])
+        gathering.mended |= mended and self._first_mended(session, turn)
         gathering.updates.append(packed)
         gathering.size += len(packed)
         self.unrecorded_bytes += len(packed)
 
     def end(self, session: str, turn: int, reason: str, body: dict[str, Any] | None = None) -> None:
-        """Say the one ending of a turn that was handed over."""
+        """Say the one ending of a turn that was handed over, whatever is in it: what cannot be sent is cut or mended."""
         assert (session, turn) in self._playing, f"turn {turn} of {session} is not being played"
-        packed = _packed_anyhow(body or {})
+        packed, mended = _packed_anyhow(body or {})
         self._gather()
+        mended = mended and self._first_mended(session, turn)
+        self._mended.discard((session, turn))
         del self._playing[session, turn]
         self._beginning.pop((session, turn), None)
         self._asked = {name: ask for name, ask in self._asked.items() if (ask.session, ask.turn) != (session, turn)}
         self._number += 1
-        self._keep(Ended(self._number, session, turn, reason, packed), len(packed))
+        reason = clipped(reason, REASON_CHARACTERS_MAX)
+        self._keep(Ended(self._number, session, turn, reason, packed, mended), len(packed))
 
     def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> str:
         """Ask a question; return the id that its answer will bear."""
-        packed = _packed(body)  # First: a number that is taken and not said would be a gap.
+        packed, mended = _packed(body)  # First: a number that is taken and not said would be a gap.
+        if len(method) > METHOD_CHARACTERS_MAX:
+            raise LocalError(
+                LIMIT_REACHED, f"a method of {len(method)} characters; the limit is {METHOD_CHARACTERS_MAX}"
+            )
         self._gather()
         self._number += 1
         name = f"{self.actor}#{self.epoch}.{self._number}"
-        self._asked[name] = frame = Ask(self._number, session, turn, name, method, packed, public)
+        self._asked[name] = frame = Ask(
+            self._number,
+            session,
+            turn,
+            name,
+            clipped(method, METHOD_CHARACTERS_MAX),
+            packed,
+            public,
+            mended and self._first_mended(session, turn),
+        )
         self._keep(frame, len(packed))
         return name
 
     def remember(self, session: str, body: Any) -> None:
         """Keep `body` for the session across actors."""
-        packed = _packed(body, MEMORY_BYTES_MAX)
+        packed, _ = _packed(body, MEMORY_BYTES_MAX)
         self._gather()
         self._number += 1
         self._keep(Remember(self._number, session, packed), len(packed))
 
     def answer_call(self, request: str, body: Any) -> None:
         """Answer a call. Raises `LocalError` when `body` cannot be sent."""
-        packed = _packed(body)
+        packed, _ = _packed(body)
         self._gather()
         self._tell(Result(request, packed))
 
     def refuse_call(self, request: str, code: str, text: str, detail: Any = None) -> None:
         """Answer a call with a fault."""
         self._gather()
-        self._tell(Fault(code, _clean(text[:TEXT_CHARACTERS_MAX]), request, _packed_anyhow(detail)))
+        packed, _ = _packed_anyhow(detail)
+        self._tell(Fault(clipped(code, CODE_CHARACTERS_MAX), clipped(text, TEXT_CHARACTERS_MAX), request, packed))
 
     def leave(self, reason: str) -> None:
         """Say goodbye, with the reason that people will read."""
         self._gather()
-        self._tell(Goodbye(_clean(reason[:TEXT_CHARACTERS_MAX])))
+        self._tell(Goodbye(clipped(reason, TEXT_CHARACTERS_MAX)))
 
     def frames_to_send(self) -> list[FromActor]:
         """Return what is to be sent now, once."""
@@ -338,7 +368,9 @@ class Backstage:
         if gathering is None:
             return
         count = len(gathering.updates)
-        frame = Updates(self._number + 1, gathering.session, gathering.turn, count, _array(gathering.updates))
+        frame = Updates(
+            self._number + 1, gathering.session, gathering.turn, count, array(gathering.updates), gathering.mended
+        )
         self._number += count
         self.unrecorded_bytes -= gathering.size
         self._keep(frame, gathering.size)
@@ -349,54 +381,50 @@ class Backstage:
         self.unrecorded_bytes += size
         self._tell(frame)
 
+    def _first_mended(self, session: str, turn: int) -> bool:
+        """Return whether to tell that something in this turn was mended: once, and not of what belongs to no turn."""
+        key = (session, turn)
+        if key not in self._playing or key in self._mended:
+            return False
+        self._mended.add(key)
+        return True
+
     def _tell(self, frame: FromActor) -> None:
         if self.link is Link.UP:
             self._out.append(frame)
 
 
-def _array(packed: list[bytes]) -> bytes:
-    """Return the msgpack array of items that are packed already (at most 65,535)."""
-    count = len(packed)
-    head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    return head + b"".join(packed)
+def _packed(body: Any, bytes_max: int = ENTRY_BYTES_MAX) -> tuple[bytes, bool]:
+    """Return `body` packed, and whether it was mended for that; raise `LocalError` naming why it cannot be sent.
 
-
-def _packed(body: Any, bytes_max: int = ENTRY_BYTES_MAX) -> bytes:
-    """Return `body` packed; raise `LocalError` naming why it cannot be sent.
-
-    What JSON holds and msgpack does not (lone surrogates, huge integers) is made fit: an agent may send it.
+    What JSON holds and a body does not (half characters, huge integers, NaN) is made fit: an agent may send it.
     """
+    mended = False
     try:
-        packed = pack(body)
-    except (UnicodeEncodeError, OverflowError):
-        return _packed(_clean(body), bytes_max)
-    except (TypeError, ValueError, RecursionError) as error:
+        try:
+            packed = pack(body)
+        except (UnicodeEncodeError, OverflowError):
+            packed, mended = pack(bodies.mended(body)), True
+        if len(packed) > bytes_max:
+            raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {bytes_max}")
+        wrong = bodies.wrong_with(packed)
+        if wrong and not mended:
+            packed, mended = pack(bodies.mended(body)), True
+            wrong = bodies.wrong_with(packed)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise LocalError(BAD_FRAME, f"this cannot be sent: {error}; say what JSON can hold") from error
-    if len(packed) > bytes_max:
-        raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {bytes_max}")
-    return packed
+    if wrong:
+        raise LocalError(BAD_FRAME, f"this cannot be sent: {wrong}; say what JSON can hold")
+    return packed, mended
 
 
-def _packed_anyhow(body: Any) -> bytes:
-    """Return `body` packed, or what of its code and text can be sent: an ending is never left unsaid."""
+def _packed_anyhow(body: Any) -> tuple[bytes, bool]:
+    """As `_packed`, or what of the code and the text can be sent: an ending is never left unsaid."""
     try:
         return _packed(body)
     except LocalError as error:
         known = body if isinstance(body, dict) else {}
-        text = f"{str(known.get('text', ''))[:TEXT_CHARACTERS_MAX]} (the rest of it was dropped: {error.text})"
-        return _packed({"code": str(known.get("code", error.code)), "text": text.strip()})
-
-
-def _clean(body: Any) -> Any:
-    """Return `body` with lone surrogates replaced and integers that msgpack does not hold as text."""
-    match body:
-        case str():
-            return body.encode(errors="replace").decode()
-        case int() if body not in INTEGERS:
-            return str(body)
-        case dict():
-            return {_clean(key): _clean(value) for key, value in body.items()}
-        case list() | tuple():
-            return [_clean(each) for each in body]
-        case _:
-            return body
+        text = clipped(known.get("text", ""), TEXT_CHARACTERS_MAX)
+        text = f"{text} (the rest of it was dropped: {error.text})".strip()
+        code = clipped(known.get("code", error.code), CODE_CHARACTERS_MAX)
+        return pack({"code": code, "text": text}), True

@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 
-from understudy.protocol.sizes import PART_BYTES
+from understudy.protocol.sizes import PART_BYTES, Id, Number, RequestId
 
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError)
 
 encoded = msgspec.msgpack.Encoder().encode
+_fields = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _whole = msgspec.msgpack.Decoder(msgspec.Raw)
 _items = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
@@ -20,6 +21,21 @@ class FrameError(Exception):
     def __init__(self, text: str, request: str = "") -> None:
         super().__init__(text)
         self.request = request
+
+
+def request_in(frame: bytes) -> str:
+    """Return what a frame that cannot be read is about, as a `Fault` names it; "" when it does not tell."""
+    try:
+        fields = _fields.decode(frame)
+        match msgspec.msgpack.decode(fields["type"], type=str):
+            case "answer":
+                return f"answer:{msgspec.msgpack.decode(fields['ask'], type=Id)}"
+            case "follow":
+                return f"follow:{msgspec.msgpack.decode(fields['follow'], type=Number)}"
+            case _:
+                return msgspec.msgpack.decode(fields["request"], type=RequestId)
+    except (KeyError, *UNREADABLE):
+        return ""
 
 
 def merged(one: bytes, other: bytes) -> bytes | None:

@@ -11,14 +11,16 @@ from typing import Annotated, Any
 import msgspec
 
 from understudy.protocol import bodies
-from understudy.protocol.codec import UNREADABLE
+from understudy.protocol.codec import UNREADABLE, request_in
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED
 from understudy.protocol.frames import (
     Accepted,
     Answer,
     Call,
+    Credit,
     Entries,
     Fault,
+    Follow,
     Frame,
     FrameError,
     FromClient,
@@ -30,7 +32,6 @@ from understudy.protocol.frames import (
     decoder,
     encode,
     pack,
-    request_in,
 )
 from understudy.protocol.sizes import (
     ENTRY_BYTES_MAX,
@@ -92,6 +93,17 @@ def wrong_with_body(frame: FromClient) -> Wrong | None:
     if wrong := bodies.wrong_with(body, shape):
         return Wrong(BAD_FRAME, f"{what}: {wrong}")
     return None
+
+
+def about(frame: FromClient) -> str:
+    """Return what a fault for `frame` names, "" when nobody waits for anything."""
+    match frame:
+        case Answer(ask=ask):
+            return f"answer:{ask}"
+        case Follow(follow=number) | Credit(follow=number):
+            return f"follow:{number}"
+        case _:
+            return getattr(frame, "request", "")
 
 
 def decode_each(message: bytes, side: Any) -> list[Frame | FrameError]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args
 
 import msgspec
 
-from understudy.protocol.codec import UNREADABLE, array, encoded
+from understudy.protocol.codec import UNREADABLE, array, encoded, request_in
 from understudy.protocol.codec import FrameError as FrameError
 from understudy.protocol.codec import merged as merged
 from understudy.protocol.codec import pack as pack
@@ -405,7 +405,6 @@ _whole_decoders: dict[Any, msgspec.msgpack.Decoder[Frame]] = {
     side: msgspec.msgpack.Decoder(Union[tuple(each for each in get_args(side) if each is not Part)])  # noqa: UP007
     for side in _decoders
 }
-_fields_decoder = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 
 
 def decoder(side: Any) -> "msgspec.msgpack.Decoder[list[Frame]]":
@@ -421,21 +420,6 @@ def decode(message: bytes, by: "msgspec.msgpack.Decoder[list[Frame]]") -> list[F
         return by.decode(message)
     except UNREADABLE as error:
         raise FrameError(str(error)) from error
-
-
-def request_in(frame: bytes) -> str:
-    """Return what a frame that cannot be read is about, as a `Fault` names it; "" when it does not tell."""
-    try:
-        fields = _fields_decoder.decode(frame)
-        match msgspec.msgpack.decode(fields["type"], type=str):
-            case "answer":
-                return f"answer:{msgspec.msgpack.decode(fields['ask'], type=Id)}"
-            case "follow":
-                return f"follow:{msgspec.msgpack.decode(fields['follow'], type=Number)}"
-            case _:
-                return msgspec.msgpack.decode(fields["request"], type=RequestId)
-    except (KeyError, *UNREADABLE):
-        return ""
 
 
 def encode(frames: Sequence[Frame]) -> list[bytes]:

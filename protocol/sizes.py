@@ -27,6 +27,7 @@ ID_CHARACTERS_MAX = 200
 LABEL_CHARACTERS_MAX = 200  # What people call something.
 AGENT_CHARACTERS_MAX = 64
 METHOD_CHARACTERS_MAX = 200
+CODE_CHARACTERS_MAX = 100
 REASON_CHARACTERS_MAX = 200  # Why a turn ended, in one word.
 TEXT_CHARACTERS_MAX = 10_000  # Of a fault, a goodbye, an ending.
 PATH_CHARACTERS_MAX = 4096
@@ -44,7 +45,7 @@ RequestName = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX + 20)]  # Of a fa
 Label = Annotated[str, Meta(max_length=LABEL_CHARACTERS_MAX)]
 AgentName = Annotated[str, Meta(max_length=AGENT_CHARACTERS_MAX)]
 Method = Annotated[str, Meta(max_length=METHOD_CHARACTERS_MAX)]
-Code = Annotated[str, Meta(max_length=100)]
+Code = Annotated[str, Meta(max_length=CODE_CHARACTERS_MAX)]
 Reason = Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 FolderPath = Annotated[str, Meta(max_length=PATH_CHARACTERS_MAX)]

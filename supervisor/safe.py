@@ -11,6 +11,7 @@ from pathlib import Path
 
 import zmq
 
+from understudy.protocol.doors import about
 from understudy.protocol.errors import SAFE_MODE
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
@@ -85,7 +86,7 @@ def answer(house: HouseSpec, frame: FromClient) -> ToClient | None:
                 f"the house is in safe mode, without agents: its supervisor could not start ({last}); "
                 "what was accepted is kept. See: understudy doctor. Then: understudy reload"
             )
-            request = getattr(frame, "request", None)
+            request = about(frame)
             return Fault(SAFE_MODE, text, request) if request else None
 
 

@@ -23,7 +23,6 @@ from understudy.protocol.backstage import (
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NO_HELLO, LocalError
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
-    UPDATES_PER_FRAME_MAX,
     ActorCall,
     ActorHello,
     Answer,
@@ -48,7 +47,7 @@ from understudy.protocol.frames import (
     Welcome,
     unpack,
 )
-from understudy.protocol.sizes import ENTRY_BYTES_MAX
+from understudy.protocol.sizes import ENTRY_BYTES_MAX, UPDATES_PER_FRAME_MAX
 
 HELLO = ActorHello(PROTOCOL_VERSION, "claude", 3, 42)
 HELLO_AGAIN = ActorHello(PROTOCOL_VERSION, "claude", 3, 42, 2)
@@ -374,7 +373,7 @@ def test_what_json_holds_and_msgpack_does_not_is_made_fit() -> None:
 
     (frame,) = machine.frames_to_send()
 
-    assert [{"text": "a?b", "big": ["36893488147419103232", 7, True, None], "?": 1.5}] == said(frame)
+    assert [{"text": "a\ufffdb", "big": ["36893488147419103232", 7, True, None], "\ufffd": 1.5}] == said(frame)
 
 
 def test_an_ending_is_said_even_when_its_detail_cannot_be() -> None:
@@ -395,7 +394,7 @@ def test_a_refusal_is_said_even_when_its_detail_cannot_be() -> None:
     (frame,) = machine.frames_to_send()
 
     assert isinstance(frame, Fault)
-    assert ("agent_error", "no ?", "c1") == (frame.code, frame.text, frame.request)
+    assert ("agent_error", "no \ufffd", "c1") == (frame.code, frame.text, frame.request)
 
 
 # --- everything reaches the log once, in order ------------------------------------

@@ -441,10 +441,10 @@ def test_an_actor_error_keeps_its_code_and_detail(odd: Stage) -> None:
     assert {"code": "quota", "text": "refused", "detail": {"retry_s": 3}} == body
 
 
-def test_half_a_character_pair_passes_as_a_question_mark(odd: Stage) -> None:
+def test_half_a_character_pair_passes_as_a_replacement_mark(odd: Stage) -> None:
     odd.play("surrogate")
 
-    assert [{"text": "a?b"}] == unpack(odd.receive(Updates).body)
+    assert [{"text": "a\ufffdb"}] == unpack(odd.receive(Updates).body)
 
 
 def test_speaking_waits_while_too_much_is_unrecorded(odd: Stage) -> None:

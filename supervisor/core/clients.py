@@ -6,7 +6,7 @@ import msgspec
 
 from understudy import __version__
 from understudy.protocol.bodies import clipped, fit
-from understudy.protocol.doors import Wrong, wrong_with_body
+from understudy.protocol.doors import Wrong, about, wrong_with_body
 from understudy.protocol.errors import (
     AGENT_FAILED,
     BAD_FRAME,
@@ -81,7 +81,7 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         hello(house, peer, frame)
         return
     if client is None:
-        house.fault(peer, NO_HELLO, "say hello first: this connection is not known", getattr(frame, "request", ""))
+        house.fault(peer, NO_HELLO, "say hello first: this connection is not known", about(frame))
         return
     client.heard, client.pinged = house.now, False
     wrong = wrong_with_body(frame)
@@ -117,7 +117,7 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
 
 def refuse(house: House, client: Client, frame: FromClient, wrong: Wrong) -> None:
     """Refuse what is too large or no body. To the agent that asked, an answer that is too large is one all the same."""
-    request = f"answer:{frame.ask}" if isinstance(frame, Answer) else getattr(frame, "request", "")
+    request = about(frame)
     if wrong.code != LIMIT_REACHED:
         house.fault(client.peer, wrong.code, wrong.text, request)
         return
@@ -130,7 +130,7 @@ def refuse(house: House, client: Client, frame: FromClient, wrong: Wrong) -> Non
 def failed(house: House, event: ClientSaid, error: Exception) -> None:
     """What a client's frame set off broke: that client is told, and is not known any more; nobody else has lost anything."""
     what = f"{type(error).__name__}: {error}"
-    request = getattr(event.frame, "request", "")
+    request = about(event.frame)
     text = f"the house could not do this: {what}; say hello again"
     house.fault(event.peer, INTERNAL, clipped(text, TEXT_CHARACTERS_MAX), request)
     client = house.clients.get(event.peer)

@@ -198,7 +198,7 @@ class Actor:
             at = self.promises.said[turn, self.epoch]
             update: dict[str, object] = {"at": at, "by": self.epoch, "turn": turn[1]}
             if self.scene.cast.heavy:
-                update["pad"] = bytes(UPDATES_BYTES_MAX)
+                update["pad"] = "-" * UPDATES_BYTES_MAX
             self.promises.said[turn, self.epoch] += 1
             self.machine.say(*turn, update)
             if play.todo[0] != ENDLESS:

@@ -99,9 +99,10 @@ def _cancel_on_interrupt(turn: Turn) -> None:
     tasks: list[asyncio.Task[None]] = []
 
     def interrupted() -> None:
-        print("\nunderstudy: cancelling; Ctrl-C again to leave the turn alone", file=sys.stderr)
-        loop.remove_signal_handler(signal.SIGINT)
+        if tasks:
+            raise KeyboardInterrupt
         tasks.append(loop.create_task(turn.cancel()))
+        print("\nunderstudy: cancelling; Ctrl-C again to leave the turn alone", file=sys.stderr)
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
 

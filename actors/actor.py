@@ -115,7 +115,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What the host tells an actor about itself. `log`: an append-only file for the program's stderr."""
+    """What the host tells an actor about itself. `log`: an append-only file for the program's stderr.
+
+    `stop_grace_s`: from being asked to end until SIGKILL, when nobody says otherwise.
+    """
 
     name: str
     epoch: int
@@ -126,6 +129,7 @@ class Role:
     files: int
     options: dict[str, Any]
     log: str
+    stop_grace_s: float = 5.0
 
 
 def cannot_start(role: Role, error: Exception) -> ActorError:
@@ -175,5 +179,5 @@ class Actor:
         return False
 
     async def stop(self, grace_s: float) -> None:
-        """End the program in order within `grace_s` seconds."""
+        """End the program in order; kill it when `grace_s` seconds are over, not before."""
         del grace_s

@@ -48,6 +48,8 @@ RETRY_S_MAX = 1.0
 FLUSH_MS = 500
 GOODBYE_S_MAX = 0.5
 CLOCK_S = 0.001  # A timer of the loop may be so early.
+CANCEL_SHARE = 0.1  # Of the grace: so long are turns waited for before the program is told to end.
+KILLED_S_MAX = 0.5  # After the grace the driver kills its program, and sees its end.
 IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itself.
 
 
@@ -107,7 +109,7 @@ class Host:
     async def run(self) -> int:
         """Play until told to stop or until the program is gone; return the exit status."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._ask_stop, STOP_GRACE_S)
+        loop.add_signal_handler(signal.SIGTERM, self._ask_stop, self._role.stop_grace_s)
         try:
             self._actor = actor = self._cast(self._role, self)
             if not await self._start_or_stop(actor):
@@ -140,17 +142,23 @@ class Host:
         return False
 
     async def _stop_in_order(self, actor: Actor, grace_s: float) -> int:
+        """Cancel the turns and stop the program. Both have all of `grace_s`; the program is told a little later."""
         self._playing.stop()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
         tasks = [task for _, task in self._turns.values()]
         tasks += [asyncio.ensure_future(self._cancel(*playing)) for playing in self._turns.values()]
         if tasks:
-            await asyncio.wait(tasks, timeout=grace_s / 2)
+            await asyncio.wait(tasks, timeout=grace_s * CANCEL_SHARE)
         try:
-            await asyncio.wait_for(contained(actor.stop, grace_s / 2), grace_s)
+            left_s = max(0.0, until - loop.time())
+            await asyncio.wait_for(contained(actor.stop, left_s), left_s + KILLED_S_MAX)
         except TimeoutError:
             _complain(f"{self._role.name}: did not stop within {grace_s:g} s")
         except Exception:  # noqa: BLE001 (a user's class that cannot stop is ended all the same)
             _complain(traceback.format_exc())
+        if late := [task for task in tasks if not task.done()]:
+            await asyncio.wait(late, timeout=max(0.0, until - loop.time()))
         if self._orphaned:
             self._end_tree()
         return await self._leave("stopped", status=0)
@@ -220,7 +228,7 @@ class Host:
         due = self._playing.orphan_due
         if due is not None and asyncio.get_running_loop().time() >= due - CLOCK_S:  # Else it was found, and lost again.
             self._orphaned = True
-            self._ask_stop(STOP_GRACE_S)
+            self._ask_stop(self._role.stop_grace_s)
 
     def _flush(self) -> None:
         if self._connection is not None:

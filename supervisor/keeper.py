@@ -213,6 +213,7 @@ class Keeper:
             files=spec.files,
             options={**spec.options, "driver": spec.driver, "play": spec.play, "start_s": spec.start_s},
             log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),
+            stop_grace_s=spec.stop_grace_s,
         )
 
     def _rehearse(self) -> None:

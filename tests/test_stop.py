@@ -1,9 +1,11 @@
 """What a person stopped stays stopped, whatever falls; what is asked of it waits."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,5 +197,59 @@ def test_a_house_that_is_shutting_down_refuses_what_comes_late(tmp_path: Path) -
 
     try:
         assert ["shutting_down: the house is shutting down"] * 6 == with_client(house, play)
+    finally:
+        house.stop()
+
+
+GRACE_S = 5.0
+AT_END_OF_INPUT = """
+import json, sys, time
+first = json.loads(sys.stdin.readline())
+print(json.dumps({"jsonrpc": "2.0", "id": first["id"], "result": {"protocolVersion": 1}}), flush=True)
+sys.stdin.read()
+time.sleep(WORK)
+open(sys.argv[1], "w").close()
+"""
+AT_TERM = "trap 'sleep WORK; : > \"$0\"; exit 0' TERM; while :; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("verb", ["stop", "shutdown"])
+def test_a_program_has_the_whole_grace_from_the_stop_on(tmp_path: Path, verb: str) -> None:
+    work = f"{0.8 * GRACE_S:g}"
+    script = tmp_path / "agent.py"
+    script.write_text(AT_END_OF_INPUT.replace("WORK", work))
+    commands = {
+        "acp": [sys.executable, str(script), str(tmp_path / "acp")],
+        "program": ["sh", "-c", AT_TERM.replace("WORK", work), str(tmp_path / "program")],
+    }
+    house = RealHouse(
+        tmp_path,
+        "".join(
+            f"[agent.{driver}]\ndriver = '{driver}'\nstop_grace_s = {GRACE_S}\nstart_s = 0.5\ncommand = {json.dumps(it)}\n"
+            for driver, it in commands.items()
+        ),
+    )
+    house.start()
+    try:
+        for name in commands:
+            house.pid(name)
+
+        ended = house.run(verb, *(["all"] if verb == "stop" else []))
+
+        assert 0 == ended.returncode, ended.stderr
+        assert [True, True] == [(tmp_path / name).exists() for name in commands]
+    finally:
+        house.stop()
+
+
+def test_one_that_heeds_nothing_is_killed_when_the_grace_is_over(tmp_path: Path) -> None:
+    script = "trap '' TERM; while :; do sleep 0.02; done"
+    command = json.dumps(["sh", "-c", script])
+    house = RealHouse(tmp_path, f"[agent.p]\ndriver = 'program'\nstop_grace_s = 0.3\ncommand = {command}\n")
+    house.start()
+    try:
+        house.pid("p")
+
+        assert "p: STOPPED\n" == house.run("stop", "p").stdout
     finally:
         house.stop()

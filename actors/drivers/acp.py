@@ -27,6 +27,7 @@ READ_BYTES = 1 << 18
 STDERR_BYTES_MAX = 10 << 20
 STDERR_LINES_KEPT = 20
 INITIALIZE_S_MAX = 55.0
+TERMINATE_SHARE = 0.9  # Of the grace: by then an agent that heeds the end of its stdin has ended.
 CLIENT = {
     "protocolVersion": 1,
     "clientCapabilities": {"fs": {"readTextFile": True, "writeTextFile": True}, "terminal": True},
@@ -108,19 +109,19 @@ class AcpProgram(Actor):
             raise ActorError(f"agent {role.name}: {self.end_reason or f'initialize: {error.message}'}") from error
 
     async def stop(self, grace_s: float) -> None:
-        """Close its stdin, wait, terminate, kill."""
+        """Close its stdin, wait, terminate, kill. One that ends at the end of its stdin may take nearly all the time."""
         process = self._process
         if process is None:
             return
         self._local.close()
         if self._out is not None:
             self._out.close()
-        for ask, share in ((None, 0.5), (process.terminate, 0.4), (process.kill, 0.1)):
-            if ask is not None:
-                ask()
+        for share, ask in ((TERMINATE_SHARE, process.terminate), (1.0 - TERMINATE_SHARE, process.kill)):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), grace_s * share)
                 return
+            ask()
+        await self.ended.wait()
 
     def _send(self, line: bytes) -> None:
         if self._out is not None:

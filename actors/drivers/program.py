@@ -66,11 +66,12 @@ class Program(Actor):
         """Terminate it, wait, kill."""
         if self._process is None:
             return
-        for ask, share in ((self._process.terminate, 0.9), (self._process.kill, 0.1)):
-            ask()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._exited.wait(), grace_s * share)
-                return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._exited.wait(), grace_s)
+        except TimeoutError:
+            self._process.kill()
+            await self._exited.wait()
 
     def _see_exit(self, descriptor: int) -> None:
         asyncio.get_running_loop().remove_reader(descriptor)

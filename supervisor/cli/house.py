@@ -133,7 +133,7 @@ def _shutdown(runtime_dir: str, hurry: bool) -> int:
     try:
         while held(lock):
             if time.monotonic() - started > SHUTDOWN_S_MAX:
-                remedy = f"see understudy doctor, or end it with: kill -KILL {keeper(lock)}"
+                remedy = f"try understudy shutdown --hurry, or end it with: kill -KILL {keeper(lock)}"
                 text = f"the house (supervisor {pid}) did not end within {SHUTDOWN_S_MAX:g} s; {remedy}"
                 print(f"understudy: {text}", file=sys.stderr)
                 return 1

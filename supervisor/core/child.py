@@ -20,6 +20,7 @@ from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.specs import AgentSpec
 
 STORY_LINES_MAX = 64
+GOODBYE_S_MAX = 3.0  # An actor kills its program when the grace is over, and then has so long to end itself.
 
 
 class State(Enum):
@@ -150,7 +151,7 @@ class Child:
         self.wanted = self.held = self.crowded = False
         match self.state:
             case State.STARTING | State.RUNNING:
-                self._enter(State.STOPPING, now, "asked to stop", now + self.spec.stop_grace_s)
+                self._enter(State.STOPPING, now, "asked to stop", now + self.spec.stop_grace_s + GOODBYE_S_MAX)
                 self.terminated = self.peer is None
                 return [Kill(self.name, self.epoch, signal.SIGTERM)] if self.terminated else []
             case State.BACKOFF:

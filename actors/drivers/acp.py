@@ -114,8 +114,10 @@ class AcpProgram(Actor):
         if process is None:
             return
         self._local.close()
-        if self._out is not None:
+        if self._out is not None and self._stdin >= 0:
             self._out.close()
+            os.close(self._stdin)  # Else the program would not see the end.
+            self._stdin = -1
         for share, ask in ((TERMINATE_SHARE, process.terminate), (1.0 - TERMINATE_SHARE, process.kill)):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), grace_s * share)

@@ -21,7 +21,7 @@ from understudy.actors import processes
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
 from understudy.actors.contained import contained, fault, stop_reason, words
 from understudy.actors.limits import limit_core, limit_own
-from understudy.actors.playing import FLUSH_S_MAX, STOP_GRACE_S, Playing
+from understudy.actors.playing import FLUSH_S_MAX, Playing
 from understudy.actors.wings import Wings
 from understudy.protocol.backstage import (
     Answered,

@@ -7,7 +7,6 @@ the agent had seen once nothing of the actor lives: the turn ends for the actor'
 Key = tuple[str, int]  # session, turn
 
 FLUSH_S_MAX = 2.0  # So long does an actor that ends wait until everything that it said is recorded.
-STOP_GRACE_S = 5.0  # Of an actor that nobody tells how long it has: an orphan, or one that got SIGTERM.
 
 
 class Playing:

@@ -20,9 +20,11 @@ from understudy.protocol.items import Item
 
 CAST = """
 [agent.a]
+driver = "scripted"
 understudies = 1
 stop_grace_s = 0.3
 [agent.b]
+driver = "scripted"
 """
 NOTE = "a was stopped by a person: the turn waits for understudy start a"
 

@@ -20,6 +20,7 @@ import msgspec
 from understudy.protocol.owners import see_file, see_way
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
+from understudy.supervisor.numbers import COUNT_MAX, SECONDS_MAX
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MEMORY = re.compile(r"(\d{1,12})\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
@@ -27,9 +28,7 @@ DRIVERS = ("acp", "program", "python", "scripted")
 CONFIG_BYTES_MAX = 1 << 20
 AGENTS_MAX = 1000
 UNDERSTUDIES_MAX = 16
-COUNT_MAX = 1_000_000_000
 MEMORY_MB_MAX = 1 << 30
-SECONDS_MAX = 1e9
 TEXT_BYTES_MAX = 100_000  # Linux takes 128 KiB for one word of a command, or one variable.
 DEPTH_MAX = 64
 BUILT_IN = (AgentSpec("rehearsal"),)

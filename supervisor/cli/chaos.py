@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import secrets
 import signal
 import sys
@@ -26,7 +25,6 @@ from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import AgentSpec
 from understudy.supervisor.directories import directories
 
-UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 END_S_MAX = 20.0
 ABANDONED_S = 60.0  # So long does a house of ours live on when this process is killed.
 EXIT_TERMINATED = 143
@@ -40,7 +38,7 @@ def run(options: Any) -> int:
     """Carry out the verb; return 0 when every promise was kept."""
     try:
         seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
-        faults, for_s = _faults(options.faults), _seconds(options.for_time)
+        faults, for_s = _faults(options.faults), options.for_s
         with _house(options) as (runtime_dir, state_dir, agents, private):
             scripted = tuple(agent.name for agent in agents if agent.driver == "scripted")
             if Fault.DISK in faults and not own_disk(state_dir):
@@ -139,13 +137,6 @@ def _faults(text: str) -> tuple[Fault, ...]:
     if unknown:
         raise ChaosError(f"--faults: there is no fault {unknown[0]!r}; there are {', '.join(known)}")
     return tuple(known[name] for name in dict.fromkeys(names))
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if found is None:
-        raise ChaosError(f"--for: {text!r} is no time; write 60s, 5m or 1h")
-    return float(found[1]) * UNITS_S[found[2]]
 
 
 def _tell(report: Report, load: Load, at_s: float) -> None:

@@ -1,6 +1,7 @@
 """`start`, `stop`, `restart`, `signal`, `pid` and `tail`: what a person does with agents and programs."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -61,7 +62,7 @@ def _asked(place: str, name: str, names: list[str]) -> list[dict[str, Any]]:
 def _signal(place: str, text: str, names: list[str]) -> int:
     name = text.upper().removeprefix("SIG")
     known = {each.name.removeprefix("SIG"): each.value for each in signal.Signals}
-    number = int(text) if text.isdigit() else known.get(name, 0)
+    number = int(text) if re.fullmatch(r"[0-9]{1,3}", text) else known.get(name, 0)
     if number not in known.values():
         print(f"understudy: there is no signal {text!r}; use a name like HUP or a number", file=sys.stderr)
         return 2

@@ -2,10 +2,13 @@
 
 import argparse
 from collections.abc import Callable
+from typing import TypeVar
 
 from understudy import __version__
+from understudy.supervisor.numbers import COUNT_MAX, NUMBER_MAX, duration_s, seconds, whole
 
 Parser = argparse.ArgumentParser
+T = TypeVar("T")
 
 DESCRIPTION = """Runs coding agents as supervised actors: each in a process of its own, restarted when it
 falls, kept within its limits, with a durable numbered log of every session.
@@ -41,7 +44,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     up = verb("up", "start a house: keeper, supervisor and the cast", "understudy up -d -c understudy.toml")
     up.add_argument("-d", "--detach", action="store_true", help="in the background; returns when it is ready")
     up.add_argument("-c", "--config", metavar="FILE", help="the configuration (default: as the README says)")
-    up.add_argument("--idle-exit-s", type=float, metavar="SECONDS", help="end after so long without a client")
+    up.add_argument(
+        "--idle-exit-s", type=_checked(seconds), metavar="SECONDS", help="end after so long without a client"
+    )
     up.add_argument(
         "--check", action="store_true", help="only load the code and the configuration, and tell what is wrong"
     )
@@ -63,7 +68,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     prompt.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
     follow = verb("follow", "show a session from a number on, and go on as it grows", "understudy follow ID --from 0")
     follow.add_argument("session")
-    follow.add_argument("--from", dest="number", type=int, default=0, metavar="N", help="the first number")
+    follow.add_argument(
+        "--from", dest="number", type=_checked(whole(NUMBER_MAX)), default=0, metavar="N", help="the first number"
+    )
     follow.add_argument("--json", action="store_true", help="entries as JSON lines")
     acp = verb("acp", "be the ACP agent that an editor starts, on stdin and stdout", "understudy acp --agent claude")
     acp.add_argument("--agent", metavar="NAME", help="who answers (default: the first of the cast)")
@@ -71,14 +78,38 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     chaos = verb(
         "chaos", "harm a house under load, and judge what became of its promises", "understudy chaos --for 60s"
     )
-    chaos.add_argument("--seed", type=int, metavar="N", help="of the faults' order and victims (default: a new one)")
-    chaos.add_argument("--for", dest="for_time", default="60s", metavar="TIME", help="60s, 5m, 1h (default: 60s)")
+    chaos.add_argument(
+        "--seed",
+        type=_checked(whole(NUMBER_MAX)),
+        metavar="N",
+        help="of the faults' order and victims (default: a new one)",
+    )
+    chaos.add_argument(
+        "--for",
+        dest="for_s",
+        type=_checked(duration_s),
+        default=60.0,
+        metavar="TIME",
+        help="60s, 5m, 1h (default: 60s)",
+    )
     chaos.add_argument("--faults", default="", metavar="KINDS", help=KINDS)
     chaos.add_argument("--yes", action="store_true", help="do not ask before harming the house at --runtime-dir")
     chaos.add_argument("--json", action="store_true", help="the report as JSON")
     chaos.add_argument("-c", "--config", metavar="FILE", help="the cast (default: one made for chaos)")
     verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
     return parser.parse_args(arguments)
+
+
+def _checked(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `read` so that argparse shows what its `ValueError` says."""
+
+    def check(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return check
 
 
 def _controls(verb: Callable[[str, str, str], Parser]) -> None:
@@ -96,5 +127,12 @@ def _controls(verb: Callable[[str, str, str], Parser]) -> None:
     pid.add_argument("name", nargs="?", metavar="NAME")
     tail = verb("tail", "show the end of a log", "understudy tail -f -n 50 web")
     tail.add_argument("-f", "--follow", action="store_true", help="go on as it grows; Ctrl-C ends it")
-    tail.add_argument("-n", dest="lines", type=int, default=10, metavar="LINES", help="how many lines (default 10)")
+    tail.add_argument(
+        "-n",
+        dest="lines",
+        type=_checked(whole(COUNT_MAX)),
+        default=10,
+        metavar="LINES",
+        help="how many lines (default 10)",
+    )
     tail.add_argument("name", metavar="NAME")

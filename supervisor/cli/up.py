@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.protocol.away import keeper
-from understudy.protocol.errors import LocalError, UnderstudyError
+from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.owners import make_folder, open_ours
 from understudy.supervisor.directories import directories
@@ -162,10 +162,12 @@ def share(config: str | None, runtime_dir: str | None, state_dir: str | None, id
 
 
 def ready(runtime_dir: str) -> bool:
-    """Return whether a house answers at `runtime_dir`."""
+    """Return whether a house answers at `runtime_dir`. Raises `LocalError` (not_ours) where only another user's could."""
     try:
         verb(runtime_dir, "status", timeout_s=0.5)
-    except LocalError:
+    except LocalError as error:
+        if error.code == NOT_OURS:
+            raise
         return False
     except UnderstudyError:
         return True

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from understudy.protocol.client import Client, OnAsk, connect
 from understudy.protocol.errors import LocalError, RemoteError
 from understudy.supervisor.cli.up import UpError, ready, share
+from understudy.supervisor.numbers import seconds
 
 IDLE_EXIT_S = 600.0
 CONNECT_S_MAX = 10.0
@@ -104,15 +105,15 @@ class Reach:
 
     async def _start_house(self) -> None:
         """Start a house unless one answers. Two editors may try at once: the house's lock lets one through."""
-        if await asyncio.to_thread(ready, self._runtime_dir):
-            return
-        setting = os.environ.get("UNDERSTUDY_IDLE_EXIT_S", str(IDLE_EXIT_S))
         try:
-            idle_s = float(setting)
-        except ValueError as error:
-            raise NoHouse(f"UNDERSTUDY_IDLE_EXIT_S is {setting!r}: it must be a number of seconds") from error
-        try:
+            if await asyncio.to_thread(ready, self._runtime_dir):
+                return
+            idle_s = seconds(os.environ.get("UNDERSTUDY_IDLE_EXIT_S", str(IDLE_EXIT_S)))
             await asyncio.to_thread(share, self._config, self._runtime_dir, self._state_dir, idle_s)
+        except ValueError as error:
+            raise NoHouse(f"UNDERSTUDY_IDLE_EXIT_S: {error}") from error
+        except LocalError as error:
+            raise NoHouse(error.text) from error
         except UpError as error:
             raise NoHouse(str(error)) from error
 

@@ -50,7 +50,7 @@ class Premises:
         for folder, option in {runtime_dir: "--runtime-dir", state_dir: "--state-dir"}.items():
             try:
                 make_folder(folder, option, private=folder == runtime_dir)
-                _see_what_is_there(folder, option)
+                see_ours(folder, option)
                 locks.append(_lock(folder))
                 if folder == state_dir:
                     make_folder(str(Path(folder, "agents")), option)
@@ -80,20 +80,21 @@ class Premises:
         self._path.unlink(missing_ok=True)
 
 
-def is_full(path: str) -> bool:
-    """Return whether the disk of `path` has no room for what a house begins with."""
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
-
-
-def _see_what_is_there(folder: str, option: str) -> None:
-    """See that no stranger left a file, a link or a folder under a name of ours. Raises `OSError`."""
+def see_ours(folder: str, option: str, private: bool = False) -> None:
+    """See that a folder is ours, and no stranger left a file, a link or a folder under a name of ours. Raises `OSError`."""
+    see_folder(folder, option, private)
     see_inside(folder, OURS)
     for each in SUBFOLDERS:
         below = Path(folder, each)
         if below.exists():
             see_folder(str(below), option)
             see_inside(str(below))
+
+
+def is_full(path: str) -> bool:
+    """Return whether the disk of `path` has no room for what a house begins with."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
 
 
 def _left(record: str) -> list[Spawned]:

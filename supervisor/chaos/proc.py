@@ -5,6 +5,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from understudy.protocol.away import keeper
+from understudy.protocol.owners import open_ours
+
 MARK = "UNDERSTUDY_MARK="
 SUPERVISOR = "understudy: supervisor"
 BLANK = "understudy: blank"
@@ -45,10 +48,7 @@ def title(pid: int) -> str:
 
 def keeper_of(runtime_dir: str) -> int:
     """Return the pid of the keeper that holds the lock of `runtime_dir`, 0 for none."""
-    try:
-        return int(Path(runtime_dir, "lock").read_text())
-    except (OSError, ValueError):
-        return 0
+    return keeper(f"{runtime_dir}/lock")
 
 
 def supervisor_of(keeper: int) -> int:
@@ -102,8 +102,11 @@ def mark_of(pid: int) -> str:
 
 def left(runtime_dir: str, state_dir: str) -> list[str]:
     """Return the processes of a house that live: by the mark in their environment, or by what they hold open."""
-    identity = Path(state_dir, "house")
-    mark = f"{identity.read_text().strip()}/" if identity.exists() else None
+    try:
+        with open(Path(state_dir, "house"), opener=open_ours) as file:
+            mark = f"{file.read().strip()}/"
+    except OSError:
+        mark = None
     found = []
     for pid in processes():
         name = title(pid)

@@ -16,14 +16,16 @@ from typing import Any
 
 from understudy import __version__
 from understudy.protocol.away import held
-from understudy.protocol.errors import LocalError, UnderstudyError
+from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.owners import OwnerError, see_way
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path
 from understudy.supervisor.chaos.proc import children, keeper_of, left, stat, title
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.directories import directories
 from understudy.supervisor.journal import HEADER
+from understudy.supervisor.premises import OURS, see_ours
 from understudy.supervisor.schema import SCHEMA_VERSION
 
 FREE_MB_MIN = 200
@@ -34,11 +36,15 @@ PACKAGES = ("pyzmq", "msgspec", "setproctitle")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, and what was found; `remedy` is "" when nothing is wrong."""
+    """What was looked at, and what was found; `remedy` is "" when nothing is wrong.
+
+    `foreign`: it may be another user's, so that nothing in it is looked at.
+    """
 
     what: str
     found: str
     remedy: str = ""
+    foreign: bool = False
 
 
 def run(options: Any) -> int:
@@ -63,14 +69,17 @@ def look(runtime_dir: str, state_dir: str) -> Iterator[Finding]:
     if row and not row["safe_mode"]:
         yield from _agents(runtime_dir)
     yield from _configuration(str(row.get("source", "")), runtime_dir, state_dir)
-    yield from (_folder(folder) for folder in dict.fromkeys((runtime_dir, state_dir)))
+    folders = [_folder(runtime_dir, "--runtime-dir", True), _folder(state_dir, "--state-dir", runtime_dir == state_dir)]
+    yield from folders
     size = len(os.fsencode(backstage_path(runtime_dir)))
     too_long = "choose a shorter --runtime-dir" if size > SOCKET_PATH_BYTES_MAX else ""
     yield Finding("socket path", f"{size} of {SOCKET_PATH_BYTES_MAX} bytes", too_long)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield Finding("open files", f"up to {hard}", "raise the hard limit (ulimit -Hn)" if hard < FILES_MIN else "")
-    yield _left(runtime_dir, state_dir, bool(row))
-    yield _log(Path(state_dir, "log.sqlite"))
+    if not any(each.foreign for each in folders):
+        yield _left(runtime_dir, state_dir, bool(row))
+    if not folders[1].foreign:
+        yield _log(Path(state_dir, "log.sqlite"))
 
 
 def _installation() -> Finding:
@@ -85,8 +94,9 @@ def _installation() -> Finding:
 def _house(runtime_dir: str) -> tuple[dict[str, Any], Finding]:
     try:
         row = dict(verb(runtime_dir, "house", timeout_s=2.0))
-    except LocalError:
-        return {}, Finding("house", f"none answers at {runtime_dir}")
+    except LocalError as error:
+        found = error.text if error.code == NOT_OURS else f"none answers at {runtime_dir}"
+        return {}, Finding("house", found)
     except UnderstudyError as error:
         return {}, Finding("house", error.text, "end it, and start it again with understudy up")
     if row["safe_mode"]:
@@ -142,15 +152,37 @@ def _programs(house: HouseSpec) -> Iterator[Finding]:
             yield Finding(f"program of {agent.name}", found or f"there is no {agent.command[0]!r} on PATH", remedy)
 
 
-def _folder(folder: str) -> Finding:
+def _folder(folder: str, option: str, private: bool) -> Finding:
+    what = f"folder {folder}"
+    try:
+        see_way(folder, option)
+        if os.path.lexists(folder):
+            see_ours(folder, option, private)
+    except OwnerError as error:
+        return Finding(what, error.found, error.remedy, foreign=True)
+    except OSError as error:
+        return Finding(what, f"cannot be looked at: {error.strerror}", f"choose another with {option}", foreign=True)
     there = Path(folder)
     while not there.exists():
         there = there.parent
-    what = f"folder {folder}"
     if not os.access(there, os.W_OK | os.X_OK):
-        return Finding(what, f"{there} cannot be written", "choose another with --runtime-dir or --state-dir")
+        return Finding(what, f"{there} cannot be written", f"choose another with {option}")
     free_mb = shutil.disk_usage(there).free >> 20
+    if open_to_others := [] if private else _open_to_others(folder):
+        return Finding(what, f"others can read {', '.join(open_to_others)}", f"chmod 700 {folder}")
     return Finding(what, f"{free_mb} MB free", f"free {FREE_MB_MIN} MB" if free_mb < FREE_MB_MIN else "")
+
+
+def _open_to_others(folder: str) -> list[str]:
+    """Return the files of a house that others can read there: they are not made so."""
+    there = Path(folder)
+    if not there.is_dir() or not there.stat().st_mode & 0o011:
+        return []
+    return [
+        entry.name
+        for entry in there.iterdir()
+        if entry.name.startswith(OURS) and entry.is_file() and entry.stat().st_mode & 0o044
+    ]
 
 
 def _left(runtime_dir: str, state_dir: str, answers: bool) -> Finding:

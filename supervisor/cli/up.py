@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from understudy.protocol.away import keeper
+from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.owners import make_folder, open_ours
@@ -156,7 +156,7 @@ def share(config: str | None, runtime_dir: str | None, state_dir: str | None, id
         runtime, _ = directories(runtime_dir, state_dir, os.environ)
         deadline = time.monotonic() + OTHERS_START_S_MAX
         while not ready(runtime):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not held(f"{runtime}/lock"):
                 raise
             time.sleep(LOOK_AGAIN_S)
 

@@ -75,6 +75,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     acp = verb("acp", "be the ACP agent that an editor starts, on stdin and stdout", "understudy acp --agent claude")
     acp.add_argument("--agent", metavar="NAME", help="who answers (default: the first of the cast)")
     acp.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
+    _chaos(verb)
+    verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
+    return parser.parse_args(arguments)
+
+
+def _chaos(verb: Callable[[str, str, str], Parser]) -> None:
     chaos = verb(
         "chaos", "harm a house under load, and judge what became of its promises", "understudy chaos --for 60s"
     )
@@ -96,8 +102,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     chaos.add_argument("--yes", action="store_true", help="do not ask before harming the house at --runtime-dir")
     chaos.add_argument("--json", action="store_true", help="the report as JSON")
     chaos.add_argument("-c", "--config", metavar="FILE", help="the cast (default: one made for chaos)")
-    verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
-    return parser.parse_args(arguments)
 
 
 def _checked(read: Callable[[str], T]) -> Callable[[str], T]:

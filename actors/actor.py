@@ -118,6 +118,8 @@ class Role:
     """What the host tells an actor about itself. `log`: an append-only file for the program's stderr.
 
     `stop_grace_s`: from being asked to end until SIGKILL, when nobody says otherwise.
+    `memory_mb` bounds an agent that runs in the actor; the tree of any other is watched from outside. `data_limit_mb`
+    bounds the data of each process (RLIMIT_DATA). 0: no bound.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Role:
     options: dict[str, Any]
     log: str
     stop_grace_s: float = 5.0
+    data_limit_mb: int = 0
 
 
 def cannot_start(role: Role, error: Exception) -> ActorError:

@@ -488,7 +488,7 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
             context.destroy(0)
             raise
         if role.options.get("driver") in IN_PROCESS:
-            limit_own(role.memory_mb, role.files)
+            limit_own(role.data_limit_mb or role.memory_mb, role.files)
         shown = ShownFile.of_actor(house.runtime_dir, role.name, role.epoch)
         status = await Host(role, house, mark, shown, make, wings.connect).run()
         context.destroy(FLUSH_MS)

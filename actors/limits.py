@@ -42,7 +42,7 @@ def limit_files(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
-def program_preexec(memory_mb: int, files: int) -> Callable[[], None]:
+def program_preexec(data_limit_mb: int, files: int) -> Callable[[], None]:
     """Return what a program runs before exec: limits, SIGKILL when the actor's main thread dies."""
     actor = os.getpid()
 
@@ -52,7 +52,7 @@ def program_preexec(memory_mb: int, files: int) -> Callable[[], None]:
             os._exit(1)  # The actor died before the line above: nobody would ever end us.
         limit_core()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        limit_memory(memory_mb)
+        limit_memory(data_limit_mb)
         limit_files(files)
 
     return preexec

@@ -147,6 +147,7 @@ class Reader:
             "env": _environment,
             "memory": _memory,
             "memory_soft": _memory,
+            "data_limit": _memory,
             "files": _whole(16, COUNT_MAX),
             "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
             "understudies": _whole(0, UNDERSTUDIES_MAX),
@@ -170,6 +171,7 @@ class Reader:
             self._mistake(header, "driver", f"is missing: {_driver_for(table)}")
         values["memory_mb"] = values.pop("memory", 0)
         values["memory_soft_mb"] = values.pop("memory_soft", 0)
+        values["data_limit_mb"] = values.pop("data_limit", 0)
         spec = AgentSpec(name, **values)
         if spec.driver in ("acp", "program") and not spec.command:
             self._mistake(header, "driver", f'driver = "{spec.driver}" needs command = "PROGRAM ARGUMENTS"')

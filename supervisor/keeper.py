@@ -210,6 +210,7 @@ class Keeper:
             cwd=spec.cwd,
             env=spec.env,
             memory_mb=spec.memory_mb,
+            data_limit_mb=spec.data_limit_mb,
             files=spec.files,
             options={**spec.options, "driver": spec.driver, "play": spec.play, "start_s": spec.start_s},
             log=str(Path(self.house.state_dir, "agents", f"{spec.name}.log")),

@@ -1,4 +1,4 @@
-"""Any long-running program, kept like an agent but without sessions. It never looks into what the program says.
+"""Any long-running program, kept like an agent but without sessions. What it says is its own, and goes to a log.
 
 Ready when the program has lived `start_s` seconds. Its stdout and stderr go to a log of bounded size.
 """
@@ -7,19 +7,20 @@ import asyncio
 import codecs
 import contextlib
 import logging
-import os
+import signal
 import subprocess
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 
-from understudy.actors.actor import Actor, ActorError, Role, Voice, cannot_start
-from understudy.actors.limits import exit_code, program_preexec
+from understudy.actors.actor import Actor, ActorError, Role, Voice
+from understudy.actors.drivers.launch import LAST_OUTPUT_S, Launched, how_it_ended, launch_role, limit_it_met
+from understudy.actors.limits import exit_code
 from understudy.protocol.owners import open_ours
 
 READ_BYTES = 1 << 16
 LOG_BYTES_MAX = 10 << 20
 OLD_LOGS_MAX = 2
-LAST_OUTPUT_S = 0.2
+LAST_WORDS_CHARACTERS = 4096
 
 
 class Program(Actor):
@@ -27,36 +28,21 @@ class Program(Actor):
 
     def __init__(self, role: Role, voice: Voice) -> None:
         super().__init__(role, voice)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: Launched | None = None
         self._draining: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._exited = asyncio.Event()
+        self._last_words = ""
 
     async def start(self) -> None:
         """Start the program; return when it has lived `start_s`."""
-        role, start_s = self.role, float(self.role.options["start_s"])
-        try:
-            # Popen in this, the main thread: the program's death signal follows the thread that made it.
-            self._process = process = subprocess.Popen(
-                role.command,
-                cwd=role.cwd or None,
-                env={**os.environ, **role.env},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                preexec_fn=program_preexec(role.memory_mb, role.files),
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise cannot_start(role, error) from error
-        self.program_pid = process.pid
+        start_s = float(self.role.options["start_s"])
+        self._program = program = launch_role(self.role, stderr=subprocess.STDOUT)
+        self.program_pid = program.pid
         loop = asyncio.get_running_loop()
         output = asyncio.StreamReader()
-        assert process.stdout is not None
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), process.stdout)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), program.stdout)
         self._draining = loop.create_task(self._drain(output))
-        descriptor = os.pidfd_open(process.pid)
-        loop.add_reader(descriptor, self._see_exit, descriptor)
-        self._watching = loop.create_task(self._watch(process))
+        self._watching = loop.create_task(self._watch(program, self._draining))
         with contextlib.suppress(TimeoutError):
             if start_s:
                 await asyncio.wait_for(self.ended.wait(), start_s)
@@ -64,28 +50,21 @@ class Program(Actor):
 
     async def stop(self, grace_s: float) -> None:
         """Terminate it, wait, kill."""
-        if self._process is None:
+        if self._program is None:
             return
-        self._process.terminate()
+        self._program.send(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._exited.wait(), grace_s)
+            await asyncio.wait_for(self._program.exited.wait(), grace_s)
         except TimeoutError:
-            self._process.kill()
-            await self._exited.wait()
+            self._program.send(signal.SIGKILL)
+            await self._program.exited.wait()
 
-    def _see_exit(self, descriptor: int) -> None:
-        asyncio.get_running_loop().remove_reader(descriptor)
-        os.close(descriptor)
-        self._exited.set()
-
-    async def _watch(self, process: "subprocess.Popen[bytes]") -> None:
-        await self._exited.wait()
-        status = process.wait()
-        assert self._draining is not None
-        await asyncio.wait({self._draining}, timeout=LAST_OUTPUT_S)
-        self.end_status = exit_code(status)
-        how = f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
-        self.end_reason = f"the program {self.role.command[0]} {how}"
+    async def _watch(self, program: Launched, draining: "asyncio.Task[None]") -> None:
+        await program.exited.wait()
+        await asyncio.wait({draining}, timeout=LAST_OUTPUT_S)
+        self.end_status = exit_code(program.status)
+        limit = limit_it_met(self.role, program.status, self._last_words)
+        self.end_reason = how_it_ended(self.role, program.status) + limit
         self.ended.set()
 
     async def _drain(self, output: asyncio.StreamReader) -> None:
@@ -95,7 +74,9 @@ class Program(Actor):
         log.terminator = ""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while piece := await output.read(READ_BYTES):
-            log.handle(logging.LogRecord("", logging.INFO, "", 0, decoder.decode(piece), None, None))
+            text = decoder.decode(piece)
+            self._last_words = (self._last_words + text)[-LAST_WORDS_CHARACTERS:]
+            log.handle(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
         log.close()
 
 

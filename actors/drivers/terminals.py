@@ -2,33 +2,69 @@
 
 import asyncio
 import contextlib
-import os
-from dataclasses import dataclass, field
-from pathlib import Path
+import subprocess
 from typing import Any
 
-from understudy.actors.limits import program_preexec
-from understudy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, NOT_FOUND, JsonRpcError
+from understudy.actors.drivers import files
+from understudy.actors.drivers.launch import LAST_OUTPUT_S, Launched, launch
+from understudy.protocol.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, NOT_FOUND, JsonRpcError
 
 OUTPUT_BYTES_MAX = 1 << 20
 TERMINALS_MAX = 64
-READ_BYTES = 1 << 16
 
 
-@dataclass(slots=True)
-class _Terminal:
-    process: asyncio.subprocess.Process
-    limit: int
-    reader: "asyncio.Task[None]"
-    output: bytearray = field(default_factory=bytearray)
-    truncated: bool = False
+class _Terminal(asyncio.Protocol):
+    """One command with all that it started, and the end of what that said."""
+
+    def __init__(self, program: Launched, limit: int) -> None:
+        self.program = program
+        self.output = bytearray()
+        self.truncated = False
+        self._limit = limit
+        self._closed = asyncio.Event()
+        self._pipe: asyncio.ReadTransport | None = None
+
+    async def listen(self) -> None:
+        """Begin to read its output."""
+        self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: self, self.program.stdout)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the end of the output."""
+        self.output += data
+        if len(self.output) > self._limit:
+            self.truncated = True
+            del self.output[: len(self.output) - self._limit]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """There is no more output."""
+        del exc
+        self._closed.set()
+
+    async def wait(self) -> None:
+        """Wait for the command's own end. What it left behind may hold its output for as long as it likes."""
+        await self.program.exited.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), LAST_OUTPUT_S)
+
+    def exit(self) -> dict[str, Any] | None:
+        """Return how it ended, None while it runs."""
+        status = self.program.status
+        if status is None:
+            return None
+        return {"exitCode": status if status >= 0 else None, "signal": str(-status) if status < 0 else None}
+
+    def release(self) -> None:
+        """End it and forget its output."""
+        self.program.end_group()
+        if self._pipe is not None:
+            self._pipe.close()
 
 
 class LocalClient:
     """Serves `fs/*` and `terminal/*` for one program; what it starts has the program's limits."""
 
-    def __init__(self, memory_mb: int, files: int) -> None:
-        self._preexec = program_preexec(memory_mb, files)
+    def __init__(self, data_limit_mb: int, files: int) -> None:
+        self._limits = (data_limit_mb, files)
         self._terminals: dict[str, _Terminal] = {}
         self._made = 0
 
@@ -37,104 +73,87 @@ class LocalClient:
         try:
             match method:
                 case "fs/read_text_file":
-                    return {"content": await asyncio.to_thread(_read, params)}
+                    return {"content": await asyncio.to_thread(files.read, params)}
                 case "fs/write_text_file":
-                    await asyncio.to_thread(_write, params)
+                    await asyncio.to_thread(files.write, params)
                     return {}
                 case "terminal/create":
                     return await self._create(params, cwd)
                 case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
-                    return await self._use(method, str(params.get("terminalId")))
+                    return await self._use(method, params.get("terminalId"))
                 case _:
-                    raise JsonRpcError(METHOD_NOT_FOUND, f"nobody here serves {method}")
-        except (OSError, UnicodeDecodeError) as error:
+                    raise JsonRpcError(METHOD_NOT_FOUND, f"nobody here serves {method[:100]}")
+        except (OSError, ValueError) as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else INVALID_PARAMS
             raise JsonRpcError(code, f"{method}: {error}") from error
+        except subprocess.SubprocessError as error:
+            raise JsonRpcError(INTERNAL_ERROR, f"{method}: {error}") from error
 
     def close(self) -> None:
         """End what still runs."""
         for terminal in self._terminals.values():
-            _end(terminal)
+            terminal.release()
         self._terminals.clear()
 
     async def _create(self, params: dict[str, Any], cwd: str) -> dict[str, Any]:
         if len(self._terminals) >= TERMINALS_MAX:
             raise JsonRpcError(INVALID_PARAMS, f"{TERMINALS_MAX} terminals are open; release one")
-        variables = {str(each["name"]): str(each["value"]) for each in params.get("env") or []}
-        command, arguments = str(params["command"]), [str(each) for each in params.get("args") or []]
-        process = await asyncio.create_subprocess_exec(
-            *(command, *arguments) if arguments else ("/bin/sh", "-c", command),
-            cwd=params.get("cwd") or cwd or None,
-            env={**os.environ, **variables},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            preexec_fn=self._preexec,
-        )
+        words, variables, limit = _command(params), _variables(params), _limit(params)
+        place = params.get("cwd")
+        if not isinstance(place, str | None):
+            raise JsonRpcError(INVALID_PARAMS, "cwd must be a path")
+        program = launch(words, place or cwd, variables, *self._limits, stderr=subprocess.STDOUT, has_group=True)
         self._made += 1
         name = f"terminal-{self._made}"
-        limit = min(int(params.get("outputByteLimit") or OUTPUT_BYTES_MAX), OUTPUT_BYTES_MAX)
-        reader = asyncio.ensure_future(self._read(name))
-        self._terminals[name] = _Terminal(process, limit, reader)
+        terminal = self._terminals[name] = _Terminal(program, limit)
+        await terminal.listen()
         return {"terminalId": name}
 
-    async def _read(self, name: str) -> None:
-        terminal = self._terminals[name]
-        assert terminal.process.stdout is not None
-        while piece := await terminal.process.stdout.read(READ_BYTES):
-            terminal.output += piece
-            if len(terminal.output) > terminal.limit:
-                terminal.truncated = True
-                del terminal.output[: len(terminal.output) - terminal.limit]
-
-    async def _use(self, method: str, name: str) -> dict[str, Any]:
-        terminal = self._terminals.get(name)
+    async def _use(self, method: str, name: Any) -> dict[str, Any]:
+        terminal = self._terminals.get(name) if isinstance(name, str) else None
         if terminal is None:
-            raise JsonRpcError(NOT_FOUND, f"there is no terminal {name!r}")
-        if method == "terminal/wait_for_exit":
-            await terminal.process.wait()
-            await terminal.reader
-            return _exit(terminal) or {}
-        if method == "terminal/output":
-            text = terminal.output.decode(errors="ignore")
-            return {"output": text, "truncated": terminal.truncated, "exitStatus": _exit(terminal)}
-        _end(terminal)
-        if method == "terminal/release":
-            del self._terminals[name]
+            raise JsonRpcError(NOT_FOUND, f"there is no terminal {str(name)[:100]!r}")
+        match method:
+            case "terminal/wait_for_exit":
+                await terminal.wait()
+                return terminal.exit() or {}
+            case "terminal/output":
+                text = terminal.output.decode(errors="ignore")
+                return {"output": text, "truncated": terminal.truncated, "exitStatus": terminal.exit()}
+            case "terminal/kill":
+                terminal.program.end_group()
+            case _:
+                terminal.release()
+                del self._terminals[str(name)]
         return {}
 
 
-def _exit(terminal: _Terminal) -> dict[str, Any] | None:
-    status = terminal.process.returncode
-    if status is None:
-        return None
-    return {"exitCode": status if status >= 0 else None, "signal": str(-status) if status < 0 else None}
+def _command(params: dict[str, Any]) -> tuple[str, ...]:
+    command, arguments = params.get("command"), params.get("args") or []
+    if not isinstance(command, str) or not command:
+        raise JsonRpcError(INVALID_PARAMS, "command must be a text")
+    if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):
+        raise JsonRpcError(INVALID_PARAMS, "args must be a list of texts")
+    return (command, *arguments) if arguments else ("/bin/sh", "-c", command)
 
 
-def _end(terminal: _Terminal) -> None:
-    if terminal.process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            terminal.process.kill()
+def _variables(params: dict[str, Any]) -> dict[str, str]:
+    env = params.get("env") or []
+    if not isinstance(env, list):
+        raise JsonRpcError(INVALID_PARAMS, "env must be a list of names and values")
+    variables: dict[str, str] = {}
+    for each in env:
+        name, value = (each.get("name"), each.get("value")) if isinstance(each, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise JsonRpcError(INVALID_PARAMS, "each of env must have a name and a value, both texts")
+        variables[name] = value
+    return variables
 
 
-def _path(params: dict[str, Any]) -> Path:
-    path = Path(str(params.get("path", "")))
-    if not path.is_absolute():
-        raise JsonRpcError(INVALID_PARAMS, f"the path {str(path)!r} is not absolute")
-    return path
-
-
-def _read(params: dict[str, Any]) -> str:
-    text = _path(params).read_text(encoding="utf-8")
-    first, count = params.get("line"), params.get("limit")
-    if first is None and count is None:
-        return text
-    lines = text.splitlines(keepends=True)
-    begin = max(0, int(first or 1) - 1)
-    return "".join(lines[begin : begin + int(count) if count is not None else None])
-
-
-def _write(params: dict[str, Any]) -> None:
-    path = _path(params)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(str(params.get("content", "")), encoding="utf-8")
+def _limit(params: dict[str, Any]) -> int:
+    limit = params.get("outputByteLimit")
+    if limit is None:
+        return OUTPUT_BYTES_MAX
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise JsonRpcError(INVALID_PARAMS, "outputByteLimit must be a whole number, 0 or more")
+    return min(limit, OUTPUT_BYTES_MAX)

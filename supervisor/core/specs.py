@@ -54,7 +54,8 @@ class AgentSpec:
     `driver`: scripted, acp, program (no sessions; ready when it lived `start_s`), or python.
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
     `understudies`: how many spare actors are kept ready.
-    `memory_mb`, `memory_soft_mb` and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    `memory_mb` (of all its processes), `memory_soft_mb`, `data_limit_mb` (of each, RLIMIT_DATA; an agent that runs
+    in its actor is bounded by `memory_mb` so, without one) and `files`: 0 means no limit. `env` is never shown (it may hold keys).
     `entries_max`: the numbers of one session's log, an update each.
     `turn_timeout_s`: from hand-over; `quiet_timeout_s`: without an entry while nobody is asked; 0 means none.
     """
@@ -67,6 +68,7 @@ class AgentSpec:
     env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     memory_mb: int = 0
     memory_soft_mb: int = 0
+    data_limit_mb: int = 0
     files: int = 0
     on_crash: OnCrash = OnCrash.INTERRUPT
     understudies: int = 0

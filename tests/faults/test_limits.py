@@ -244,9 +244,11 @@ def test_neither_actor_nor_program_leaves_a_core_file(houses: Houses) -> None:
 
 def test_what_an_agent_starts_in_a_terminal_of_ours_has_its_limits() -> None:
     async def run() -> str:
-        local = LocalClient(memory_mb=100, files=64)
+        local = LocalClient(data_limit_mb=100, files=64)
         made = await local.serve("terminal/create", {"command": "ulimit -d; ulimit -n; ulimit -c"}, "/")
         await local.serve("terminal/wait_for_exit", made, "/")
-        return str((await local.serve("terminal/output", made, "/"))["output"])
+        said = str((await local.serve("terminal/output", made, "/"))["output"])
+        local.close()
+        return said
 
     assert "102400\n64\n0\n" == asyncio.run(run())

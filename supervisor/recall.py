@@ -22,8 +22,8 @@ BLOB_BYTES_MAX = 4 << 10  # nor a larger opening or memory.
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 SESSIONS = (
-    "SELECT session, agent, cwd, CASE WHEN length(opening) <= ?1 THEN opening ELSE x'' END,"
-    " CASE WHEN length(memory) <= ?1 THEN memory ELSE x'' END, request, coalesce("
+    "SELECT session, agent, cwd, CASE WHEN length(opening) <= ? THEN opening ELSE x'' END,"
+    " CASE WHEN length(memory) <= ? THEN memory ELSE x'' END, request, coalesce("
     "(SELECT last FROM segments WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 ORDER BY id DESC LIMIT 1), 0),"
     " opened_at, length(opening), length(memory) FROM sessions s ORDER BY id"
 )
@@ -60,9 +60,9 @@ class Recall:
         size = 0
         # `number` may lie inside a segment: begin with the one that holds it.
         rows = self._query(
-            "SELECT entries FROM segments WHERE last >= ?4 AND id BETWEEN coalesce("
-            "(SELECT max(id) FROM segments WHERE id BETWEEN ?1 AND ?2), ?1) AND ?3 ORDER BY id",
-            (base, base | min(max(number, 0), NUMBER_MASK), base | NUMBER_MASK, number),
+            "SELECT entries FROM segments WHERE last >= ? AND id BETWEEN coalesce("
+            "(SELECT max(id) FROM segments WHERE id BETWEEN ? AND ?), ?) AND ? ORDER BY id",
+            (number, base, base | min(max(number, 0), NUMBER_MASK), base, base | NUMBER_MASK),
         )
         for (segment,) in rows:
             for entry in _entries_of(segment):
@@ -103,7 +103,7 @@ class Recall:
     def everything(self, prompt_bytes_max: int, blob_bytes_max: int) -> Restored:
         """Return what the core needs to go on; of what is larger than the two bounds only its size. Nothing is pending."""
         query = self._query
-        sessions = [RestoredSession(*row) for row in query(SESSIONS, (blob_bytes_max,))]
+        sessions = [RestoredSession(*row) for row in query(SESSIONS, (blob_bytes_max, blob_bytes_max))]
         turns: list[RestoredTurn] = []
         damaged: dict[str, str] = {}
         for row in query(OPEN_TURNS).fetchall():

@@ -57,7 +57,7 @@ SCHEMA_VERSION = len(MIGRATIONS)
 # What is to be known of a turn that runs. It may have said very much besides: what has none of the words is not decoded.
 TOLD = ("asked", "answered", "requeued")
 TOLD_QUERY = (
-    "SELECT entries FROM segments WHERE last >= ?1 AND id BETWEEN ?2 AND ?3 AND ("
+    "SELECT entries FROM segments WHERE last >= ? AND id BETWEEN ? AND ? AND ("
     + " OR ".join(f"instr(entries, CAST('{kind}' AS BLOB))" for kind in TOLD)
     + ") ORDER BY id"
 )

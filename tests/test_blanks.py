@@ -68,7 +68,7 @@ def test_a_blank_outlives_the_supervisor_and_goes_with_the_keeper(house: RealHou
 
 
 def test_a_role_too_large_for_the_pipe_is_played_all_the_same(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, f'[agent.big]\ndriver = "scripted"\nenv = {{ LONG = "{"x" * 100_000}" }}\n')
+    house = RealHouse(tmp_path, f'[agent.big]\ndriver = "scripted"\nenv = {{ LONG = "{"x" * 90_000}" }}\n')
     house.start()
     try:
         actor, waiting = house.pid("big"), blank(house)

@@ -30,7 +30,8 @@ def make(commit: str) -> Path:
         folder = Path(made)
         (folder / "archive.tar").write_bytes(git("archive", commit))
         with tarfile.open(folder / "archive.tar") as archive:
-            archive.extractall(folder / "code", filter="fully_trusted")
+            archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)  # Python 3.11.4 has it.
+            archive.extractall(folder / "code")
         code = str(folder / "code" / "src")
         environ = {**os.environ, "PYTHONPATH": code, "PYTHONSAFEPATH": "1"}
         where = [sys.executable, "-c", "import understudy.supervisor as s; print(s.__path__[0])"]

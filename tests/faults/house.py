@@ -51,11 +51,13 @@ class RealHouse:
             self.keeper = subprocess.Popen(
                 self.command("up", "-c", str(self.config)), stdout=log, stderr=log, preexec_fn=before
             )
-        self.wait_answering()
+        keeper = self.keeper
+        wait_until(lambda: self.answers() or keeper.poll() is not None, "the house to answer")
+        assert keeper.poll() is None, f"the house ended: {self.log()}"
 
     def wait_answering(self) -> None:
         """Wait until the house answers."""
-        wait_until(self.answers, f"the house to answer; its log: {self.log()}")
+        wait_until(self.answers, "the house to answer")
 
     def answers(self) -> bool:
         """Return whether it answers now."""

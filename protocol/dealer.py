@@ -57,6 +57,7 @@ class Dealer:
         self._messages: list[bytes] = []
         self._scheduled = False
         self.closed = False
+        self.garbage = ""  # Why the connection is of no use, if it is for what the house said.
         self._socket = context.socket(zmq.DEALER)
         try:
             self._set_up(address)
@@ -153,7 +154,8 @@ class Dealer:
                     frames = [each for each in joined if each is not None]
                     break
         except FrameError as error:
-            self._break(f"the house sent what is no frame: {error}")
+            self.garbage = f"the house sent what is no frame: {error}"
+            self._break(self.garbage)
             return
         if frames:
             self._on_frames(frames)

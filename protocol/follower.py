@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeGuard
 
-from understudy.protocol.errors import CONNECTION_LOST, GENERATION_CHANGED, NO_HELLO, VERSION_MISMATCH
+from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, GENERATION_CHANGED, NO_HELLO, VERSION_MISMATCH
 from understudy.protocol.frames import (
     CREDIT_BYTES,
     ENTRY_OVERHEAD_BYTES,
@@ -185,6 +185,12 @@ class Follower:
                 happenings.append(Replied(name, Fault(CONNECTION_LOST, text, name)))
         self._sent.clear()
         return happenings
+
+    def misread(self, text: str) -> list[Happening]:
+        """The house said what is no frame: it may have been the answer to anything. `disconnected` follows."""
+        if self.link is not Link.UP:
+            return []
+        return [each for each in self._nameless(Fault(BAD_FRAME, text)) if isinstance(each, Replied)]
 
     def request(self, frame: Request) -> None:
         """Ask for something; `Replied` with the same request id follows, over as many connections as it takes.

@@ -7,7 +7,7 @@ from typing import Any
 import zmq
 
 from understudy.protocol.away import no_house, see_ours
-from understudy.protocol.errors import RemoteError
+from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
@@ -35,23 +35,31 @@ PING_MS = 1000  # So often is a house asked that has not answered: one that has 
 def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) -> Any:
     """Carry out a verb and return its result.
 
-    Raises `LocalError` (connection_lost; not_ours: it is another user's) when no house answers within `timeout_s`, `RemoteError` for a fault:
-    `no_hello` when the supervisor fell before it answered, and the next one is there.
+    Raises `LocalError` (connection_lost; not_ours: it is another user's) when no house answers within `timeout_s`,
+    `RemoteError` for a fault: `no_hello` when the supervisor fell before it answered, and the next one is there.
     """
     if not os.path.exists(gateway_path(runtime_dir)):  # noqa: PTH110 (pathlib costs start-up time)
         raise no_house(runtime_dir)
     see_ours(runtime_dir)
+    client, until = os.urandom(16).hex(), time.monotonic() + timeout_s
+    try:
+        messages = encode([Hello(PROTOCOL_VERSION, client, os.getpid(), name), Verb(client, name, pack(body))])
+    except (FrameError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise LocalError(BAD_FRAME, f"this cannot be sent: {error}") from error
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.linger = 50
     socket.maxmsgsize = MESSAGE_BYTES_MAX
+    socket.sndhwm = 0  # Else a house that is stopped could hold us up at a send.
     try:
         socket.connect(gateway_address(runtime_dir))
-        client = os.urandom(16).hex()
-        hello = Hello(PROTOCOL_VERSION, client, os.getpid(), name)
-        for message in encode([hello, Verb(client, name, pack(body))]):
+        for message in messages:
             socket.send(message)
-        return _answer(socket, client, time.monotonic() + timeout_s, runtime_dir)
+        return _answer(socket, client, until, runtime_dir)
+    except FrameError as error:
+        raise RemoteError(BAD_FRAME, f"the house sent what is no frame: {error}") from error
+    except zmq.ZMQError as error:
+        raise LocalError(CONNECTION_LOST, f"cannot connect to {gateway_address(runtime_dir)}: {error}") from error
     finally:
         socket.close()
         context.term()
@@ -59,15 +67,11 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
 
 def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, runtime_dir: str) -> Any:
     by, joiner = decoder(ToClient), Joiner(ToClient)
-    while (left_ms := int(1000 * (until - time.monotonic()))) > 0:
-        if not socket.poll(min(left_ms, PING_MS)):
+    while (left_s := until - time.monotonic()) > 0:
+        if not socket.poll(1 + int(min(1000 * left_s, PING_MS))):
             socket.send(encode([Ping()])[0])
             continue
-        try:
-            frames = decode(socket.recv(), by)
-        except FrameError as error:
-            raise RemoteError("bad_frame", f"the house sent what is no frame: {error}") from error
-        for got in frames:
+        for got in decode(socket.recv(), by):
             frame = joiner.add(got) if isinstance(got, Part) else got
             if isinstance(frame, Result) and frame.request == request:
                 socket.send(encode([Goodbye()])[0])

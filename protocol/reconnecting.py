@@ -28,7 +28,7 @@ WELCOME_S_MAX = 2.0  # Then a new socket is tried, and the next one is given twi
 PATIENCE_S_MAX = 64.0  # not accept stays in its backlog.
 DEFERRED_S = 0.5  # So long, and doubling, a house that is full is left alone,
 DEFERRED_S_MAX = 30.0
-UNREAD_S = 0.25  # and so long one that could not read something of ours.
+UNREAD_S = 0.25  # and so long one that could not read something of ours, or we of its.
 SILENT_S = 25.0  # A house that knows us says something every 10 s.
 FLUSH_MS = 100
 
@@ -99,7 +99,10 @@ class Reconnecting:
     def _broken(self, pause_s: float = 0.0) -> None:
         self.up.clear()
         self.down.set()
-        self._dealer = None
+        dealer, self._dealer = self._dealer, None
+        if dealer is not None and dealer.garbage:
+            pause_s = UNREAD_S
+            self._happen(self._machine.misread(dealer.garbage))
         self._happen(self._machine.disconnected())
         # Many may have lost the same house at once.
         self._wake_in(max(pause_s, self._retry_s) * self._random.uniform(0.5, 1.0), self._connect_again)

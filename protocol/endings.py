@@ -147,14 +147,13 @@ class Endings:
         self._flush()
 
     def _look_again(self, watch: _Watch, turn: int) -> None:
-        """Follow from an older turn: everybody who waits here gathers anew."""
+        """Follow from an older turn: whoever gathers a text here gathers it anew."""
         self._machine.unfollow(watch.follow)
         del self._followed[watch.follow]
-        watch.since, watch.missed = min([turn, *watch.waiting]), 0
-        for waiters in watch.waiting.values():
-            for waiter in waiters:
-                if waiter.texts is not None:
-                    waiter.texts.clear()
+        gathering = [each for waiters in watch.waiting.values() for each in waiters if each.texts is not None]
+        watch.since, watch.missed = min([turn, *(each.turn for each in gathering)]), 0
+        for each in gathering:
+            each.texts = []
         self._follow(watch)
 
     def _ended(self, watch: _Watch, entry: Entry) -> None:

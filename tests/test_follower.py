@@ -1,0 +1,233 @@
+"""The client's machine: what it says again, what it gives up, and what it keeps."""
+
+from understudy.protocol.errors import (
+    BAD_FRAME,
+    CONNECTION_LOST,
+    GENERATION_CHANGED,
+    LIMIT_REACHED,
+    NO_HELLO,
+    VERSION_MISMATCH,
+)
+from understudy.protocol.follower import (
+    ANSWERS_KEPT_BYTES_MAX,
+    ANSWERS_KEPT_MAX,
+    Arrived,
+    Asked,
+    FollowEnded,
+    Follower,
+    Happening,
+    Link,
+    LinkDeferred,
+    LinkRefused,
+    LinkUp,
+    Replied,
+    Unheard,
+)
+from understudy.protocol.frames import (
+    Accepted,
+    Answer,
+    Ask,
+    Call,
+    Cancel,
+    Entries,
+    Entry,
+    Fault,
+    Follow,
+    FromClient,
+    Hello,
+    Ping,
+    Prompt,
+    Result,
+    Verb,
+    Welcome,
+)
+
+PROMPT = Prompt("p", "s", b"")
+NAMELESS = Fault(BAD_FRAME, "what?")
+
+
+def connected(machine: Follower | None = None, generation: int = 1) -> Follower:
+    machine = machine or Follower("c")
+    machine.connected()
+    machine.frames_to_send()
+    machine.receive(Welcome(1, 1, generation))
+    return machine
+
+
+def again(machine: Follower, generation: int = 1) -> list[Happening]:
+    """Break the connection and make another; return what came of it."""
+    happenings = machine.disconnected()
+    machine.connected()
+    return [*happenings, *machine.receive(Welcome(1, 1, generation))]
+
+
+def said(machine: Follower) -> list[FromClient]:
+    return [each for each in machine.frames_to_send() if not isinstance(each, Hello)]
+
+
+def codes(happenings: list[Happening]) -> list[tuple[str, str]]:
+    """Return (request, code) of what was refused."""
+    return [
+        (each.request, each.frame.code)
+        for each in happenings
+        if isinstance(each, Replied) and isinstance(each.frame, Fault)
+    ]
+
+
+def entries(follow: int, *numbers: int, session: str = "s") -> Entries:
+    return Entries(follow, [Entry(session, number, number, 0, "note", b"", 0.0) for number in numbers])
+
+
+def question(name: str) -> Ask:
+    return Ask(1, "s", 2, name, "fs/read_text_file", b"", public=False)
+
+
+def test_a_house_that_does_not_know_us_is_greeted_again_and_what_it_refused_is_said_again_a_call_too() -> None:
+    machine = connected()
+    for frame in (Call("c", "s", "ready"), Call("other", "s", "ready"), PROMPT):
+        machine.request(frame)
+    fault = Fault(NO_HELLO, "who?", "c")
+
+    assert [Unheard(fault)] == machine.receive(fault)
+    assert [("other", CONNECTION_LOST)] == codes(again(machine))
+    assert [Call("c", "s", "ready"), PROMPT] == said(machine)
+
+
+def test_what_a_fault_without_a_name_may_mean_is_said_once_more_and_then_refused_with_it() -> None:
+    machine = connected()
+    machine.request(PROMPT)
+    assert [Unheard(NAMELESS)] == machine.receive(NAMELESS)
+    again(machine)
+    machine.request(Verb("v", "status"))
+    assert [PROMPT, Verb("v", "status")] == said(machine)
+
+    assert [("p", BAD_FRAME)] == codes(machine.receive(NAMELESS))
+    again(machine)
+    assert [Verb("v", "status")] == said(machine)
+
+
+def test_an_answer_that_the_house_cannot_read_becomes_one_with_an_error() -> None:
+    machine = connected()
+    machine.answer(Answer("s", "q", b"odd"))
+    for _ in range(2):
+        machine.receive(NAMELESS)
+        again(machine)
+
+    answers = [each for each in said(machine) if isinstance(each, Answer)]
+    assert [("q", b"", True)] == [(each.ask, each.body, bool(each.error)) for each in answers]
+
+
+def test_garbage_of_the_house_s_may_have_been_the_answer_to_anything() -> None:
+    machine = connected()
+    machine.request(PROMPT)
+
+    assert [] == machine.misread("no frame")
+    again(machine)
+    assert [("p", BAD_FRAME)] == codes(machine.misread("no frame"))
+
+
+def test_a_full_house_is_final_at_the_first_hello_only_and_another_version_always() -> None:
+    full, other = Fault(LIMIT_REACHED, "4000 clients"), Fault(VERSION_MISMATCH, "2 here")
+    first = Follower("c")
+    first.connected()
+    assert [LinkRefused(full)] == first.receive(full)
+
+    machine = connected()
+    machine.disconnected()
+    machine.connected()
+    assert [LinkDeferred(full)] == machine.receive(full)
+    machine.disconnected()
+    machine.connected()
+    assert [LinkRefused(other)] == machine.receive(other)
+    assert Link.REFUSED is machine.link
+
+
+def test_a_new_generation_ends_follows_and_cancels_of_the_one_before_and_says_the_rest_again() -> None:
+    machine = connected()
+    seen, unseen = machine.follow("s", 1), machine.follow("s", 1)
+    later = machine.follow("s", 7)
+    machine.receive(entries(seen, 1, 2))
+    for frame in (Cancel("one", "s", 5), Cancel("all", "s"), PROMPT):
+        machine.request(frame)
+    machine.answer(Answer("s", "q"))
+
+    happenings = again(machine, generation=2)
+
+    assert [True] == [each.lost for each in happenings if isinstance(each, LinkUp)]
+    ended = [(each.follow, each.fault.code) for each in happenings if isinstance(each, FollowEnded)]
+    assert [(seen, GENERATION_CHANGED), (later, GENERATION_CHANGED)] == ended
+    assert [("one", GENERATION_CHANGED)] == codes(happenings)
+    follow, *rest = said(machine)
+    assert isinstance(follow, Follow)
+    assert (unseen, 1) == (follow.follow, follow.number)
+    assert [Cancel("all", "s")] == rest  # The prompt waits for it.
+
+
+def test_safe_mode_has_no_log_and_changes_no_generation() -> None:
+    machine = connected()
+    machine.follow("s", 7)
+
+    for generation in (0, 1):
+        assert [False] == [each.lost for each in again(machine, generation) if isinstance(each, LinkUp)]
+    assert [True] == [each.lost for each in again(machine, 2) if isinstance(each, LinkUp)]
+
+
+def test_entries_of_another_session_are_not_taken_for_those_of_a_follow() -> None:
+    machine = connected()
+    follow = machine.follow("s", 1)
+
+    assert [] == machine.receive(entries(follow, 1, session="other"))
+    assert [1] == [each.number for each in machine.receive(entries(follow, 1)) if isinstance(each, Arrived)]
+
+
+def test_a_question_that_was_answered_is_not_asked_again_when_the_answer_is_said_again() -> None:
+    machine = connected()
+    assert [Asked(question("q"))] == machine.receive(question("q"))
+    machine.answer(Answer("s", "q", b"yes"))
+    again(machine)
+
+    assert [Answer("s", "q", b"yes")] == said(machine)
+    assert [] == machine.receive(question("q"))
+    machine.receive(Fault("unknown_ask", "answered already", "answer:q"))
+    again(machine)
+    assert [] == said(machine)
+
+
+def test_answers_are_kept_within_a_number_and_a_size() -> None:
+    machine = connected()
+    for number in range(ANSWERS_KEPT_MAX + 1):
+        machine.answer(Answer("s", f"q{number}"))
+    again(machine)
+    assert ANSWERS_KEPT_MAX == len(said(machine))
+
+    for number in range(3):
+        machine.answer(Answer("s", f"large{number}", bytes(ANSWERS_KEPT_BYTES_MAX // 2)))
+    again(machine)
+    assert ["large1", "large2"] == [each.ask for each in said(machine) if isinstance(each, Answer)]
+
+
+def test_what_was_cancelled_answered_or_given_up_leaves_nothing_behind() -> None:
+    machine = connected()
+    for frame in (Cancel("a", "s"), Cancel("b", "s"), PROMPT, Call("c", "s", "ready")):
+        machine.request(frame)
+    machine.frames_to_send()
+    machine.receive(NAMELESS)
+    machine.receive(Result("a"))
+    machine.abandon("b")
+    assert [PROMPT] == said(machine)  # Nobody asks for the cancels any more.
+    machine.receive(Accepted("p", "s", 2))
+    machine.disconnected()
+
+    empty = vars(Follower("c"))
+    left = vars(machine)
+    for name in ("pending", "places", "_sent", "_cancelling", "_doubted", "_answers"):
+        assert empty[name] == left[name], name
+
+
+def test_after_a_silence_the_house_is_asked_whether_it_knows_us() -> None:
+    machine = connected()
+    machine.ask_whether_known()
+    assert [Ping()] == said(machine)
+    machine.disconnected()
+    machine.ask_whether_known()
+    assert [] == said(machine)

@@ -13,6 +13,7 @@ from understudy.protocol.frames import (
     Answer,
     Ask,
     Begin,
+    CancelTurn,
     Ended,
     Fault,
     FromActor,
@@ -76,11 +77,20 @@ def count_unheard(house: House, child: Child, frame: FromActor) -> None:
         house.count(child, max(child.number, last))
 
 
+def _dismiss(house: House, child: Child, frame: Updates | Ended | Ask | Remember | Begin) -> None:
+    """Nobody knows the session, or it is set apart: whoever waits there for an answer of ours gets one."""
+    count_unheard(house, child, frame)
+    if isinstance(frame, Begin):
+        house.tell_actor(child, CancelTurn(frame.session, frame.turn), house.after)
+    elif isinstance(frame, Ask):
+        house.tell_actor(child, Answer(frame.session, frame.ask, error="the turn is over"), house.after)
+
+
 def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
     child = role.child
     session = house.sessions.get(frame.session)
     if session is None or session.agent != child.spec.name or session.quarantined:
-        count_unheard(house, child, frame)
+        _dismiss(house, child, frame)
         return
     if not isinstance(frame, Begin) and frame.n > child.number + 1:
         # It lost something that it had not had acknowledged: nothing it says can be trusted.

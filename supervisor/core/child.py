@@ -167,6 +167,8 @@ class Child:
         """An invariant of ours broke about it: end it, and start it no more by itself. `gone`: nothing of it lives."""
         self.apart = f"set apart: {why}; understudy restart {self.name}"
         self.wanted = self.held = self.crowded = self.returning = False
+        if self.state is State.UNKNOWN and not gone:
+            return []  # Something of it lives: that matters more.
         if gone or self.state not in LIVING:
             self.peer, self.pid = None, 0
             self._enter(State.FATAL, now, self.apart)

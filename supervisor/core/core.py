@@ -180,7 +180,7 @@ class Core:
             if isinstance(event, ClientSaid) and quarantine.is_sound(house, before.session):
                 clients.failed(house, event, error)
                 return
-            if not quarantine.contain(house, event, f"{type(error).__name__}: {error}"):
+            if not quarantine.contain(house, event, before.played, f"{type(error).__name__}: {error}"):
                 raise
 
     def _dispatch(self, event: Event) -> None:

@@ -160,6 +160,7 @@ class House:
     replan: bool = True  # Something changed what `due` depends on.
     now: float = 0.0
     wall: float = 0.0
+    admitted: list[Session] = field(default_factory=list[Session])  # Whose turns this event let through the gate.
     rows: list[Row] = field(default_factory=list[Row])
     effects: list[Effect] = field(default_factory=list[Effect])
 

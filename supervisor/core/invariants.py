@@ -51,7 +51,8 @@ def of_agent(role: Role) -> None:
     assert max(epochs, default=0) <= role.child.line.epoch, f"{spec.name}: {epochs} of {role.child.line.epoch}"
     living = [each.epoch for each in role.actors if each.state in LIVING]
     plays = role.child.state in LIVING and role.child.epoch == min(living, default=0)
-    assert plays or not living or role.child.state in NOT_TO_COME_BACK, f"{role.child.title} is to play, not {living}"
+    rests = role.child.state in NOT_TO_COME_BACK or bool(role.child.apart)
+    assert plays or not living or rests, f"{role.child.title} is to play, not {living}"
 
 
 def of_house(house: House) -> None:

@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 from understudy.protocol.errors import QUARANTINED
-from understudy.protocol.frames import ActorHello, Answer, CancelTurn
+from understudy.protocol.frames import ActorHello, Answer, CancelTurn, Entry
 from understudy.supervisor.core import actors, casting, invariants, losses, turns
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -22,7 +22,7 @@ from understudy.supervisor.core.events import (
     Stopped,
 )
 from understudy.supervisor.core.house import House, Role
-from understudy.supervisor.core.sessions import OpenAsk, Session, Turn
+from understudy.supervisor.core.sessions import OpenAsk, Session, Turn, TurnState
 
 STORY_LINES_SHOWN = 4
 CHARACTERS_MAX = 2_000
@@ -48,32 +48,55 @@ _Kept = tuple[
 
 
 class Before:
-    """What an event may change, as it is before it: to be given back when it breaks. `session`: which it is about."""
+    """What an event may change, as it is before it: to be given back when it breaks.
 
-    __slots__ = ("_calls", "_counts", "_effects", "_handing", "_kept", "_role", "_rows", "_unfed", "session")
+    `session`: which it is about. `played`: it is the exit of whoever played the agent.
+    """
+
+    __slots__ = (
+        "_actors",
+        "_calls",
+        "_counts",
+        "_effects",
+        "_handing",
+        "_kept",
+        "_open_calls",
+        "_role",
+        "_rows",
+        "_unfed",
+        "played",
+        "session",
+    )
 
     def __init__(self, house: House, event: Event) -> None:
         self._rows, self._effects, self._unfed = len(house.rows), len(house.effects), len(house.unfed)
         self._calls, self._handing = house.calls_made, len(house.handing)
+        house.admitted.clear()
         self.session = session = _session_of(house, event)
         self._role: Role | None = None
         self._kept: list[_Kept] = []
+        self._open_calls = dict(house.calls) if session is None and house.calls else None
         if session is not None:
             self._role = house.roles.get(session.agent)
             self._kept.append(_keep(session, self._role))
         elif isinstance(event, Exited | SpawnFailed):
-            self._role = role = _role_of(house, event)
-            names = {} if role is None else {**role.playing, **role.waiting}
-            self._kept = [_keep(house.sessions[name], role) for name in names]
-        self._counts = (0, 0) if self._role is None else (self._role.running, self._role.queued)
+            self._role = its = _role_of(house, event)
+            names = {} if its is None else {**its.playing, **its.waiting}
+            self._kept = [_keep(house.sessions[name], its) for name in names]
+        role = self._role
+        self._counts = (0, 0) if role is None else (role.running, role.queued)
+        self._actors = [] if role is None else role.actors
+        self.played = role is not None and isinstance(event, Exited) and role.child.epoch == event.epoch
 
     def give_back(self, house: House) -> None:
         """Undo what the event wanted written and said, and what it did to sessions.
 
         What it wants of processes stays, or we would wait for the end of one that never began.
         """
-        for row in house.rows[self._rows :]:
-            if isinstance(row, SessionRow):
+        for row in reversed(house.rows[self._rows :]):
+            if isinstance(row, Entry):
+                house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
+            elif isinstance(row, SessionRow):
                 house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
         house.rows[self._rows :] = [row for row in house.rows[self._rows :] if isinstance(row, EpochRow)]
         house.effects[self._effects :] = [
@@ -84,10 +107,17 @@ class Before:
                 queue.pop()
         for number in range(self._calls, house.calls_made):
             house.calls.pop(f"c{number + 1}", None)
+        if self._open_calls is not None:
+            house.calls = self._open_calls
+        known = {kept[0].id for kept in self._kept}
+        for session in [each for each in house.admitted if each.id not in known]:
+            _withdraw(house, session)
         for kept in self._kept:
             _give_back(house, self._role, *kept)
         if self._role is not None:
             self._role.running, self._role.queued = self._counts
+            self._role.child, *self._role.understudies = self._actors
+            self._role.child.line.player = self._role.child
 
 
 def _keep(session: Session, role: Role | None) -> _Kept:
@@ -136,6 +166,18 @@ def _give_back(
         _put(role.playing, session.id, session, plays)
 
 
+def _withdraw(house: House, session: Session) -> None:
+    """The event let a turn of another session through the gate: it waits again."""
+    turn, role = session.current, house.roles[session.agent]
+    assert turn is not None, f"{session.id} was let through the gate, and has no turn"
+    turn.state, turn.start_ticket, turn.handovers, turn.since = TurnState.QUEUED, 0, turn.handovers - 1, house.now
+    session.current = None
+    session.mailbox.appendleft(turn)
+    role.running, role.queued = role.running - 1, role.queued + 1
+    _put(role.waiting, session.id, None, True)
+    _put(role.playing, session.id, session, False)
+
+
 def _set(thing: Session | Turn, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
     for name, value in zip(names, values, strict=True):
         setattr(thing, name, value)
@@ -151,15 +193,18 @@ def is_sound(house: House, session: Session | None) -> bool:
     return True
 
 
-def contain(house: House, event: Event, why: str) -> bool:
-    """Set apart what `event` was about; return False when it was about neither a session nor an agent."""
+def contain(house: House, event: Event, played: bool, why: str) -> bool:
+    """Set apart what `event` was about; return False when it was about neither a session nor an agent.
+
+    `played`: as in `Before`.
+    """
     session, role = _session_of(house, event), _role_of(house, event)
     if session is not None:
         if role is not None and isinstance(event, ActorSaid):
             actors.count_unheard(house, role.child, event.frame)
         _close(house, session, event, why)
     elif role is not None:
-        _set_apart(house, role, event, why)
+        _set_apart(house, role, event, played, why)
     return session is not None or role is not None
 
 
@@ -170,14 +215,15 @@ def _close(house: House, session: Session, event: Event, why: str) -> None:
     role = house.roles.get(session.agent)
     if role is None:
         return
+    text = f"this session is set apart: {why}; open another one"
     for turn in [*session.mailbox, *([] if session.current is None else [session.current])]:
-        if session.current is turn:
-            house.tell_actor(role.child, CancelTurn(session.id, turn.number), house.after)
-        text = f"this session is set apart: {why}; open another one"
         turns.finish(house, session, turn, "failed", {"code": QUARANTINED, "text": text})
+        # Not before the ending is recorded: a supervisor that falls now gives the turn back as it was.
+        house.tell_actor(role.child, CancelTurn(session.id, turn.number), house.after)
+    turns.admit_waiting(house, role)
 
 
-def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
+def _set_apart(house: House, role: Role, event: Event, played: bool, why: str) -> None:
     """End all actors of the agent; its turns end once they are confirmed dead."""
     story = " | ".join(line for child in role.actors for line in list(child.story)[-STORY_LINES_SHOWN:])
     text = f"agent {role.child.spec.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
@@ -186,8 +232,9 @@ def _set_apart(house: House, role: Role, event: Event, why: str) -> None:
     for child in role.actors:
         gone = exited is not None and child.epoch == exited.epoch
         house.carry_out(child.set_apart(why, gone, house.now))
-    if exited is not None:
+    if exited is not None and played:
         losses.actor_lost(house, role, why, None if exited.shown is None else set(exited.shown))
+    if exited is not None:
         house.forget_marks(exited.actor, exited.epoch)
     casting.after_fall(house, role)
 

@@ -62,6 +62,7 @@ def admit(house: House, session: Session, role: Role) -> None:
     role.queued -= 1
     role.waiting.pop(session.id, None)
     role.plays(session)
+    house.admitted.append(session)
     house.due = min(house.due, house.now + PING_BUSY_EVERY_S)
     session.current = turn
     turn.handovers += 1

@@ -32,6 +32,7 @@ KINDS = (
     "agent stopped by a person",
     "agent restarted by a person",
     "agent started by a person",
+    "our code breaks",
 )
 COMMON = ("actor killed", "supervisor killed", "supervisor killed between two effects", "actor cut off", "disk well")
 

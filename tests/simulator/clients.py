@@ -22,7 +22,15 @@ from understudy.protocol.frames import (
     unpack,
 )
 
-REFUSALS = ("log_stalled", "limit_reached", "shutting_down", "connection_lost", "actor_lost", "agent_failed")
+REFUSALS = (
+    "log_stalled",
+    "limit_reached",
+    "shutting_down",
+    "connection_lost",
+    "actor_lost",
+    "agent_failed",
+    "quarantined",
+)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ def _strike(world: World, kind: str) -> bool:
         return _to_actor(world, kind)
     if kind.startswith(("client", "agent")):
         return _to_client(world, kind)
-    if kind.startswith("supervisor") or kind == "shutdown":
+    if kind.startswith("supervisor") or kind in ("shutdown", "our code breaks"):
         return _to_supervisor(world, kind)
     match kind:
         case "start fails":
@@ -119,6 +119,8 @@ def _to_supervisor(world: World, kind: str) -> bool:
             world.fall(away_s=random.choice((0.1, 1.0, 5.0)))
         case "supervisor killed between two effects":
             house.fuse = random.randrange(12)
+        case "our code breaks":
+            house.core.breaks = True
         case "supervisor stopped":
             house.halted_until = world.scene.now + random.choice((0.1, 1.0, 4.0))
         case _:

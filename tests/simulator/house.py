@@ -13,6 +13,7 @@ from understudy.protocol.frames import CancelTurn, Fault, Verb
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
+    ActorSaid,
     ActorUnreachable,
     ClientLost,
     ClientSaid,
@@ -129,6 +130,23 @@ class Budget:
     granted: list[float] = field(default_factory=list[float])
 
 
+class Fragile(Core):
+    """The core, in which something breaks once it has done all, as a mistake of ours would."""
+
+    broken: set[str]  # The sessions in which it did.
+    breaks = False
+    broke = False  # The event that is handled.
+
+    def _dispatch(self, event: Event) -> None:
+        super()._dispatch(event)
+        frame = event.frame if isinstance(event, ActorSaid) else None
+        of_session = getattr(frame, "session", "") in self.house.sessions
+        if self.breaks and (of_session or isinstance(event, Exited)):
+            self.breaks, self.broke = False, True
+            self.broken.add(getattr(frame, "session", ""))
+            raise AssertionError("broken by the schedule")
+
+
 @dataclass(eq=False, slots=True)
 class Supervisor:
     """One incarnation of the supervisor. What it had not committed falls with it."""
@@ -136,7 +154,7 @@ class Supervisor:
     scene: Scene
     promises: Promises
     keeper: Keeper
-    core: Core
+    core: Fragile
     inbox: list[Event] = field(default_factory=list[Event])
     outbox: Outbox = field(default_factory=Outbox)
     left: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])  # Dead actors whose marks are settled.
@@ -222,7 +240,10 @@ class Supervisor:
     def _fall(self, fall: Exited | SpawnFailed) -> None:
         child = self._child(fall)
         is_fatal = self._is_one_too_many(fall, child)
+        self.core.broke = False
         self._step([fall])
+        if self.core.broke:
+            return
         if is_fatal is not None and child is not None:
             granted = self.budgets[fall.actor].granted
             text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {child.state}; restarts: {granted}"
@@ -283,7 +304,7 @@ class Supervisor:
                 entries = self.scene.disk.read(effect.session, effect.number, effect.bytes_max)
                 self.inbox.append(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
             case Warn(text=text):
-                assert "set apart" not in text, text
+                assert "set apart" not in text or "broken by the schedule" in text, text
             case Finish():
                 self.finished = True
 
@@ -367,7 +388,8 @@ def supervise(
     settled = [key for key in scene.files if key not in alive]
     shown = {turn for key in settled for turn in scene.files[key]}
     random = Random(scene.random.random())
-    core = Core(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
+    core = Fragile(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
+    core.broken = promises.broken
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, left=settled, newest=newest)
     scene.bound = True

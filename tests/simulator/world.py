@@ -224,6 +224,7 @@ class World:
             wire.held_until = scene.now
         if self.supervisor is not None:
             self.supervisor.halted_until, self.supervisor.fuse = scene.now, -1
+            self.supervisor.core.breaks = False
 
     def rest(self) -> None:
         """Go on until nothing waits any more."""
@@ -287,6 +288,7 @@ class World:
         for actor in self.keeper.living():
             if not actor.machine.all_recorded or actor.machine.link is not Link.UP:
                 return f"{actor.title}, {actor.machine.link} to be heard"
-            if actor.plays:
-                return f"{actor.title} for {list(actor.plays)}"
+            plays = [turn for turn in actor.plays if turn[0] not in self.promises.broken]
+            if plays:  # In a session that was set apart the agent may go on in vain.
+                return f"{actor.title} for {plays}"
         return ""

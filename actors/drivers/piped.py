@@ -107,6 +107,18 @@ class Piped:
 
     async def _watch(self, program: Launched, reading: "asyncio.Task[None]", draining: "asyncio.Task[None]") -> None:
         exited = asyncio.ensure_future(program.exited.wait())
+        try:
+            await self._see_end(program, reading, draining, exited)
+        finally:  # Whatever happened: nobody would ever end what waits for this program.
+            self._on_end()
+
+    async def _see_end(
+        self,
+        program: Launched,
+        reading: "asyncio.Task[None]",
+        draining: "asyncio.Task[None]",
+        exited: "asyncio.Future[Any]",
+    ) -> None:
         watched: set[asyncio.Future[Any]] = {reading, draining, exited}
         while not (reading.done() or exited.done() or _error(draining)):
             _, watched = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -118,10 +130,9 @@ class Piped:
         error = _error(reading) or _error(draining)
         for task in (reading, draining, exited):
             task.cancel()
-        self.unread += self._taken_back()
         self.status = exit_code(program.status)
         self.reason = self._reason(program.status, error)
-        self._on_end()
+        self.unread += self._taken_back()
 
     async def _hear_out(self, reading: "asyncio.Task[None]") -> None:
         """Hear what it said before its end. Time in which nobody takes what we pass on does not count."""
@@ -148,7 +159,8 @@ class Piped:
         out = self._out
         assert out is not None
         count = out.transport.get_write_buffer_size()
-        out.transport.abort()
+        if count or not out.is_closing():
+            out.transport.abort()
         with contextlib.suppress(OSError):
             descriptor = os.open(f"/proc/self/fd/{self._stdin}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb", buffering=0) as pipe:

@@ -61,6 +61,10 @@ class HousePlace(Protocol):
         """Where the backstage socket lies."""
 
     @property
+    def state_dir(self) -> str:
+        """Where what an actor marks outlives it."""
+
+    @property
     def orphan_grace_s(self) -> float:
         """How long to go on without a supervisor."""
 
@@ -379,7 +383,7 @@ class Host:
         try:
             self._shown.show(session, turn)
         except OSError as error:
-            place = self._house.runtime_dir
+            place = self._house.state_dir
             raise ActorError(f"{place} cannot be written: {error.strerror}; nothing was run") from error
 
     def withdraw(self, session: str, turn: int) -> None:
@@ -488,8 +492,13 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
             context.destroy(0)
             raise
         if role.options.get("driver") in IN_PROCESS:
+<<<<<<< HEAD
             limit_own(role.data_limit_mb or role.memory_mb, role.files)
         shown = ShownFile.of_actor(house.runtime_dir, role.name, role.epoch)
+=======
+            limit_own(role.memory_mb, role.files)
+        shown = ShownFile.of_actor(house.state_dir, role.name, role.epoch)
+>>>>>>> 68bde69 (Keep marks beside the log, by actor and epoch, until their turns are settled there; believe none of another boot)
         status = await Host(role, house, mark, shown, make, wings.connect).run()
         context.destroy(FLUSH_MS)
         return status

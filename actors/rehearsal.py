@@ -38,12 +38,12 @@ PROMPT = pack([{"type": "text", "text": "a rehearsal"}])
 
 async def rehearse(house: HousePlace) -> None:
     """Play a turn from hello to goodbye."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    nowhere = ShownFile(os.devnull)
     try:
-        await Host(ROLE, house, "", ShownFile(nowhere), _Echo, _NoHouse).run()
+        await Host(ROLE, house, "", nowhere, _Echo, _NoHouse).run()
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        os.close(nowhere)
+        nowhere.close()
 
 
 class _Echo(Actor):

@@ -11,12 +11,12 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from understudy.protocol.frames import Entry
+from understudy.protocol.shown import boot_id as this_boot
 from understudy.supervisor.core.events import Record, SessionRow
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.journal import Journal, JournalError
@@ -104,7 +104,7 @@ class Log:
             self._next_key = 1 + max(self._keys.values(), default=0)
             self._journal = Journal(os.path.splitext(path)[0] + ".journal")  # noqa: PTH122
             self._replay()
-            self.boot_id = boot_id or _boot_id()
+            self.boot_id = boot_id or this_boot()
             self._start()
             self._apply()
             # From here on a lock of another process is an error to try again, not a wait of the whole house.
@@ -342,11 +342,3 @@ class Log:
 def _checkpoint(connection: sqlite3.Connection) -> int:
     """Copy to the main file what no reader holds up; return how many pages the write-ahead log had."""
     return int(connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
-
-
-def _boot_id() -> str:
-    """Return what names this boot of the machine; where nothing does, no two are the same."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return os.urandom(16).hex()

@@ -4,7 +4,6 @@ Effects run in order; `core.outbox` holds those that wait for the log.
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
@@ -21,7 +20,6 @@ import zmq
 
 from understudy.protocol.frames import BODY_BYTES_MAX, Entry, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
-from understudy.protocol.shown import read_shown, shown_path, whose
 from understudy.supervisor import link
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -54,6 +52,7 @@ from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
 from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.marks import Marks
 from understudy.supervisor.memory import Totals, sampling
 from understudy.supervisor.safe import forget_fall, note_fall
 from understudy.supervisor.sockets import Router
@@ -77,12 +76,14 @@ class Shell:
         self._loop = asyncio.get_running_loop()
         self._link = keeper
         self._house_id = house_id
-        self._runtime_dir = house.runtime_dir
         self._living = {(each.actor, each.epoch): each for each in living}
         # First of all: who comes back connects while the log is read, and is heard right after.
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir, house.state_dir)
         restored = self._open_log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
-        shown, left = self._left_shown(restored, living)
+        self._marks = Marks(house.state_dir, house.runtime_dir, living)
+        shown = self._marks.left()
+        for actor, epoch in shown:  # A spawn that the log did not get to hear of counts as well.
+            restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
         self._core = Core(
             house,
             restored,
@@ -113,11 +114,7 @@ class Shell:
         self._loop.add_reader(keeper.fileno(), self._from_keeper)
         for warning in self._log.warnings:
             self.warn(warning)
-        effects = self._core.start(time.monotonic(), _wall())
-        ticket = self._core.house.ticket
-        # The marks of an agent that left the configuration stay: its turns are settled when it is back.
-        mine = [each for each in left if each[0] in self._core.house.roles]
-        self._run([*effects, *(ForgetMarks(actor, epoch, ticket) for actor, epoch in mine)])
+        self._run(self._core.start(time.monotonic(), _wall()))
         link.send(self._link, Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
         self._say_alive()
@@ -199,26 +196,8 @@ class Shell:
 
     def _with_shown(self, event: Exited) -> Exited:
         """Add which turns the dead actor's agent may have seen."""
-        path = shown_path(self._runtime_dir, event.actor, event.epoch)
-        shown = read_shown(path)
+        shown = self._marks.of(event.actor, event.epoch)
         return msgspec.structs.replace(event, shown=None if shown is None else sorted(shown))
-
-    def _left_shown(
-        self, restored: Restored, living: list[Spawned]
-    ) -> tuple[set[tuple[str, int]] | None, list[tuple[str, int]]]:
-        """Return what actors that are dead by now had shown and nobody has settled (None: not known), and who they are.
-
-        Their epochs are added to `restored`: a spawn that the log did not get to hear of counts as well.
-        """
-        folder = Path(self._runtime_dir, "shown")
-        if not folder.is_dir():
-            return None, []
-        for path in folder.iterdir():
-            actor, epoch = whose(path.name)
-            restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
-        alive = {shown_path(self._runtime_dir, each.actor, each.epoch) for each in living}
-        dead = [path for path in folder.iterdir() if str(path) not in alive]
-        return {turn for path in dead for turn in read_shown(str(path)) or set()}, [whose(path.name) for path in dead]
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
@@ -262,8 +241,7 @@ class Shell:
             case Spawn() | Kill():
                 link.send(self._link, effect)
             case ForgetMarks(actor=actor, epoch=epoch):
-                with contextlib.suppress(OSError):  # A file that stays says what the log says, too.
-                    os.unlink(shown_path(self._runtime_dir, actor, epoch))  # noqa: PTH108
+                self._marks.forget(actor, epoch)
             case Warn(text=text):
                 self._loop.call_soon(self.warn, text)  # First what somebody waits for.
             case Finish(reload=reload):

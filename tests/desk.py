@@ -27,7 +27,7 @@ class House:
 
     def __init__(self) -> None:
         spec = HouseSpec((AgentSpec("one"), AgentSpec("two")), "", "")
-        self.core = Core(spec, Restored(), None, Random(1), [], 0.0, 0.0)
+        self.core = Core(spec, Restored(), {}, Random(1), [], 0.0, 0.0)
         self.effects: list[Effect] = []
         self._take(self.core.start(0.0, 0.0))
         for name in ("one", "two"):

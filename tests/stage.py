@@ -92,7 +92,7 @@ class Stage:
             "options": {"driver": "scripted", "ledger": str(self.ledger), **(options or {})},
             "log": str(self.folder / "log"),
         }
-        house = {"runtime_dir": str(self.folder), "orphan_grace_s": orphan_grace_s}
+        house = {"runtime_dir": str(self.folder), "state_dir": str(self.folder), "orphan_grace_s": orphan_grace_s}
         with (self.folder / "stderr").open("ab") as stderr:
             self.actor = subprocess.Popen(
                 [sys.executable, "-c", ACTOR, json.dumps([role, house, self.mark])],

@@ -35,7 +35,7 @@ class Desk:
         self.stuck = False
         self.pending = 0
         self.spawned: list[int] = []
-        self.core = Core(spec, restored or Restored(), set(), Random(1), [], 0.0, 0.0, life=life)
+        self.core = Core(spec, restored or Restored(), {}, Random(1), [], 0.0, 0.0, life=life)
         self._take(self.core.start(0.0, 0.0))
         self.client(Hello(PROTOCOL_VERSION, "me"))
 

@@ -280,7 +280,7 @@ def test_a_quiet_turn_is_cancelled_politely(tmp_path: Path) -> None:
 
 def test_a_look_that_came_late_is_followed_by_one_that_is_not() -> None:
     spec = HouseSpec((AgentSpec("one"),), "", "")
-    core = Core(spec, Restored(), None, Random(1), [], 0.0, 0.0)
+    core = Core(spec, Restored(), {}, Random(1), [], 0.0, 0.0)
     core.house.roles["one"] = (house := a_house(quiet_timeout_s=1.0)).roles["one"]
     core.house.sessions["s"] = house.sessions["s"]
     core.house.next_ping = 60.0

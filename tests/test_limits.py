@@ -68,7 +68,7 @@ class Desk:
         self, *agents: AgentSpec, actors_max: int = 0, memory_mb: int = 0, restored: Restored | None = None
     ) -> None:
         spec = HouseSpec(agents, "/r", "/s", actors_max=actors_max, memory_mb=memory_mb)
-        self.core = Core(spec, restored or Restored(), None, Random(1), [], 0.0, 0.0)
+        self.core = Core(spec, restored or Restored(), {}, Random(1), [], 0.0, 0.0)
         self.now = 0.0
         self.late = False  # Whether those that are spawned from here on are not ready.
         self.entries: list[Entry] = []

@@ -39,7 +39,7 @@ class House:
 
     def __init__(self, restored: Restored | None = None) -> None:
         spec = HouseSpec((AgentSpec("a"), AgentSpec("b")), "/r", "/s")
-        self.core = Core(spec, restored or Restored(), None, Random(1), [], 0.0, 0.0)
+        self.core = Core(spec, restored or Restored(), {}, Random(1), [], 0.0, 0.0)
         self.told: list[ToClient] = []
         self.rows: list[Row] = []
         self._take(self.core.start(0.0, 0.0))

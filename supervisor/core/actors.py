@@ -179,10 +179,7 @@ def _resume(house: House, role: Role) -> None:
     child = role.child
     text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
     calls.refuse(house, child.spec.name, ACTOR_LOST, text, sent=True)
-    for session in house.sessions.values():
-        turn = session.current
-        if session.agent != child.spec.name or turn is None:
-            continue
+    for session, turn in hangs.playing(role):
         if turn.state is TurnState.HANDED or turn.cancelled:
             turns.hand_over(house, session, turn, child, go=False)
         elif turn.start_ticket:

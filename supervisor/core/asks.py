@@ -2,7 +2,7 @@
 
 from understudy.protocol.errors import CLIENT_GONE
 from understudy.protocol.frames import Answer, Ask, Entry, pack, unpack
-from understudy.supervisor.core import bounds
+from understudy.supervisor.core import bounds, hangs
 from understudy.supervisor.core.child import Child
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.sessions import CONTINUATION, OpenAsk, Session, Turn
@@ -37,8 +37,8 @@ def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
 
 def say_again(house: House, client: str, peer: bytes) -> None:
     """The client has a new connection: say again what only it can answer; it knows what it has seen."""
-    for session in house.sessions.values():
-        if session.current is not None and session.current.client == client:
+    for session, turn in _playing(house):
+        if turn.client == client:
             for pending in session.asks.values():
                 if pending.frame is not None:
                     house.tell(peer, pending.frame)
@@ -46,12 +46,15 @@ def say_again(house: House, client: str, peer: bytes) -> None:
 
 def give_up_on(house: House, client: str | None) -> None:
     """Refuse what only this client could answer (None: any client that is not there)."""
-    for session in house.sessions.values():
-        turn = session.current
-        if turn is None or client not in (None, turn.client) or house.peer_of(turn.client) is not None:
+    for session, turn in _playing(house):
+        if client not in (None, turn.client) or house.peer_of(turn.client) is not None:
             continue
         for name in [name for name, pending in session.asks.items() if not pending.public]:
             answer(house, session, Answer(session.id, name, error=f"the client that prompted is gone [{CLIENT_GONE}]"))
+
+
+def _playing(house: House) -> list[tuple[Session, Turn]]:
+    return [each for role in house.roles.values() for each in hangs.playing(role)]
 
 
 def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:

@@ -56,7 +56,7 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.restart import Restarts
-from understudy.supervisor.core.restored import Restored
+from understudy.supervisor.core.restored import Restored, Shown
 from understudy.supervisor.core.restoring import take_back
 from understudy.supervisor.core.specs import HouseSpec
 
@@ -72,7 +72,7 @@ class Core:
         self,
         spec: HouseSpec,
         restored: Restored,
-        shown: set[tuple[str, int]] | None,
+        shown: Shown,
         random: Random,
         living: list[Spawned],
         now: float,
@@ -83,6 +83,7 @@ class Core:
         life: str = "",
     ) -> None:
         self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
+        self._left = list(shown)
         self._stopped = {name for name, when in restored.stopped.items() if when == life}
         for agent in spec.agents:
             # Who lives may have been started so late that the log did not hear of it.
@@ -123,6 +124,8 @@ class Core:
                     house.carry_out(each.stay_stopped(now))
             else:
                 house.carry_out(role.child.start(now))
+        for actor, epoch in self._left:
+            house.forget_marks(actor, epoch)
         return house.close_step()
 
     def deadline(self) -> float:
@@ -201,8 +204,10 @@ class Core:
                 house.peers.pop(peer, None)
             case Spawned() | SpawnFailed() | Exited() | Stopped() | Sampled():
                 role = house.roles.get(event.actor)
-                if role is not None:  # Else it is of an agent that left the configuration.
+                if role is not None:
                     lives.reported(house, role, event)
+                elif isinstance(event, Exited):  # Of an agent that left the configuration.
+                    house.forget_marks(event.actor, event.epoch)
             case LogFailed(reason=reason):
                 house.log_failure = reason
                 house.log_failed_at = house.now if house.log_failed_at is None else house.log_failed_at

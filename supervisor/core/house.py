@@ -140,6 +140,7 @@ class House:
     cancels: dict[tuple[str, int], Turn] = field(default_factory=dict[tuple[str, int], Turn])
     handing: deque[tuple[int, Turn]] = field(default_factory=deque[tuple[int, Turn]])  # Until they are on their way.
     unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
+    unsettled: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # Actors whose turns wait in the log.
     ticket: int = 0
     committed: int = 0
     calls_made: int = 0
@@ -230,8 +231,12 @@ class House:
             self.effects.append(TellActor(child.peer, frame, after if after > self.committed else 0, lazily))
 
     def forget_marks(self, actor: str, epoch: int) -> None:
-        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice."""
-        self.effects.append(ForgetMarks(actor, epoch, self.after))
+        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice.
+
+        Nothing was made of those that only the log has: of an agent that left the configuration, say.
+        """
+        if (actor, epoch) not in self.unsettled:
+            self.effects.append(ForgetMarks(actor, epoch, self.after))
 
     def warn(self, text: str) -> None:
         """Write a line to the house's own log."""

@@ -1,7 +1,7 @@
 """What becomes of turns whose actor is lost, or will not come. Pure."""
 
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
-from understudy.supervisor.core import asks, calls, turns
+from understudy.supervisor.core import asks, calls, hangs, turns
 from understudy.supervisor.core.events import TurnRow
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import (
@@ -22,10 +22,8 @@ def actor_lost(
     """The incarnation is gone with everything it started: settle each turn that it had."""
     text = f"the agent was lost before it answered: {what}"
     calls.refuse(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
-    for session in house.sessions.values():
-        turn = session.current
-        if session.agent == role.child.spec.name and turn is not None:
-            settle(house, role, session, turn, what, shown, was_stopped)
+    for session, turn in hangs.playing(role):
+        settle(house, role, session, turn, what, shown, was_stopped)
 
 
 def settle(

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from understudy.protocol.frames import Entry
 from understudy.supervisor.core.events import RestRow
 
+# Of each actor#epoch that is dead and left a file: the turns that it had shown to its agent, None: any may have been.
+Shown = dict[tuple[str, int], set[tuple[str, int]] | None]
+
 
 @dataclass(frozen=True, slots=True)
 class RestoredSession:

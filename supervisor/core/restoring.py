@@ -2,8 +2,9 @@
 
 from understudy.supervisor.core import asks, losses, turns
 from understudy.supervisor.core.child import State
-from understudy.supervisor.core.house import House
-from understudy.supervisor.core.restored import Restored
+from understudy.supervisor.core.events import TurnRow
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.restored import Restored, RestoredTurn, Shown
 from understudy.supervisor.core.sessions import (
     CONTINUATION,
     CONTINUED,
@@ -16,8 +17,8 @@ from understudy.supervisor.core.sessions import (
 from understudy.supervisor.core.specs import OnCrash
 
 
-def take_back(house: House, restored: Restored, shown: set[tuple[str, int]] | None) -> None:
-    """Restore sessions, requests and open turns; settle those turns whose actors are dead. `shown`: what these had shown."""
+def take_back(house: House, restored: Restored, shown: Shown) -> None:
+    """Restore sessions, requests and open turns; settle those turns whose actors are dead. `shown`: by dead actors."""
     for row in restored.sessions:
         session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
         session.opened_at, session.quarantined = row.opened_at, row.damage
@@ -29,22 +30,35 @@ def take_back(house: House, restored: Restored, shown: set[tuple[str, int]] | No
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
         role = house.roles.get(session.agent)
-        if role is None:
-            continue  # Its agent left the configuration; it waits in the log until it is back.
-        turn = Turn(open_turn.turn, open_turn.body, open_turn.serves, open_turn.client)
-        if open_turn.state == CONTINUED:
-            turn.body = CONTINUATION
-        if open_turn.state not in HANDED_STATES:
-            turns.enqueue(house, session, turn)
-            continue
-        session.current, turn.since = turn, house.now
-        turn.state = TurnState.HANDED if open_turn.state == WITHDRAWN else TurnState.RUNNING
-        if open_turn.state != "started":
-            turns.mark_cancelled(house, session, turn)
-        for entry in open_turn.told:
-            asks.restore_entry(house, session, turn, entry)
-        turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
-        role.plays(session)
-        # While an actor lives it may still be shown: then its exit settles it, unless one before it had shown it.
-        if role.child.state is State.STOPPED or (shown is not None and (session.id, turn.number) in shown):
-            losses.settle(house, role, session, turn, "the supervisor ended while this turn ran", shown)
+        if role is None:  # Its agent left the configuration; it waits in the log until that is back.
+            house.unsettled.add((session.agent, open_turn.epoch))
+        elif open_turn.state not in HANDED_STATES:
+            turns.enqueue(house, session, _turn(open_turn))
+        else:
+            _take_back_handed(house, role, session, open_turn, shown)
+
+
+def _turn(row: RestoredTurn) -> Turn:
+    body = CONTINUATION if row.state == CONTINUED else row.body
+    return Turn(row.turn, body, row.serves, row.client)
+
+
+def _take_back_handed(house: House, role: Role, session: Session, row: RestoredTurn, shown: Shown) -> None:
+    """An actor has the turn: while that lives, its exit settles it; else it is settled now, by what that had shown."""
+    session.current = turn = _turn(row)
+    turn.since = house.now
+    turn.state = TurnState.HANDED if row.state == WITHDRAWN else TurnState.RUNNING
+    role.plays(session)
+    lives = role.child.state is not State.STOPPED
+    turn.epoch = row.epoch
+    if lives and not row.epoch:  # Older versions did not record who has it: it is whoever plays.
+        turn.epoch = role.child.epoch
+        house.record(TurnRow(session.id, turn.number, row.state, epoch=turn.epoch))
+    if row.state != "started":
+        turns.mark_cancelled(house, session, turn)
+    for entry in row.told:
+        asks.restore_entry(house, session, turn, entry)
+    turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
+    if not lives or turn.epoch != role.child.epoch:
+        what = "the supervisor ended while this turn ran"
+        losses.settle(house, role, session, turn, what, shown.get((session.agent, turn.epoch)))

@@ -45,6 +45,7 @@ class Turn:
     client: str = ""  # Who prompted, by the id that outlives its connections.
     state: TurnState = TurnState.QUEUED
     start_ticket: int = 0
+    epoch: int = 0  # Of the actor that has it.
     handovers: int = 0
     retries: int = 0
     cancelled: bool = False

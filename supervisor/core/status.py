@@ -1,6 +1,8 @@
 """What `status` and `sessions` show. Pure."""
 
-from understudy.supervisor.core import bounds
+from itertools import islice
+
+from understudy.supervisor.core import bounds, hangs
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import TurnState
@@ -63,13 +65,7 @@ def limits_reached(house: House, role: Role) -> list[str]:
 
 def waiting_for(house: House, role: Role) -> str:
     """Say what the agent's work waits for, "" when for nothing but the agent itself."""
-    questions = [
-        ask
-        for session in house.sessions.values()
-        if session.agent == role.child.spec.name
-        for ask in session.asks.values()
-        if ask.public
-    ]
+    questions = [ask for session, _ in hangs.playing(role) for ask in session.asks.values() if ask.public]
     if questions:
         oldest = min(ask.since for ask in questions)
         return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"
@@ -95,7 +91,7 @@ def session_rows(house: House, only: str = "") -> list[dict[str, object]]:
     if only:
         newest = [house.sessions[only]] if only in house.sessions else []
     else:
-        newest = list(house.sessions.values())[-SESSIONS_SHOWN_MAX:]
+        newest = list(islice(reversed(house.sessions.values()), SESSIONS_SHOWN_MAX))
     return [
         {
             "session": session.id,
@@ -111,5 +107,5 @@ def session_rows(house: House, only: str = "") -> list[dict[str, object]]:
             else "",
             "quarantined": session.quarantined,
         }
-        for session in reversed(newest)
+        for session in newest
     ]

@@ -65,6 +65,7 @@ def admit(house: House, session: Session, role: Role) -> None:
     house.admitted.append(session)
     house.due = min(house.due, house.now + PING_BUSY_EVERY_S)
     session.current = turn
+    turn.epoch = child.epoch
     turn.handovers += 1
     child.played = True
     skip = child.spec.on_crash is OnCrash.RETRY
@@ -129,7 +130,7 @@ def begin(house: House, session: Session, frame: Begin, child: Child) -> None:
 
 def _record_start(house: House, session: Session, turn: Turn) -> int:
     house.write(session, "started", turn.number, {})
-    return house.record(TurnRow(session.id, turn.number, "started"))
+    return house.record(TurnRow(session.id, turn.number, "started", epoch=turn.epoch))
 
 
 def updates(house: House, session: Session, frame: Updates, child: Child) -> None:
@@ -201,7 +202,7 @@ def cancel(house: House, session: Session, number: int) -> int:
         told += 1
         if not current.cancelled:
             state = WITHDRAWN if current.state is TurnState.HANDED else CANCELLING
-            house.record(TurnRow(session.id, current.number, state))
+            house.record(TurnRow(session.id, current.number, state, epoch=current.epoch))
             mark_cancelled(house, session, current)
             tell_cancel(house, session, current, house.roles[session.agent].child)
     return told

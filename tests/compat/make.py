@@ -47,7 +47,7 @@ def make(commit: str) -> Path:
 
 def pack(folder: Path, path: Path) -> Path:
     """Put what is to be kept of a killed house into the file `path`."""
-    kept = [folder / "expected.json", *(folder / "state").glob("log.*"), *(folder / "run" / "shown").glob("*")]
+    kept = [folder / "expected.json", *(folder / "state").glob("log.*"), *(folder / "state" / "shown").glob("*")]
     with tarfile.open(path, "w:xz") as archive:
         for each in sorted(kept):
             if each.suffix != ".sqlite-shm":

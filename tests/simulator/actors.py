@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tests.simulator.promises import Promises, Turn
-from tests.simulator.scene import Scene, Wire
+from tests.simulator.scene import Marks, Scene, Wire
 from understudy.actors.playing import FLUSH_S_MAX, Playing
 from understudy.protocol.backstage import (
     UNRECORDED_BYTES_MAX,
@@ -124,7 +124,7 @@ class Actor:
         match self.phase:
             case Phase.FORKED:
                 self.promises.note(self.name, self.epoch)
-                self.scene.files[self.name, self.epoch] = self.slots
+                self.scene.files[self.name, self.epoch] = Marks(self.scene.boot, self.slots)
                 self.phase = Phase.STARTING
                 self.playing.lost(self.scene.now)
             case Phase.STARTING if self.startup:

@@ -157,7 +157,6 @@ class Supervisor:
     core: Fragile
     inbox: list[Event] = field(default_factory=list[Event])
     outbox: Outbox = field(default_factory=Outbox)
-    left: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])  # Dead actors whose marks are settled.
     budgets: dict[str, Budget] = field(default_factory=dict[str, Budget])
     fuse: int = -1  # So many effects are carried out before it is killed; negative: none is lit.
     newest: dict[str, int] = field(default_factory=dict[str, int])  # The epochs that it was told of.
@@ -175,11 +174,7 @@ class Supervisor:
 
     def begin(self) -> None:
         """Carry out what a start takes."""
-        effects = self.core.start(self.scene.now, self.scene.wall)
-        ticket = self.core.house.ticket
-        # The marks of an agent that left the configuration stay: its turns are settled when it is back.
-        mine = [each for each in self.left if each[0] in self.core.house.roles]
-        self.run([*effects, *(ForgetMarks(actor, epoch, ticket) for actor, epoch in mine)])
+        self.run(self.core.start(self.scene.now, self.scene.wall))
 
     def handle(self) -> None:
         """Give the core what has come: what came together at once, but each fall alone, to keep its account."""
@@ -363,8 +358,7 @@ class Supervisor:
         """Take the keeper's next report; with an exit, what the dead actor's agent may have seen."""
         report = self.keeper.reports.popleft()
         if isinstance(report, Exited):
-            key = (report.actor, report.epoch)
-            shown = self.scene.files.get(key)
+            shown = self.scene.shown((report.actor, report.epoch))
             report = Exited(
                 report.actor,
                 report.epoch,
@@ -372,7 +366,7 @@ class Supervisor:
                 report.status,
                 report.swept,
                 report.survivors,
-                None if shown is None else sorted(set(shown)),
+                None if shown is None else sorted(shown),
             )
         self.inbox.append(report)
 
@@ -382,15 +376,14 @@ def supervise(
 ) -> Supervisor:
     """Start a supervisor: from the log, the files that dead actors left, and the keeper's word on who lives."""
     restored = scene.disk.restore()
-    for actor, epoch in scene.files:
-        restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
     alive = {(each.actor, each.epoch) for each in living}
-    settled = [key for key in scene.files if key not in alive]
-    shown = {turn for key in settled for turn in scene.files[key]}
+    shown = {key: scene.shown(key) for key in scene.files if key not in alive}
+    for actor, epoch in shown:
+        restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
     random = Random(scene.random.random())
     core = Fragile(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
     core.broken = promises.broken
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
-    supervisor = Supervisor(scene, promises, keeper, core, left=settled, newest=newest)
+    supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
     scene.bound = True
     return supervisor

@@ -29,6 +29,14 @@ class Wire:
 
 
 @dataclass(slots=True)
+class Marks:
+    """What an actor had shown to its agent, in the file that it made in a `boot` of the machine."""
+
+    boot: int
+    slots: list[tuple[str, int]]
+
+
+@dataclass(slots=True)
 class Scene:
     """One seed's world, as far as all of it is concerned. `bound`: a supervisor's sockets are there to connect to."""
 
@@ -43,14 +51,18 @@ class Scene:
     faulty: bool = True  # Until the schedule is over; then everything heals.
     wires: dict[bytes, Wire] = field(default_factory=dict[bytes, Wire])
     late: list[Wire] = field(default_factory=list[Wire])  # Their far end is gone; what it sent may still arrive.
-    files: dict[tuple[str, int], list[tuple[str, int]]] = field(
-        default_factory=dict[tuple[str, int], list[tuple[str, int]]]
-    )
+    boot: int = 1  # Of the machine.
+    files: dict[tuple[str, int], Marks] = field(default_factory=dict[tuple[str, int], Marks])
     faults: Counter[str] = field(default_factory=Counter[str])
     story: deque[str] = field(default_factory=lambda: deque[str](maxlen=STORY_LINES_MAX))
     whose: dict[bytes, tuple[str, int]] = field(default_factory=dict[bytes, tuple[str, int]])  # Also those cut by now.
     peers: int = 0
     frames_too: bool = False  # Tell every frame: for one schedule that is played again.
+
+    def shown(self, actor: tuple[str, int]) -> set[tuple[str, int]] | None:
+        """Return what a dead actor had shown; None when nobody knows: there is no file, or one of another boot."""
+        marks = self.files.get(actor)
+        return set(marks.slots) if marks is not None and marks.boot == self.boot else None
 
     def tell(self, text: str, frame: object) -> None:
         """Add a frame to the story, when it is to have them."""

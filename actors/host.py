@@ -492,13 +492,8 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
             context.destroy(0)
             raise
         if role.options.get("driver") in IN_PROCESS:
-<<<<<<< HEAD
             limit_own(role.data_limit_mb or role.memory_mb, role.files)
-        shown = ShownFile.of_actor(house.runtime_dir, role.name, role.epoch)
-=======
-            limit_own(role.memory_mb, role.files)
         shown = ShownFile.of_actor(house.state_dir, role.name, role.epoch)
->>>>>>> 68bde69 (Keep marks beside the log, by actor and epoch, until their turns are settled there; believe none of another boot)
         status = await Host(role, house, mark, shown, make, wings.connect).run()
         context.destroy(FLUSH_MS)
         return status

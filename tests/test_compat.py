@@ -18,7 +18,7 @@ from understudy.supervisor.schema import SCHEMA_VERSION
 
 FOLDER = Path(__file__).parent / "compat"
 # Each must be there for ever: a version that wrote it may be on somebody's disk.
-KEPT = ["schema-1-f771ceb", "schema-2-5997c2b", "schema-2-308a52e", "schema-3-f97cee0"]
+KEPT = ["schema-1-f771ceb", "schema-2-5997c2b", "schema-2-308a52e", "schema-3-68bde69"]
 HOW = {"several": "end_turn", "remembered": "max_tokens", "lost": "interrupted", "failed": "failed"}
 HOW |= {"cancelled": "cancelled", "running": "interrupted", "asked": "interrupted", "opened": "end_turn"}
 LAST = {"remembered": "max_tokens"}  # The puppet's own way to end.

@@ -383,8 +383,7 @@ class Host:
         try:
             self._shown.show(session, turn)
         except OSError as error:
-            place = self._house.state_dir
-            raise ActorError(f"{place} cannot be written: {error.strerror}; nothing was run") from error
+            raise ActorError(f"{self._house.state_dir} cannot be written: {error}; nothing was run") from error
 
     def withdraw(self, session: str, turn: int) -> None:
         """Take the mark back."""

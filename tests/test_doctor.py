@@ -17,6 +17,10 @@ def state(tmp_path: Path) -> Path:
     return folder
 
 
+def finding(runtime_dir: Path, state: Path, what: str) -> Finding:
+    return next(each for each in look(str(runtime_dir), str(state)) if each.what == what)
+
+
 def log_of(state: Path) -> Finding:
     return next(each for each in look(str(state / "run"), str(state)) if each.what == "log")
 
@@ -44,3 +48,37 @@ def test_it_changes_no_file(state: Path) -> None:
 
     assert before == {name: Path(state, name).read_bytes() for name in before}
     assert not Path(state, "run").exists()
+
+
+def test_a_folder_for_sockets_that_others_may_look_into_is_wrong(state: Path) -> None:
+    run = state / "run"
+    run.mkdir()
+    run.chmod(0o755)
+
+    found = finding(run, state, f"folder {run}")
+
+    assert "mode 0755: others may look into it" in found.found
+    assert f"chmod 700 {run}" in found.remedy
+
+
+def test_a_log_that_others_can_read_is_wrong(state: Path) -> None:
+    state.chmod(0o755)
+    Path(state, "log.sqlite").chmod(0o644)
+
+    found = finding(state / "run", state, f"folder {state}")
+
+    assert "others can read log.sqlite" in found.found
+    assert f"chmod 700 {state}" == found.remedy
+
+
+def test_a_configuration_that_others_may_write_is_wrong(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "understudy.toml").write_text('[agent.a]\ndriver = "scripted"\n')
+    (tmp_path / "understudy.toml").chmod(0o666)
+    monkeypatch.chdir(tmp_path)
+
+    found = finding(state / "run", state, "configuration")
+
+    assert "mode 0666: others may write it; read it, then: chmod go-w" in found.found
+    assert found.remedy

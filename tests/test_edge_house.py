@@ -115,3 +115,13 @@ def test_a_house_that_cannot_start_says_why_and_is_tried_again(alone: RealHouse)
         assert "driver" in error["message"]
         alone.config.write_text('[agent.rehearsal]\ndriver = "scripted"\n')
         assert "end_turn" == editor.play(editor.new(), "hello")
+
+
+@pytest.mark.parametrize("setting", ["nan", "-5", "inf", "soon"])
+def test_an_idle_time_in_the_environment_that_is_none_is_told(alone: RealHouse, setting: str) -> None:
+    with Editor(alone_command(alone), UNDERSTUDY_IDLE_EXIT_S=setting) as editor:
+        editor.ask("initialize", protocolVersion=1, clientCapabilities=EVERYTHING)
+
+        error = editor.error("session/new", cwd="/tmp", mcpServers=[])
+
+        assert f"UNDERSTUDY_IDLE_EXIT_S: {setting!r} must be a number of seconds" in error["message"]

@@ -209,3 +209,37 @@ def test_from_the_previous_commit_under_load(tmp_path: Path, monkeypatch: pytest
         assert "after\n" == house.run("prompt", "rehearsal", "after").stdout
     finally:
         house.stop()
+
+
+BROKEN = """
+import sys
+from understudy.supervisor import reload
+from understudy.supervisor.cli.main import main
+def become(command, left):
+    raise {error}("it cannot become another")
+reload.become = become
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("error", ["ValueError", "OverflowError", "RecursionError", "OSError"])
+def test_a_keeper_that_cannot_become_another_goes_on_whatever_the_reason(tmp_path: Path, error: str) -> None:
+    house = RealHouse(tmp_path)
+    command = [sys.executable, "-c", BROKEN.format(error=error)]
+    with (tmp_path / "house.log").open("ab") as log:
+        house.keeper = subprocess.Popen(
+            [*command, *house.command("up", "-c", str(house.config))[3:]], stdout=log, stderr=log
+        )
+    house.wait_answering()
+    try:
+        actor = house.pid()
+
+        house.run("reload")
+
+        wait_until(lambda: "cannot reload, going on as before: it cannot become another" in house.log(), "the reason")
+        house.wait_answering()
+        assert actor == house.pid()
+        assert house.keeper.poll() is None
+    finally:
+        house.stop()

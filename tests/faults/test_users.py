@@ -267,6 +267,35 @@ def test_a_reload_does_not_take_what_a_stranger_could_have_written(place: Path) 
         house.stop()
 
 
+PLAY = """
+from understudy.actors.actor import Actor
+
+
+class Notes(Actor):
+    async def play(self, turn):
+        open({ran!r}, "w")
+"""
+
+
+def test_a_class_in_a_folder_where_strangers_can_write_is_not_run(place: Path) -> None:
+    house = RealHouse(
+        place, '[agent.notes]\ndriver = "python"\nplay = "my_agents:Notes"\nrestart = { intensity = 0 }\n'
+    )
+    ran, shared = place / "ran", place / "shared"
+    (shared / "my_agents.py").write_text(PLAY.format(ran=str(ran)) + f"open({str(ran)!r}, 'w')\n")
+    os.chown(shared / "my_agents.py", STRANGER, STRANGER)
+    try:
+        subprocess.run(house.command("up", "-d", "-c", str(house.config)), cwd=shared, check=True, timeout=60)
+
+        wait_until(lambda: house.rows()[0]["state"] == "FATAL", "the agent to be given up")
+
+        assert f"({shared} was left out: others can write there)" in house.rows()[0]["why"]
+        assert not ran.exists()
+    finally:
+        house.run("shutdown")
+        wait_until(lambda: not house.left(), "nothing to be left")
+
+
 def anybody_may() -> None:
     os.umask(0)
 

@@ -67,7 +67,9 @@ class Dealer:
         self._poll = [(self._socket, POLLIN)]
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._monitor.fileno(), self._changed)
-        self._changed()  # Until EVENTS is read once, its descriptor does not wake anybody.
+        # Until EVENTS is read once, its descriptor does not wake anybody. Not here: who makes this would hear that it broke
+        # before they have it.
+        self._loop.call_soon(self._changed)
 
     def _set_up(self, address: str) -> None:
         self._socket.linger = 0

@@ -85,3 +85,28 @@ def test_a_house_that_accepts_nothing_takes_one_place_of_its_backlog_for_an_atte
         assert 1 == asyncio.run(accepted(path, listener))
         fill_backlog(path, held)
         asyncio.run(broken(path))  # A connect that blocks would stay here for ever.
+
+
+def test_a_connection_that_breaks_at_once_is_told_to_nobody_who_does_not_have_it_yet(tmp_path: Path) -> None:
+    async def told() -> list[bool]:
+        loop, context = asyncio.get_running_loop(), zmq.Context()
+        had: list[bool] = []
+        for _ in range(ROUNDS):
+            mine: list[Dealer] = []
+            over = loop.create_future()
+
+            def broke(_: str, mine: list[Dealer] = mine, over: "asyncio.Future[None]" = over) -> None:
+                had.append(bool(mine))
+                over.set_result(None)
+
+            mine.append(Dealer(context, f"ipc://{path}", ToClient, lambda _: None, broke))
+            async with asyncio.timeout(20):
+                await over
+        context.destroy(0)
+        return had
+
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+
+    assert [True] * ROUNDS == asyncio.run(told())

@@ -5,6 +5,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from understudy.protocol.owners import OwnerError, make_folder, open_ours, see_folder, see_inside
@@ -47,21 +48,24 @@ class Premises:
     def _open(self, runtime_dir: str, state_dir: str) -> list[int]:
         """Make and lock the folders; return what holds them, the record of actors last."""
         locks: list[int] = []
-        for folder, option in {runtime_dir: "--runtime-dir", state_dir: "--state-dir"}.items():
-            try:
-                make_folder(folder, option, private=folder == runtime_dir)
-                see_ours(folder, option)
-                locks.append(_lock(folder))
-                if folder == state_dir:
-                    make_folder(str(Path(folder, "agents")), option)
-                    _house_id(folder)
-                    locks.append(open_ours(str(self._path), os.O_RDWR | os.O_CREAT))
-            except OwnerError as error:
-                raise HouseError(str(error.strerror)) from error
-            except OSError as error:
-                free = "free some space on its disk, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-                text = f"the folder {folder} cannot be used: {error.strerror}; {free}choose another with {option}"
-                raise HouseError(text) from error
+        with ExitStack() as undo:
+            for folder, option in {runtime_dir: "--runtime-dir", state_dir: "--state-dir"}.items():
+                try:
+                    make_folder(folder, option, private=folder == runtime_dir)
+                    see_ours(folder, option)
+                    locks.append(_lock(folder))
+                    undo.callback(os.close, locks[-1])
+                    if folder == state_dir:
+                        make_folder(str(Path(folder, "agents")), option)
+                        _house_id(folder)
+                        locks.append(open_ours(str(self._path), os.O_RDWR | os.O_CREAT))
+                except OwnerError as error:
+                    raise HouseError(str(error.strerror)) from error
+                except OSError as error:
+                    free = "free some space on its disk, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+                    text = f"the folder {folder} cannot be used: {error.strerror}; {free}choose another with {option}"
+                    raise HouseError(text) from error
+            undo.pop_all()
         return locks
 
     def note(self, actors: Iterable[tuple[int, int, str]]) -> None:

@@ -42,19 +42,21 @@ class Journal:
 
     def append(self, sequence: int, payload: bytes) -> None:
         """Append one record, whole or not at all."""
-        record = HEAD.pack(len(payload), zlib.crc32(payload, sequence & 0xFFFFFFFF), sequence) + payload
+        head = HEAD.pack(len(payload), zlib.crc32(payload, sequence & 0xFFFFFFFF), sequence)
+        size = len(head) + len(payload)
         if self._torn:
             os.ftruncate(self._file, self.size)
         self._torn = True
         try:
-            written = os.write(self._file, record)
-            while written < len(record):  # The disk became full in the middle: this raises.
-                written += os.write(self._file, record[written:])
+            written = os.writev(self._file, (head, payload))
+            while written < size:  # The disk became full in the middle: this raises.
+                rest = (memoryview(head)[written:], memoryview(payload)[max(0, written - len(head)) :])
+                written += os.writev(self._file, rest)
         except OSError:
             os.ftruncate(self._file, self.size)
             self._torn = False
             raise
-        self.size += len(record)
+        self.size += size
         self._torn = False
 
     def replay(self, after: int) -> Iterator[tuple[int, bytes]]:

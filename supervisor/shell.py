@@ -4,6 +4,8 @@ Effects run in order; `core.outbox` holds those that wait for the log.
 """
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -18,7 +20,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from understudy.protocol.frames import BODY_BYTES_MAX, Entry, Frame, FromActor, FromClient
+from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.supervisor import link
 from understudy.supervisor.core.core import Core
@@ -29,7 +31,6 @@ from understudy.supervisor.core.events import (
     ClientLost,
     ClientSaid,
     Effect,
-    EntriesRead,
     Event,
     Exited,
     Finish,
@@ -54,19 +55,20 @@ from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.marks import Marks
 from understudy.supervisor.memory import Totals, sampling
+from understudy.supervisor.read_back import LOG_RETRY_S, ReadBack
 from understudy.supervisor.safe import forget_fall, note_fall
 from understudy.supervisor.sockets import Router
 from understudy.supervisor.stderr import write_line
 
-LOG_RETRY_S = 0.25
 TEND_S = 0.1
+M_MMAP_THRESHOLD = -3  # Of mallopt(3).
+MAPPED_BYTES_MIN = 256 << 10
 SAMPLE_EVERY_S = 0.4
 SAMPLE_IDLE_S = 2.0  # So often the idle ones are looked at, too; less often when that took more than its share.
 SAMPLE_IDLE_S_MAX = 10.0
 SAMPLE_IDLE_SHARE = 0.003
 SAMPLE_SLICE_S = 0.002
 WARNINGS_PER_S_MAX = 20
-READ_BYTES_MAX = 1 << 20
 
 
 class Shell:
@@ -97,6 +99,7 @@ class Shell:
             os.getpid(),
             f"{self._log.boot_id}/{os.getppid()}/{_start_ticks(os.getppid())}",
         )
+        self._read_back = ReadBack(self._log, self._backstage, self.push, self._is_there, self.warn)
         self._events: list[Event] = []
         self._scheduled = False
         self._outbox = Outbox()
@@ -127,6 +130,9 @@ class Shell:
             self._gateway.close()
             self._backstage.close()
             raise
+
+    def _is_there(self, client: bytes) -> bool:
+        return client in self._core.house.clients
 
     def _say_alive(self) -> None:
         link.send_if_room(self._link, Alive())
@@ -213,7 +219,9 @@ class Shell:
         events, self._events = self._events, []
         if not events:
             return
-        self._run(self._core.handle(events, time.monotonic(), _wall()))
+        effects = self._core.handle(events, time.monotonic(), _wall())
+        events.clear()  # What is large is held by its effects from here on.
+        self._run(effects)
 
     def _run(self, effects: list[Effect]) -> None:
         while effects:
@@ -235,9 +243,9 @@ class Shell:
             case TellClient():
                 self._gateway.send(effect.peer, effect.frame, effect.lazily)
             case TellActor():
-                self._backstage.send(effect.peer, effect.frame, effect.lazily)
+                self._read_back.tell(effect)
             case ReadEntries():
-                self._read(effect)
+                self._read_back.read(effect)
             case Spawn() | Kill():
                 link.send(self._link, effect)
             case ForgetMarks(actor=actor, epoch=epoch):
@@ -285,15 +293,6 @@ class Shell:
     def _try_again(self) -> None:
         self._retrying = None
         self._run(self._commit())
-
-    def _read(self, effect: ReadEntries) -> None:
-        try:
-            entries: list[Entry] = self._log.read(effect.session, effect.number, min(effect.bytes_max, READ_BYTES_MAX))
-        except LogError as error:
-            self.warn(f"the log cannot be read, trying again: {error}")
-            self._loop.call_later(LOG_RETRY_S, self._read, effect)
-            return
-        self.push(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
 
     def _set_timer(self) -> None:
         due = self._core.deadline()
@@ -395,11 +394,16 @@ def _write(text: str) -> None:
 
 
 def _tune() -> None:
-    """Take all descriptors there are (libzmq aborts without), and collect garbage seldom: little of it is cyclic."""
+    """Take all descriptors there are (libzmq aborts without), and collect garbage seldom: little of it is cyclic.
+
+    What is large goes back to the system as soon as it is free: by itself glibc keeps blocks as large as it has seen.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    with contextlib.suppress(AttributeError):  # Another C library.
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
 
 
 def main(house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> int:

@@ -20,7 +20,7 @@ from understudy.supervisor.core.events import Kill, TellActor, Ticked
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.restored import Restored
-from understudy.supervisor.core.sessions import OpenAsk, Session, Turn, TurnState
+from understudy.supervisor.core.sessions import NOTHING, OpenAsk, Session, Turn, TurnState
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnHang
 
 
@@ -31,7 +31,7 @@ def a_house(turn_timeout_s: float = 0.0, quiet_timeout_s: float = 0.0, on_hang: 
     role = Role(
         Child("one", spec, Line(1, Restarts(spec.restart, Random(1))), epoch=1, state=State.RUNNING, peer=b"peer")
     )
-    session = Session("s", "one", "", b"", current=Turn(1, b"", [], state=TurnState.RUNNING))
+    session = Session("s", "one", "", NOTHING, current=Turn(1, NOTHING, [], state=TurnState.RUNNING))
     role.plays(session)
     house.roles["one"], house.sessions["s"] = role, session
     return house

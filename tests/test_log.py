@@ -365,20 +365,20 @@ def test_what_a_failed_write_left_is_taken_back_before_the_next(
 ) -> None:
     journal = Journal(str(tmp_path / "journal"))
     journal.append(1, b"first")
-    write, cut = os.write, os.ftruncate
+    write, cut = os.writev, os.ftruncate
 
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, "the disk is away")
 
-    def write_half(file: int, record: bytes) -> int:
-        monkeypatch.setattr(os, "write", fail)
-        return write(file, record[:7])
+    def write_half(file: int, record: tuple[bytes, bytes]) -> int:
+        monkeypatch.setattr(os, "writev", fail)
+        return write(file, (record[0][:7],))
 
-    monkeypatch.setattr(os, "write", write_half)
+    monkeypatch.setattr(os, "writev", write_half)
     monkeypatch.setattr(os, "ftruncate", fail)
     with pytest.raises(OSError, match="away"):
         journal.append(2, b"second")
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "writev", write)
     monkeypatch.setattr(os, "ftruncate", cut)
 
     journal.append(2, b"again")

@@ -27,7 +27,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
-from understudy.supervisor.core import asks, calls, casting, hangs, turns
+from understudy.supervisor.core import asks, calls, casting, flow, hangs, turns
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import TellActor
 from understudy.supervisor.core.house import House, Role
@@ -63,7 +63,7 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
         case Ping():
             house.tell_actor(child, Pong())
         case Pong():
-            pass
+            flow.actor_took(house, role, child, peer)
         case Part():
             pass  # It belongs to nothing: whole frames come here.
         case _:
@@ -158,9 +158,11 @@ def _hello(house: House, peer: bytes, frame: ActorHello) -> None:
         _refuse(house, peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}")
         return
     house.replan = True
-    if before is not None:
+    if before is not None and before != peer:
         house.peers.pop(before, None)
+        house.budget.close(before)
     house.peers[peer] = child.name
+    house.budget.open(peer)
     house.tell_actor(child, Welcome(frame.version, house.epoch, house.generation, house.pid, child.number), house.after)
     hangs.greeted(house, child)
     if child is not role.child or child.state is not State.RUNNING:
@@ -180,11 +182,8 @@ def _resume(house: House, role: Role) -> None:
     text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
     calls.refuse(house, child.spec.name, ACTOR_LOST, text, sent=True)
     for session, turn in hangs.playing(role):
-        if turn.state is TurnState.HANDED or turn.cancelled:
-            turns.hand_over(house, session, turn, child, go=False)
-        elif turn.start_ticket:
+        if turn.start_ticket and turn.state is not TurnState.HANDED and not turn.cancelled:
             house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
         else:
-            turns.hand_over(house, session, turn, child, go=True)
-        if turn.cancelled:
-            turns.tell_cancel(house, session, turn, child)
+            role.resuming[session.id] = None
+    turns.hand_over_again(house, role)

@@ -3,9 +3,10 @@
 from understudy.protocol.errors import CLIENT_GONE
 from understudy.protocol.frames import Answer, Ask, Entry, pack, unpack
 from understudy.supervisor.core import bounds, hangs
+from understudy.supervisor.core.budget import Sent
 from understudy.supervisor.core.child import Child
-from understudy.supervisor.core.house import House
-from understudy.supervisor.core.sessions import CONTINUATION, OpenAsk, Session, Turn
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn
 
 
 def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
@@ -20,7 +21,7 @@ def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
         house.tell_actor(child, Answer(session.id, frame.ask, error="the turn is over"), house.after)
         return
     if frame.ask in session.answers:
-        house.tell_actor(child, session.answers[frame.ask], house.after)
+        _give(house, session, session.answers[frame.ask].answer, child)
         return
     if frame.ask in session.asks or bounds.unasked(house, session, frame, child):
         return
@@ -61,13 +62,14 @@ def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> N
     """Take from the log what is to be known of a running turn: a question, its answer, that it goes on."""
     body = unpack(entry.body)
     if entry.kind == "requeued":
-        turn.body = CONTINUATION if body.get("continues") else turn.body
+        turn.continues |= bool(body.get("continues"))
         return
     name = str(body["ask"])
     if entry.kind == "asked":
         session.asks[name] = OpenAsk(entry.turn, str(body["method"]), house.now)
     elif session.asks.pop(name, None) is not None:
-        session.answers[name] = Answer(session.id, name, pack(body.get("result")), str(body.get("error", "")))
+        given = Answer(session.id, name, pack(body.get("result")), str(body.get("error", "")))
+        session.answers[name] = Given(given)
 
 
 def answer(house: House, session: Session, frame: Answer) -> bool:
@@ -80,9 +82,24 @@ def answer(house: House, session: Session, frame: Answer) -> bool:
     if pending.public:
         body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
         house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})
-    session.answers[frame.ask] = frame
-    house.tell_actor(house.roles[session.agent].child, frame, house.after)
+    _give(house, session, frame, house.roles[session.agent].child)
     return True
+
+
+def _give(house: House, session: Session, answer: Answer, child: Child) -> None:
+    """Send the answer, and keep it until the actor certainly has it."""
+    window = house.budget.windows.get(child.peer or b"")
+    serial, ticket = (window.serial, house.after) if window is not None else (0, 0)
+    session.answers[answer.ask] = Given(answer, child.peer, serial, ticket)
+    house.tell_actor(child, answer, house.after)
+
+
+def forget_given(role: Role, peer: bytes, ping: Sent) -> None:
+    """The actor has answered `ping`: it has had the answers that went out before, and will not ask for them again."""
+    for session in role.playing.values():
+        for name, given in list(session.answers.items()):
+            if given.peer == peer and given.serial < ping.serial and given.ticket <= ping.ticket:
+                del session.answers[name]
 
 
 def close(house: House, session: Session, name: str, body: dict[str, object]) -> None:

@@ -13,7 +13,8 @@ def pass_on(house: House, session: Session, frame: Call, peer: bytes) -> None:
     house.calls_made += 1
     name = f"c{house.calls_made}"
     house.calls[name] = OpenCall(peer, frame.request, session.id, session.agent, frame.method, frame.body)
-    if house.roles[session.agent].child.state is State.RUNNING:
+    child = house.roles[session.agent].child
+    if child.state is State.RUNNING and house.room(child.peer):
         _send(house, name)
 
 
@@ -22,14 +23,17 @@ def _send(house: House, name: str) -> None:
     pending = house.calls[name]
     session = house.sessions[pending.session]
     pending.sent = True
-    frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body, session.opening, session.memory)
-    house.tell_actor(house.roles[session.agent].child, frame, house.after)
+    frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body)
+    pending.body = b""
+    house.hand(house.roles[session.agent].child, frame, opening=session.opening, memory=session.memory)
 
 
-def send_waiting(house: House, agent: str) -> None:
-    """The actor is there: send what waited for it."""
+def send_waiting(house: House, role: Role) -> None:
+    """The actor is there: send what waits for it, as it takes it."""
     for name, pending in house.calls.items():
-        if pending.agent == agent and not pending.sent:
+        if pending.agent == role.child.spec.name and not pending.sent:
+            if not house.room(role.child.peer):
+                return
             _send(house, name)
 
 

@@ -50,7 +50,7 @@ def go_on(house: House, role: Role) -> None:
         understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
     for other in [each for role in house.roles.values() for each in role.actors]:
         house.carry_out(other.released(house.now))
-    calls.send_waiting(house, role.child.spec.name)
+    calls.send_waiting(house, role)
     turns.admit_waiting(house, role)
 
 

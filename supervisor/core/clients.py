@@ -49,7 +49,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX, AgentName, Id
-from understudy.supervisor.core import asks, bounds, calls, casting, control, follows, requests, turns
+from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import ClientSaid, SessionRow, TurnRow
 from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
@@ -106,7 +106,7 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         case Ping():
             house.tell(peer, Pong())
         case Pong():
-            pass
+            flow.client_took(house, peer)
         case Goodbye():
             lost(house, peer)
         case Part():
@@ -164,6 +164,7 @@ def hello(house: House, peer: bytes, frame: Hello) -> None:
         _give_back(house, before)
     house.replan = True
     house.clients[peer] = Client(peer, frame.client, frame.name, frame.connection, heard=house.now)
+    house.budget.open(peer)
     house.tell(peer, Welcome(PROTOCOL_VERSION, house.epoch, house.generation, house.pid))
     for other in others:
         if other.connection < frame.connection:
@@ -178,6 +179,7 @@ def lost(house: House, peer: bytes) -> None:
     client = house.clients.pop(peer, None)
     if client is None:
         return
+    house.budget.close(peer)
     _give_back(house, client)
     _asks_without(house, client.id)
     house.replan = True
@@ -226,7 +228,7 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     if refusal(house, client, frame.request):
         return
     name = f"s{house.random.getrandbits(48):012x}"
-    session = Session(name, frame.agent, frame.cwd, frame.body, opened_at=house.wall)
+    session = Session(name, frame.agent, frame.cwd, house.budget.keep(frame.body), opened_at=house.wall)
     house.sessions[name] = session
     house.roles[frame.agent].sessions += 1
     house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall, asked))
@@ -288,7 +290,7 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
         TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id, digest=asked, size=size)
     )
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
-    turn = Turn(entry.first, frame.body, frame.serves, client.id)
+    turn = Turn(entry.first, house.budget.keep(frame.body), frame.serves, client.id)
     turns.enqueue(house, session, turn)
     turns.tell_wait(house, session, turn, role)
     if role.child.state in AT_REST:

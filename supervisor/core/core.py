@@ -23,11 +23,13 @@ from understudy.supervisor.core import (
     casting,
     clients,
     control,
+    flow,
     follows,
     hangs,
     invariants,
     limits,
     lives,
+    losses,
     quarantine,
     turns,
 )
@@ -53,6 +55,7 @@ from understudy.supervisor.core.events import (
     SpawnFailed,
     Stopped,
     Ticked,
+    Unreadable,
 )
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.restart import Restarts
@@ -167,6 +170,8 @@ class Core:
         house.acks.clear()
         if house.waits:
             control.answer(house)
+        if house.budget.freed:
+            flow.go_on(house)
         self._finish_if_over()
         return house.close_step()
 
@@ -197,11 +202,13 @@ class Core:
                 self._committed(ticket)
             case EntriesRead():
                 follows.read(house, event)
+            case Unreadable():
+                losses.unreadable(house, event)
             case ClientLost(peer=peer):
                 clients.lost(house, peer)
             case ActorUnreachable(peer=peer):
                 # Its exit is on the way, or its next hello: only these prove anything.
-                house.peers.pop(peer, None)
+                flow.unreachable(house, peer)
             case Spawned() | SpawnFailed() | Exited() | Stopped() | Sampled():
                 role = house.roles.get(event.actor)
                 if role is not None:
@@ -284,6 +291,8 @@ class Core:
     def _ping(self) -> None:
         """Ask every silent client; one that a send cannot reach comes back as `ClientLost`."""
         house = self.house
+        if house.budget.crowded:
+            self._give_up_still()
         for client in list(house.clients.values()):
             if not client.pinged:
                 client.pinged = True
@@ -293,3 +302,18 @@ class Core:
                     f"client {client.name or client.id} was silent for {house.now - client.heard:.0f} s: forgotten"
                 )
                 clients.lost(house, client.peer)
+
+    def _give_up_still(self) -> None:
+        """The house is full of what some do not take: give those up, the one with most first, until there is room."""
+        house = self.house
+        for peer in list(house.budget.still(house.now)):
+            if not house.budget.crowded:
+                return
+            size_mb = house.budget.windows[peer].under_way / (1 << 20)
+            client = house.clients.get(peer)
+            name = f"client {client.name or client.id}" if client is not None else f"agent {house.peers.get(peer)}"
+            house.warn(f"{name} does not take {size_mb:.1f} MB, and others wait for room: the connection is given up")
+            if client is not None:
+                clients.lost(house, peer)
+            else:
+                flow.unreachable(house, peer)

@@ -5,7 +5,7 @@ The keeper's messages are these very structs: they cross the socketpair between 
 
 import msgspec
 
-from understudy.protocol.frames import Entry, FromActor, FromClient, ToActor, ToClient
+from understudy.protocol.frames import ActorCall, Entry, FromActor, FromClient, Handover, ToActor, ToClient
 
 
 class _Struct(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -138,12 +138,20 @@ class LogFailed(_Struct, frozen=True):
 
 
 class EntriesRead(_Struct, frozen=True):
-    """The answer to `ReadEntries`."""
+    """The answer to `ReadEntries`. `reason`: why they cannot be read, for good."""
 
     peer: bytes
     follow: int
     entries: list[Entry]
     serial: int = 0
+    reason: str = ""
+
+
+class Unreadable(_Struct, frozen=True):
+    """What `frame` misses cannot be read from the log, for good: it was not sent."""
+
+    frame: Handover | ActorCall
+    reason: str
 
 
 class Sampled(_Struct, frozen=True):
@@ -168,6 +176,7 @@ Event = (
     | Committed
     | LogFailed
     | EntriesRead
+    | Unreadable
     | Sampled
     | Ticked
 )
@@ -284,12 +293,17 @@ class TellClient(_Struct, frozen=True):
 
 
 class TellActor(_Struct, frozen=True):
-    """Send `frame` to the backstage connection `peer`, once `after` is committed; `lazily` as above."""
+    """Send `frame` to the backstage connection `peer`, once `after` is committed; `lazily` as above.
+
+    `missing`: the fields of a hand-over or a call that are to be read from the log when it goes out (`body`: the prompt).
+    When the log cannot be read, what else goes to the peer waits behind it.
+    """
 
     peer: bytes
     frame: ToActor
     after: int = 0
     lazily: bool = False
+    missing: tuple[str, ...] = ()
 
 
 class ReadEntries(_Struct, frozen=True):

@@ -6,7 +6,7 @@ them from the log at its own pace. There is no buffer of unsent entries in betwe
 
 from collections.abc import Iterator
 
-from understudy.protocol.errors import BEYOND_THE_LOG, LIMIT_REACHED, UNKNOWN_SESSION
+from understudy.protocol.errors import BEYOND_THE_LOG, LIMIT_REACHED, UNKNOWN_SESSION, UNREADABLE
 from understudy.protocol.frames import CREDIT_BYTES, ENTRY_OVERHEAD_BYTES, Credit, Entries, Entry, Follow
 from understudy.protocol.sizes import ENTRIES_BYTES
 from understudy.supervisor.core.events import EntriesRead, ReadEntries
@@ -43,6 +43,7 @@ def follow(house: House, client: Client, frame: Follow) -> None:
 
 def unfollow(house: House, client: Client, number: int) -> None:
     """Forget one follow."""
+    client.behind.pop(number, None)
     session = house.sessions.get(client.follows.pop(number, ""))
     if session is not None:
         session.followers.pop((client.peer, number), None)
@@ -63,20 +64,33 @@ def credit(house: House, client: Client, frame: Credit) -> None:
 def read(house: House, event: EntriesRead) -> None:
     """Send what was read for a follower; read on while it is behind and has credit."""
     client = house.clients.get(event.peer)
-    session = house.sessions.get(client.follows.get(event.follow, "")) if client else None
-    follower = session.followers.get((event.peer, event.follow)) if session else None
-    if session is None or follower is None or follower.serial != event.serial:
+    if client is None:
         return
-    entries = []
-    for entry in event.entries:
-        # The log may hold more than this step knows to be committed: never tell it early.
-        if follower.next <= entry.last <= session.recorded and follower.credit > 0:
-            follower.take(entry)
+    client.reading = False
+    session = house.sessions.get(client.follows.get(event.follow, ""))
+    follower = session.followers.get((event.peer, event.follow)) if session else None
+    if session is not None and follower is not None and follower.serial == event.serial:
+        if event.reason:
+            unfollow(house, client, event.follow)
+            house.fault(client.peer, UNREADABLE, event.reason, f"follow:{event.follow}")
+            read_on(house, client)
+            return
+        entries = []
+        for entry in event.entries:
+            if entry.last < follower.next:
+                continue
+            # The log may hold more than this step knows to be committed: never tell it early.
+            if entry.last > session.recorded or not _takes(house, follower, entry):
+                break
+            house.budget.said(follower.peer, follower.take(entry))
             entries.append(entry)
-    for some in _frames_of(entries):
-        house.tell(follower.peer, Entries(follower.follow, some))
-    if entries:
-        _advance(house, session, follower)
+        for some in _frames_of(entries):
+            house.tell(follower.peer, Entries(follower.follow, some))
+        if entries:
+            _advance(house, session, follower)
+        elif follower.wants:
+            client.behind[event.follow] = None
+    read_on(house, client)
 
 
 def feed(house: House) -> None:
@@ -90,10 +104,11 @@ def feed(house: House) -> None:
         for key, follower in session.followers.items():
             if not follower.caught_up:
                 continue
-            if follower.credit <= 0:
+            if not _takes(house, follower, entry):
                 follower.caught_up = False
+                house.clients[key[0]].behind[key[1]] = None
                 continue
-            follower.take(entry)
+            house.budget.said(key[0], follower.take(entry))
             batches.setdefault(key, []).append(entry)
     for (peer, number), entries in batches.items():
         for some in _frames_of(entries):
@@ -113,9 +128,38 @@ def _frames_of(entries: list[Entry]) -> Iterator[list[Entry]]:
         yield entries[start:]
 
 
-def _advance(house: House, session: Session, follower: Follower) -> None:
-    follower.caught_up = follower.next > session.recorded
-    if not follower.caught_up and follower.credit > 0:
+def read_on(house: House, client: Client) -> None:
+    """Read for the follow that has waited the longest, one at a time, while the client takes what it is told."""
+    for number in list(client.behind):
+        if client.reading or not house.room(client.peer):
+            return
+        session = house.sessions[client.follows[number]]
+        follower = session.followers[client.peer, number]
+        if follower.wants and not house.room(client.peer, follower.wants):
+            continue
+        del client.behind[number]
+        if follower.caught_up or follower.credit <= 0:
+            continue
+        client.reading, follower.wants = True, 0
         house.effects.append(
-            ReadEntries(follower.peer, follower.follow, session.id, follower.next, follower.credit, follower.serial)
+            ReadEntries(client.peer, number, session.id, follower.next, follower.credit, follower.serial)
         )
+
+
+def _takes(house: House, follower: Follower, entry: Entry) -> bool:
+    if follower.credit <= 0:
+        return False
+    size = len(entry.body) + ENTRY_OVERHEAD_BYTES
+    if house.room(follower.peer, size):
+        return True
+    follower.wants = size
+    return False
+
+
+def _advance(house: House, session: Session, follower: Follower) -> None:
+    """Let the follower have what it has not; it waits for its turn when it is behind."""
+    follower.caught_up = follower.next > session.recorded
+    client = house.clients[follower.peer]
+    if not follower.caught_up and follower.credit > 0:
+        client.behind[follower.follow] = None
+        read_on(house, client)

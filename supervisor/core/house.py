@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from understudy.protocol.frames import Entry, Fault, ToActor, ToClient, pack
+from msgspec.structs import replace
+
+from understudy.protocol.frames import ActorCall, Entry, Fault, Handover, Ping, ToActor, ToClient, pack
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
+from understudy.supervisor.core.budget import Body, Budget, weight
 from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.events import (
     Effect,
@@ -44,6 +47,8 @@ class Client:
     name: str
     connection: int = 0  # Which of the client's connections that is.
     follows: dict[int, str] = field(default_factory=dict[int, str])
+    behind: dict[int, None] = field(default_factory=dict[int, None])  # Follows that are to be read for, in this order,
+    reading: bool = False  # one at a time.
     pinged: bool = False
     heard: float = 0.0
 
@@ -84,6 +89,7 @@ class Role:
     queued: int = 0
     sessions: int = 0
     waiting: dict[str, None] = field(default_factory=dict[str, None])
+    resuming: dict[str, None] = field(default_factory=dict[str, None])  # Whose turns are to be handed over once more.
     playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
 
     @property
@@ -162,6 +168,7 @@ class House:
     now: float = 0.0
     wall: float = 0.0
     admitted: list[Session] = field(default_factory=list[Session])  # Whose turns this event let through the gate.
+    budget: Budget = field(default_factory=Budget)
     rows: list[Row] = field(default_factory=list[Row])
     effects: list[Effect] = field(default_factory=list[Effect])
 
@@ -215,7 +222,22 @@ class House:
 
     def tell(self, peer: bytes, frame: ToClient, after: int = 0, lazily: bool = False) -> None:
         """Send `frame` to a client once `after` is committed."""
-        self.effects.append(TellClient(peer, frame, after if after > self.committed else 0, lazily))
+        after = after if after > self.committed else 0
+        self.effects.append(TellClient(peer, frame, after, lazily))
+        if type(frame) is Ping:
+            self.budget.pinged(peer, after, self.committed, self.now)
+        elif self.budget.said(peer, weight(frame)):
+            self.tell(peer, Ping(), self.after)
+
+    def room(self, peer: bytes | None, size: int = 0) -> bool:
+        """Return whether something large, of `size` bytes when that is known, may go to a peer; else see that it is told."""
+        if self.budget.room(peer, size):
+            return True
+        if peer is not None and self.budget.unasked(peer):
+            after = self.after if self.after > self.committed else 0
+            self.effects.append((TellClient if peer in self.clients else TellActor)(peer, Ping(), after))
+            self.budget.pinged(peer, after, self.committed, self.now)
+        return False
 
     def peer_of(self, client: str) -> bytes | None:
         """Return the newest connection of a client, None when it has none."""
@@ -228,7 +250,26 @@ class House:
     def tell_actor(self, child: Child, frame: ToActor, after: int = 0, lazily: bool = False) -> None:
         """Send `frame` to the actor's connection, if it has one."""
         if child.peer is not None:
-            self.effects.append(TellActor(child.peer, frame, after if after > self.committed else 0, lazily))
+            after = after if after > self.committed else 0
+            self.effects.append(TellActor(child.peer, frame, after, lazily))
+            if type(frame) is Ping:
+                self.budget.pinged(child.peer, after, self.committed, self.now)
+            elif self.budget.said(child.peer, weight(frame)):
+                self.tell_actor(child, Ping(), self.after)
+
+    def hand(self, child: Child, frame: Handover | ActorCall, **bodies: Body) -> None:
+        """Send `frame` with `bodies` (by their fields) once what is being gathered is committed.
+
+        What of them is not kept is read from the log when the frame goes out: one of all that wait is in memory.
+        """
+        if child.peer is None:
+            return
+        kept = {name: body.kept for name, body in bodies.items() if body.kept is not None}
+        missing = tuple(name for name, body in bodies.items() if body.kept is None)
+        after = self.after if self.after > self.committed else 0
+        self.effects.append(TellActor(child.peer, replace(frame, **kept), after, missing=missing))
+        if self.budget.said(child.peer, weight(frame) + sum(body.size for body in bodies.values())):
+            self.tell_actor(child, Ping(), self.after)
 
     def forget_marks(self, actor: str, epoch: int) -> None:
         """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice.

@@ -80,6 +80,23 @@ def of_house(house: House) -> None:
         assert current.number == number, f"turn {number} of {session_id} is over, its cancel is not"
     for peer, agent in house.peers.items():
         assert any(each.peer == peer for each in house.roles[agent].actors), f"{agent} has a connection of nobody's"
+    of_bytes(house)
     assert house.committed <= house.ticket, f"{house.committed} is committed of {house.ticket}"
     tickets = [ticket for ticket, _ in house.unfed]
     assert tickets == sorted(tickets), f"entries wait out of order: {tickets}"
+
+
+def of_bytes(house: House) -> None:
+    """Assert that every byte that is counted has an owner who is there."""
+    budget = house.budget
+    peers = {*house.clients, *house.peers}
+    assert set(budget.windows) <= peers, f"bytes are under way to {set(budget.windows) - peers}, who are gone"
+    assert budget.under_way == sum(window.under_way for window in budget.windows.values()), "bytes under way to nobody"
+    for window in budget.windows.values():
+        pinged = window.behind + sum(ping.size for ping in window.pings)
+        assert window.under_way == pinged, f"{window.under_way} bytes are under way, {pinged} are asked about"
+    bodies = [body for session in house.sessions.values() for body in (session.opening, session.memory)]
+    turns = [[*session.mailbox, session.current] for session in house.sessions.values()]
+    bodies += [turn.body for each in turns for turn in each if turn is not None]
+    kept = sum(len(body.kept or b"") for body in bodies)
+    assert kept == budget.kept, f"{kept} bytes of bodies are kept, and {budget.kept} are counted"

@@ -55,6 +55,7 @@ def _exited(house: House, role: Role, child: Child, event: Exited) -> None:
     how = child.last_words or child.why_exit(event.status)
     if child.peer is not None:
         house.peers.pop(child.peer, None)
+        house.budget.close(child.peer)
     house.record(EpochRow(event.actor, event.epoch, event.pid, child.started, event.status))
     what = f"agent {child.spec.name} ({child.title}, pid {event.pid}) fell after {ran_s:.1f} s: {how}"
     if event.swept:

@@ -1,11 +1,11 @@
 """What becomes of turns whose actor is lost, or will not come. Pure."""
 
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
+from understudy.protocol.frames import ActorCall, Fault
 from understudy.supervisor.core import asks, calls, hangs, turns
-from understudy.supervisor.core.events import TurnRow
+from understudy.supervisor.core.events import TurnRow, Unreadable
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import (
-    CONTINUATION,
     CONTINUED,
     HANDOVERS_MAX,
     RETRIES_MAX,
@@ -20,6 +20,7 @@ def actor_lost(
     house: House, role: Role, what: str, shown: set[tuple[str, int]] | None, was_stopped: bool = False
 ) -> None:
     """The incarnation is gone with everything it started: settle each turn that it had."""
+    role.resuming.clear()
     text = f"the agent was lost before it answered: {what}"
     calls.refuse(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
     for session, turn in hangs.playing(role):
@@ -58,17 +59,32 @@ def settle(
         turns.finish(house, session, turn, "interrupted", {"text": text})
 
 
+def unreadable(house: House, event: Unreadable) -> None:
+    """The log does not give back what a hand-over or a call wants: whoever waits for it is told."""
+    frame = event.frame
+    if isinstance(frame, ActorCall):
+        calls.called(house, Fault(AGENT_FAILED, event.reason, frame.request))
+        return
+    session = house.sessions[frame.session]
+    turn = session.current
+    if turn is None or turn.number != frame.turn:
+        return
+    if turn.state is TurnState.HANDED or (turn.unmarked and turn.handovers):  # Else the actor has it from before.
+        text = f"the agent cannot be given the prompt: {event.reason}"
+        turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
+
+
 def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool) -> None:
     for name in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
         asks.close(house, session, name, {"error": "the actor was lost"})
     goes_on = seen and role.child.spec.on_crash is OnCrash.CONTINUE
     if goes_on:
-        turn.body = CONTINUATION
+        turn.continues = True
     if turn.state is not TurnState.HANDED:
         why = "it is safe to repeat" if seen else "no agent had seen it"
         text = "the agent is asked to go on with the turn" if goes_on else f"the turn is handed over again: {why}"
-        house.write(session, "requeued", turn.number, {"text": text, "continues": turn.body == CONTINUATION})
-        house.record(TurnRow(session.id, turn.number, CONTINUED if turn.body == CONTINUATION else "queued"))
+        house.write(session, "requeued", turn.number, {"text": text, "continues": turn.continues})
+        house.record(TurnRow(session.id, turn.number, CONTINUED if turn.continues else "queued"))
         turn.retries += seen
     session.current = None
     session.answers.clear()

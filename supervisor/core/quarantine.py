@@ -5,24 +5,28 @@ from operator import attrgetter
 from typing import Any
 
 from understudy.protocol.errors import QUARANTINED
-from understudy.protocol.frames import ActorHello, Answer, CancelTurn, Entry
+from understudy.protocol.frames import ActorHello, CancelTurn, Entry, Ping
 from understudy.supervisor.core import actors, casting, invariants, losses, turns
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
+    Effect,
     EpochRow,
     Event,
     Exited,
     Kill,
+    ReadEntries,
     Sampled,
     SessionRow,
     Spawn,
     Spawned,
     SpawnFailed,
     Stopped,
+    TellActor,
+    TellClient,
 )
 from understudy.supervisor.core.house import House, Role
-from understudy.supervisor.core.sessions import OpenAsk, Session, Turn, TurnState
+from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
 
 STORY_LINES_SHOWN = 4
 CHARACTERS_MAX = 2_000
@@ -39,7 +43,7 @@ _Kept = tuple[
     tuple[Any, ...],
     list[Turn],
     dict[str, OpenAsk],
-    dict[str, Answer],
+    dict[str, Given],
     bool,
     bool,
     tuple[Any, ...],
@@ -55,6 +59,7 @@ class Before:
 
     __slots__ = (
         "_actors",
+        "_bodies",
         "_calls",
         "_counts",
         "_effects",
@@ -70,7 +75,7 @@ class Before:
 
     def __init__(self, house: House, event: Event) -> None:
         self._rows, self._effects, self._unfed = len(house.rows), len(house.effects), len(house.unfed)
-        self._calls, self._handing = house.calls_made, len(house.handing)
+        self._calls, self._handing, self._bodies = house.calls_made, len(house.handing), house.budget.kept
         house.admitted.clear()
         self.session = session = _session_of(house, event)
         self._role: Role | None = None
@@ -99,14 +104,13 @@ class Before:
             elif isinstance(row, SessionRow):
                 house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
         house.rows[self._rows :] = [row for row in house.rows[self._rows :] if isinstance(row, EpochRow)]
-        house.effects[self._effects :] = [
-            each for each in house.effects[self._effects :] if isinstance(each, Spawn | Kill)
-        ]
+        house.effects[self._effects :] = [each for each in house.effects[self._effects :] if _stays(each)]
         for queue, length in ((house.unfed, self._unfed), (house.handing, self._handing)):
             while len(queue) > length:
                 queue.pop()
         for number in range(self._calls, house.calls_made):
             house.calls.pop(f"c{number + 1}", None)
+        house.budget.kept = self._bodies
         if self._open_calls is not None:
             house.calls = self._open_calls
         known = {kept[0].id for kept in self._kept}
@@ -118,6 +122,15 @@ class Before:
             self._role.running, self._role.queued = self._counts
             self._role.child, *self._role.understudies = self._actors
             self._role.child.line.player = self._role.child
+
+
+def _stays(effect: Effect) -> bool:
+    """Whether it is of processes, or an answer to it is counted on: a ping, a read."""
+    match effect:
+        case Spawn() | Kill() | ReadEntries() | TellClient(frame=Ping()) | TellActor(frame=Ping()):
+            return True
+        case _:
+            return False
 
 
 def _keep(session: Session, role: Role | None) -> _Kept:
@@ -142,7 +155,7 @@ def _give_back(
     values: tuple[Any, ...],
     mailbox: list[Turn],
     asks: dict[str, OpenAsk],
-    answers: dict[str, Answer],
+    answers: dict[str, Given],
     waits: bool,
     plays: bool,
     current: tuple[Any, ...],

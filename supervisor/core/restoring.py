@@ -6,7 +6,6 @@ from understudy.supervisor.core.events import TurnRow
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.restored import Restored, RestoredTurn, Shown
 from understudy.supervisor.core.sessions import (
-    CONTINUATION,
     CONTINUED,
     HANDED_STATES,
     WITHDRAWN,
@@ -20,7 +19,9 @@ from understudy.supervisor.core.specs import OnCrash
 def take_back(house: House, restored: Restored, shown: Shown) -> None:
     """Restore sessions, requests and open turns; settle those turns whose actors are dead. `shown`: by dead actors."""
     for row in restored.sessions:
-        session = Session(row.session, row.agent, row.cwd, row.opening, row.memory, row.last, row.last)
+        opening = house.budget.keep(row.opening, row.opening_bytes)
+        memory = house.budget.keep(row.memory, row.memory_bytes)
+        session = Session(row.session, row.agent, row.cwd, opening, memory, row.last, row.last)
         session.opened_at, session.quarantined = row.opened_at, row.damage
         house.sessions[row.session] = session
         if session.agent in house.roles:
@@ -33,19 +34,19 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         if role is None:  # Its agent left the configuration; it waits in the log until that is back.
             house.unsettled.add((session.agent, open_turn.epoch))
         elif open_turn.state not in HANDED_STATES:
-            turns.enqueue(house, session, _turn(open_turn))
+            turns.enqueue(house, session, _turn(house, open_turn))
         else:
             _take_back_handed(house, role, session, open_turn, shown)
 
 
-def _turn(row: RestoredTurn) -> Turn:
-    body = CONTINUATION if row.state == CONTINUED else row.body
-    return Turn(row.turn, body, row.serves, row.client)
+def _turn(house: House, row: RestoredTurn) -> Turn:
+    body = house.budget.keep(row.body, row.size)
+    return Turn(row.turn, body, row.serves, row.client, continues=row.state == CONTINUED)
 
 
 def _take_back_handed(house: House, role: Role, session: Session, row: RestoredTurn, shown: Shown) -> None:
     """An actor has the turn: while that lives, its exit settles it; else it is settled now, by what that had shown."""
-    session.current = turn = _turn(row)
+    session.current = turn = _turn(house, row)
     turn.since = house.now
     turn.state = TurnState.HANDED if row.state == WITHDRAWN else TurnState.RUNNING
     role.plays(session)

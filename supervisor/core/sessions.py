@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Answer, Ask, Entry, pack
+from understudy.supervisor.core.budget import Body
 
 HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
 RETRIES_MAX = 3
@@ -24,6 +25,8 @@ CONTINUATION = pack(
         }
     ]
 )
+NOTHING = Body()
+CONTINUED_BODY = Body(len(CONTINUATION), CONTINUATION)
 
 
 class TurnState(Enum):
@@ -40,10 +43,11 @@ class Turn:
     """One prompt and what becomes of it; `number` is the number of its prompt entry."""
 
     number: int
-    body: bytes
+    body: Body
     serves: list[str]
     client: str = ""  # Who prompted, by the id that outlives its connections.
     state: TurnState = TurnState.QUEUED
+    continues: bool = False  # Its agent is asked to go on, instead of being given the prompt again.
     start_ticket: int = 0
     epoch: int = 0  # Of the actor that has it.
     handovers: int = 0
@@ -68,12 +72,15 @@ class Follower:
     next: int
     credit: int
     serial: int = 0  # No two followers have the same.
+    wants: int = 0  # So large is the next entry, for which there was no room.
     caught_up: bool = False
 
-    def take(self, entry: Entry) -> None:
-        """Count `entry` as sent."""
+    def take(self, entry: Entry) -> int:
+        """Count `entry` as sent; return what it costs."""
         self.next = entry.last + 1
-        self.credit -= len(entry.body) + ENTRY_OVERHEAD_BYTES
+        cost = len(entry.body) + ENTRY_OVERHEAD_BYTES
+        self.credit -= cost
+        return cost
 
 
 @dataclass(slots=True)
@@ -91,6 +98,19 @@ class OpenAsk:
         return self.frame is None
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that was given, kept until the actor certainly has it.
+
+    It went out once `ticket` was committed, after the `serial`th ping to the actor's connection `peer`.
+    """
+
+    answer: Answer
+    peer: bytes | None = None
+    serial: int = 0
+    ticket: int = 0
+
+
 @dataclass(slots=True)
 class Session:
     """One conversation. `last`: the last number given out; `recorded`: the last one that is committed."""
@@ -98,15 +118,15 @@ class Session:
     id: str
     agent: str
     cwd: str
-    opening: bytes
-    memory: bytes = b""
+    opening: Body
+    memory: Body = NOTHING
     last: int = 0
     recorded: int = 0
     opened_at: float = 0.0
     mailbox: deque[Turn] = field(default_factory=deque[Turn])
     current: Turn | None = None
     asks: dict[str, OpenAsk] = field(default_factory=dict[str, OpenAsk])
-    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])  # Of the current turn.
+    answers: dict[str, Given] = field(default_factory=dict[str, Given])  # Of the current turn.
     followers: dict[tuple[bytes, int], Follower] = field(default_factory=dict[tuple[bytes, int], Follower])
     dropped: int = 0  # What was said and not recorded, of which nobody is told yet how much it was.
     quarantined: str = ""

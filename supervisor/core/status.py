@@ -79,11 +79,27 @@ def waiting_for(house: House, role: Role) -> str:
         return f"stopped by a person; understudy start {role.child.name}"
     match role.child.state:
         case State.RUNNING:
-            return house.memory_over or bounds.turns_full(role) or "the turn before it in its session"
+            return (
+                house.memory_over
+                or bounds.turns_full(role)
+                or no_room(house, role)
+                or "the turn before it in its session"
+            )
         case State.STARTING | State.BACKOFF:
             return f"the actor to start: {role.child.why}" if role.child.why else "the actor to start"
         case State.STOPPING | State.STOPPED | State.EXITED | State.FATAL | State.UNKNOWN:
             return f"the actor, which is {role.child.state.value}: {role.child.why}"
+
+
+def no_room(house: House, role: Role) -> str:
+    """Say that the actor has not taken enough of what it was sent, or others have not, "" when there is room."""
+    peer = role.child.peer
+    if house.budget.room(peer) or peer is None:
+        return ""
+    under_way = house.budget.windows[peer].under_way
+    if house.budget.crowded:
+        return f"room to send it more: clients and actors have {house.budget.under_way} bytes to take"
+    return f"room to send it more: it has {under_way} bytes to take"
 
 
 def session_rows(house: House, only: str = "") -> list[dict[str, object]]:

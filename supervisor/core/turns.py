@@ -24,6 +24,7 @@ from understudy.supervisor.core.events import MemoryRow, TurnRow
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Role
 from understudy.supervisor.core.sessions import (
     CANCELLING,
+    CONTINUED_BODY,
     WITHDRAWN,
     Session,
     Turn,
@@ -56,6 +57,7 @@ def admit(house: House, session: Session, role: Role) -> None:
         or child.state is not State.RUNNING
         or role.running >= role.child.spec.turns_max
         or house.memory_over
+        or not house.room(child.peer)
     ):
         return
     turn = session.mailbox.popleft()
@@ -87,23 +89,36 @@ def handed(house: House) -> None:
 
 def hand_over(house: House, session: Session, turn: Turn, child: Child, go: bool) -> None:
     """Send the turn to its actor. Its prompt is recorded first, whatever else waits."""
-    frame = Handover(
-        session=session.id,
-        turn=turn.number,
-        cwd=session.cwd,
-        body=turn.body,
-        opening=session.opening,
-        memory=session.memory,
-        serves=turn.serves,
-        go=go,
-    )
-    house.tell_actor(child, frame, house.after)
+    frame = Handover(session=session.id, turn=turn.number, cwd=session.cwd, body=b"", serves=turn.serves, go=go)
+    body = CONTINUED_BODY if turn.continues else turn.body
+    house.hand(child, frame, body=body, opening=session.opening, memory=session.memory)
+
+
+def hand_over_again(house: House, role: Role) -> None:
+    """Say again what may have been lost with the actor's last connection, as it takes it, with the cancels."""
+    child = role.child
+    while role.resuming and house.room(child.peer):
+        name = next(iter(role.resuming))
+        del role.resuming[name]
+        session = house.sessions[name]
+        turn = session.current
+        if turn is None:
+            continue
+        handed_only = turn.state is TurnState.HANDED or turn.cancelled
+        if turn.start_ticket and not handed_only:
+            continue  # It has said that it may begin: it has it.
+        hand_over(house, session, turn, child, go=not handed_only)
+        if turn.cancelled:
+            tell_cancel(house, session, turn, child)
 
 
 def admit_waiting(house: House, role: Role) -> None:
     """Let the gate look at every session that waits for this agent, oldest first."""
     for name in list(role.waiting):
-        if role.running >= role.child.spec.turns_max or role.child.state is not State.RUNNING or house.memory_over:
+        child = role.child
+        if role.running >= child.spec.turns_max or child.state is not State.RUNNING or house.memory_over:
+            return
+        if not house.room(child.peer):
             return
         admit(house, house.sessions[name], role)
 
@@ -169,6 +184,7 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
     for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
         asks.close(house, session, ask, {"error": f"the turn ended ({reason})"})
     house.cancels.pop((session.id, turn.number), None)
+    house.budget.let_go(turn.body)
     if session.current is turn:
         bounds.tell_dropped(house, session, turn.number, role.child.spec)
     house.write(session, "ended", turn.number, {"reason": reason, **body})
@@ -237,7 +253,8 @@ def remember(house: House, session: Session, frame: Remember, child: Child) -> N
         house.acks[child.name] = None
         return
     house.count(child, frame.n)
-    session.memory = frame.body
+    house.budget.let_go(session.memory)
+    session.memory = house.budget.keep(frame.body)
     house.record(MemoryRow(session.id, frame.body))
 
 

@@ -105,11 +105,15 @@ class Disk:
         """Return the entry that names the turn."""
         return next(each for each in self.entries[session] if each.first == turn)
 
+    def content(self, session: str, turn: int) -> bytes:
+        """Return the content blocks of the prompt that names the turn."""
+        return pack(unpack(self.prompt(session, turn).body)["content"])
+
     def _turn(self, row: TurnRow, state: str) -> RestoredTurn:
         entries = self.entries[row.session]
         started = state in ("started", CANCELLING)
         told = [each for each in entries if started and each.turn == row.turn and each.kind in TOLD]
-        body = pack(unpack(self.prompt(row.session, row.turn).body)["content"])
+        body = self.content(row.session, row.turn)
         epoch = self.turn_epochs[row.session, row.turn]
         return RestoredTurn(
             row.session, row.turn, state, row.request, row.serves, body, row.client, told, epoch, row.size

@@ -5,11 +5,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
+
 from tests.simulator.actors import Actor, Phase
 from tests.simulator.disk import Health
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
-from understudy.protocol.frames import CancelTurn, Fault, Verb
+from understudy.protocol.frames import ActorCall, CancelTurn, Fault, Frame, Handover, Verb
+from understudy.supervisor.core.budget import Limits
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -38,6 +41,7 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.outbox import Act, Outbox
 
 STOP_GRACE_S = 5.0
+TIGHT = Limits(1500, 600, 4000, 500, 20, 200)  # What waits for room in one schedule of three.
 
 
 class FellError(Exception):
@@ -328,11 +332,27 @@ class Supervisor:
         if wire is not None and isinstance(effect, TellActor) and isinstance(effect.frame, Fault):
             self._see_refused(*self.scene.whose[effect.peer])
         if wire is not None:
-            wire.down.append(effect.frame)
+            wire.down.append(self._complete(effect) if isinstance(effect, TellActor) else effect.frame)
         elif isinstance(effect, TellActor):
             self.inbox.append(ActorUnreachable(effect.peer))
         else:
             self.inbox.append(ClientLost(effect.peer))
+
+    def _complete(self, effect: TellActor) -> Frame:
+        """Return the frame with what it misses, from the log."""
+        frame, disk = effect.frame, self.scene.disk
+        if not effect.missing:
+            return frame
+        assert isinstance(frame, Handover | ActorCall), frame
+        found: dict[str, bytes] = {}
+        for name in effect.missing:
+            if name == "opening":
+                found[name] = disk.sessions[frame.session].opening
+            elif name == "memory":
+                found[name] = disk.memories[frame.session]
+            elif isinstance(frame, Handover):
+                found[name] = disk.content(frame.session, frame.turn)
+        return msgspec.structs.replace(frame, **found)
 
     def _see_refused(self, actor: str, epoch: int) -> None:
         child = self.core.house.roles[actor].of_epoch(epoch)
@@ -383,6 +403,8 @@ def supervise(
     random = Random(scene.random.random())
     core = Fragile(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
     core.broken = promises.broken
+    if scene.seed % 3 == 0:
+        core.house.budget.limits = TIGHT
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
     scene.bound = True

@@ -160,6 +160,9 @@ def updates(house: House, session: Session, frame: Updates, child: Child) -> Non
     house.count(child, frame.n + frame.count - 1)
     current = session.current
     turn = frame.turn if current is not None and current.number == frame.turn else 0
+    if frame.turn != turn and all(each.number != frame.turn for each in session.mailbox):
+        # It plays what is over, and nobody will tell it otherwise: the session was set apart, say.
+        house.tell_actor(child, CancelTurn(session.id, frame.turn), house.after)
     bounds.enter_updates(house, session, turn, body, count, child.spec)
 
 

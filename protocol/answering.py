@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from understudy.protocol.bodies import clipped
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.frames import Answer, Ask, pack
 
@@ -75,7 +76,7 @@ class Answering:
 
     def _send(self, ask: Ask, text: str, detail: object = None) -> None:
         """Answer with an error: with its detail, unless that cannot be sent."""
-        clean = text[:ERROR_CHARACTERS_MAX].encode(errors="replace").decode()
+        clean = clipped(text, ERROR_CHARACTERS_MAX)
         with contextlib.suppress(Exception):
             self._answer(Answer(ask.session, ask.ask, pack(detail), clean))
             return

@@ -255,7 +255,7 @@ class Client:
     async def start(self, wait_s: float) -> None:
         """Connect; raise `LocalError` when no house answers within `wait_s`, `RemoteError` when it refuses."""
         self._see_sendable(Hello(0, self._machine.client, name=self._machine.name))
-        self._connection.open()
+        self._connection.connect()
         try:
             await asyncio.wait_for(self._settled.wait(), wait_s)
         except TimeoutError:

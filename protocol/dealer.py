@@ -7,6 +7,7 @@ of a ZeroMQ socket is edge-triggered: EVENTS is looked at again after every send
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import zmq
@@ -36,10 +37,7 @@ _names = itertools.count()
 
 
 class Dealer:
-    """Sends and receives frames of one direction. `on_frames` gets each batch, `on_broken` at most one call.
-
-    Raises `zmq.ZMQError` when there is no socket to be had.
-    """
+    """Sends and receives frames of one direction. `on_frames` gets each batch, `on_broken` at most one call."""
 
     def __init__(
         self,
@@ -58,39 +56,36 @@ class Dealer:
         self._scheduled = False
         self.closed = False
         self.garbage = ""  # Why the connection is of no use, if it is for what the house said.
-        self._socket = context.socket(zmq.DEALER)
+        self._opened = True
         try:
-            self._set_up(address)
-        except zmq.ZMQError:
-            self._socket.close(0)
-            raise
+            self._open(context, address)
+        except (OSError, zmq.ZMQError) as error:
+            # Whoever made it hears of it as of any other end, and tries again. Until then nothing is written.
+            self._opened, self._scheduled = False, True
+            self._loop.call_soon(self._break, str(error.strerror))
+
+    def _open(self, context: zmq.Context[Any], address: str) -> None:
+        see_socket(address.removeprefix("ipc://"))
+        with ExitStack() as undo:
+            self._socket = context.socket(zmq.DEALER)
+            undo.callback(self._socket.close, 0)
+            self._socket.linger = 0
+            self._socket.maxmsgsize = MESSAGE_BYTES_MAX
+            self._socket.sndhwm = 0
+            # Not by itself while we live: what it held would reach the next supervisor before our hello. But -1, never,
+            # makes libzmq drop what has come and is not read yet when the connection breaks.
+            self._socket.reconnect_ivl = RECONNECT_MS
+            # A name of its own: pyzmq would name it by a descriptor, which the one before may have had.
+            self._monitor = self._socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
+            undo.callback(self._monitor.close, 0)
+            self._socket.connect(address)  # It does not block; that nobody listens, the monitor says.
+            undo.pop_all()
         self._poll = [(self._socket, POLLIN)]
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._monitor.fileno(), self._changed)
         # Until EVENTS is read once, its descriptor does not wake anybody. Not here: who makes this would hear that it broke
         # before they have it.
         self._loop.call_soon(self._changed)
-
-    def _set_up(self, address: str) -> None:
-        self._socket.linger = 0
-        self._socket.maxmsgsize = MESSAGE_BYTES_MAX
-        self._socket.sndhwm = 0
-        # Not by itself while we live: what it held would reach the next supervisor before our hello. But -1, never,
-        # makes libzmq drop what has come and is not read yet when the connection breaks.
-        self._socket.reconnect_ivl = RECONNECT_MS
-        # A name of its own: pyzmq would name it by a descriptor, which the one before may have had.
-        self._monitor = self._socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
-        try:
-            see_socket(address.removeprefix("ipc://"))
-        except OSError as error:
-            self._loop.call_soon(self._break, str(error.strerror))
-            return
-        try:
-            self._socket.connect(address)  # It does not block; that nobody listens, the monitor says.
-        except zmq.ZMQError:
-            self._socket.disable_monitor()
-            self._monitor.close(0)
-            raise
 
     def attend(self, on_frames: Callable[[list[Frame]], None], on_broken: Callable[[str], None]) -> None:
         """Let somebody else hear what comes from now on."""
@@ -112,6 +107,9 @@ class Dealer:
     def close(self, flush_ms: int = 0) -> None:
         """Close the connection; give what was sent `flush_ms` to leave."""
         if self.closed:
+            return
+        if not self._opened:
+            self.closed = True
             return
         self._write()
         self.closed = True

@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from understudy.protocol.dealer import Dealer
-from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, LocalError
+from understudy.protocol.errors import NO_HELLO
 from understudy.protocol.follower import (
     Follower,
     Happening,
@@ -49,12 +49,12 @@ class Reconnecting:
         self._heard = False
         self._stopped = False
 
-    def open(self) -> None:
-        """Begin. Raises `LocalError` when there is not even a socket to be had."""
-        try:
-            self._connect()
-        except (zmq.ZMQError, OSError) as error:
-            raise LocalError(CONNECTION_LOST, f"cannot connect to {self._address}: {error}") from error
+    def connect(self) -> None:
+        """Begin: from now on there is a socket, or soon the next one."""
+        self._dealer = Dealer(self._context, self._address, ToClient, self._take, lambda _: self._broken())
+        self._machine.connected()
+        self.flush()
+        self._wake_in(self._patience_s, self._no_welcome)
 
     def flush(self) -> None:
         """Send what the machine has to say."""
@@ -73,18 +73,6 @@ class Reconnecting:
         self.down.set()
         # Not here: a house that is stopped does not take the goodbye.
         await self._loop.run_in_executor(None, self._context.term)
-
-    def _connect(self) -> None:
-        self._dealer = Dealer(self._context, self._address, ToClient, self._take, lambda _: self._broken())
-        self._machine.connected()
-        self.flush()
-        self._wake_in(self._patience_s, self._no_welcome)
-
-    def _connect_again(self) -> None:
-        try:
-            self._connect()
-        except (zmq.ZMQError, OSError):  # Out of descriptors, most likely: that passes.
-            self._wake_in(RETRY_S_MAX, self._connect_again)
 
     def _no_welcome(self) -> None:
         self._patience_s = min(2 * self._patience_s, PATIENCE_S_MAX)
@@ -105,7 +93,7 @@ class Reconnecting:
             self._happen(self._machine.misread(dealer.garbage))
         self._happen(self._machine.disconnected())
         # Many may have lost the same house at once.
-        self._wake_in(max(pause_s, self._retry_s) * self._random.uniform(0.5, 1.0), self._connect_again)
+        self._wake_in(max(pause_s, self._retry_s) * self._random.uniform(0.5, 1.0), self.connect)
         self._retry_s = min(self._retry_s * 1.5, RETRY_S_MAX)
 
     def _wake_in(self, seconds: float | None, call: Callable[[], None] | None = None) -> None:

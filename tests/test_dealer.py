@@ -59,6 +59,10 @@ def test_that_nobody_listens_is_noticed(tmp_path: Path) -> None:
     asyncio.run(broken(path))
 
 
+def test_a_place_where_no_socket_can_be_is_one_where_nobody_listens(tmp_path: Path) -> None:
+    asyncio.run(broken(str(tmp_path / ("x" * 200))))
+
+
 def test_a_house_that_accepts_nothing_takes_one_place_of_its_backlog_for_an_attempt_and_none_when_it_is_full(
     tmp_path: Path,
 ) -> None:

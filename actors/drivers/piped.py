@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -40,6 +41,7 @@ class Piped:
         self._program: Launched | None = None
         self._out: asyncio.StreamWriter | None = None
         self._stdin = -1
+        self._pipes: list[asyncio.ReadTransport] = []
         self._hears = False
         self._last_lines: collections.deque[str] = collections.deque(maxlen=STDERR_LINES_KEPT)
         self._watching: asyncio.Task[None] | None = None
@@ -60,10 +62,11 @@ class Piped:
         loop = asyncio.get_running_loop()
         stdout, stderr = asyncio.StreamReader(limit=READ_BYTES), asyncio.StreamReader()
         self._stdin = os.dup(program.stdin.fileno())  # Outlives the pipe's closing, to take back what was left.
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdout), program.stdout)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stderr), program.stderr)
-        transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, program.stdin)
-        self._out = asyncio.StreamWriter(transport, protocol, None, loop)
+        for reader, pipe in ((stdout, program.stdout), (stderr, program.stderr)):
+            transport, _ = await loop.connect_read_pipe(functools.partial(asyncio.StreamReaderProtocol, reader), pipe)
+            self._pipes.append(transport)
+        writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, program.stdin)
+        self._out = asyncio.StreamWriter(writing, protocol, None, loop)
         reading, draining = loop.create_task(self._read(stdout)), loop.create_task(self._drain(stderr))
         self._watching = loop.create_task(self._watch(program, reading, draining))
 
@@ -130,6 +133,8 @@ class Piped:
         error = _error(reading) or _error(draining)
         for task in (reading, draining, exited):
             task.cancel()
+        for pipe in self._pipes:
+            pipe.close()
         self.status = exit_code(program.status)
         self.reason = self._reason(program.status, error)
         self.unread += self._taken_back()

@@ -63,7 +63,9 @@ def see_folder(folder: str, option: str, private: bool = False) -> None:
     if status.st_uid != os.geteuid():
         raise OwnerError(f"{what}, and you are {_whose(os.geteuid())}", _elsewhere(option))
     if private and status.st_mode & 0o077:
-        remedy = f"if only you use it: chmod 700 {folder}; or {_elsewhere(option)}"
+        remedy = _elsewhere(option)
+        if not status.st_mode & stat.S_ISVTX:  # That one is meant for everybody.
+            remedy = f"if only you use it: chmod 700 {folder}; or {remedy}"
         raise OwnerError(f"{what}: others may look into it", remedy)
     if _others_write(status, folder):
         remedy = f"if only you use it: chmod go-w {folder}; or {_elsewhere(option)}"

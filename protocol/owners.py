@@ -59,17 +59,16 @@ def see_folder(folder: str, option: str, private: bool = False) -> None:
     status = os.stat(folder)  # noqa: PTH116
     if not stat.S_ISDIR(status.st_mode):
         raise OwnerError(f"{folder} is no folder", _elsewhere(option))
-    what = f"{folder} belongs to {_whose(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
     if status.st_uid != os.geteuid():
-        raise OwnerError(f"{what}, and you are {_whose(os.geteuid())}", _elsewhere(option))
+        raise OwnerError(f"{_what(folder, status)}, and you are {_whose(os.geteuid())}", _elsewhere(option))
     if private and status.st_mode & 0o077:
         remedy = _elsewhere(option)
         if not status.st_mode & stat.S_ISVTX:  # That one is meant for everybody.
             remedy = f"if only you use it: chmod 700 {folder}; or {remedy}"
-        raise OwnerError(f"{what}: others may look into it", remedy)
+        raise OwnerError(f"{_what(folder, status)}: others may look into it", remedy)
     if _others_write(status, folder):
         remedy = f"if only you use it: chmod go-w {folder}; or {_elsewhere(option)}"
-        raise OwnerError(f"{what}: others may write in it", remedy)
+        raise OwnerError(f"{_what(folder, status)}: others may write in it", remedy)
 
 
 def see_socket(path: str) -> None:
@@ -100,12 +99,12 @@ def see_file(descriptor: int, path: str, option: str) -> None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise OwnerError(f"{path} is no file", _elsewhere(option))
-    what = f"{path} belongs to {_whose(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
     if not _is_trusted(status.st_uid):
         remedy = f"read it, and if it is as you want it, make a copy of your own; or {_elsewhere(option)}"
-        raise OwnerError(f"{what}, and you are {_whose(os.geteuid())}", remedy)
+        raise OwnerError(f"{_what(path, status)}, and you are {_whose(os.geteuid())}", remedy)
     if _others_write(status, descriptor):
-        raise OwnerError(f"{what}: others may write it", f"read it, then: chmod go-w {path}; or {_elsewhere(option)}")
+        remedy = f"read it, then: chmod go-w {path}; or {_elsewhere(option)}"
+        raise OwnerError(f"{_what(path, status)}: others may write it", remedy)
 
 
 def is_ours_to_change(folder: str) -> bool:
@@ -156,13 +155,12 @@ def open_ours(path: str, flags: int) -> int:
 
 def _see_on_the_way(folder: str, path: str, option: str) -> None:
     status = os.lstat(folder)
-    what = (
-        f"{folder}, on the way to {path}, belongs to {_whose(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
-    )
+    what = f"{folder}, on the way to {path},"
     if not _is_trusted(status.st_uid) and not _is_hidden_root(status.st_uid):
-        raise OwnerError(what, _elsewhere(option))
+        raise OwnerError(_what(what, status), _elsewhere(option))
     if not status.st_mode & stat.S_ISVTX and _others_write(status, folder):
-        raise OwnerError(f"{what}: others may rename what is in it", f"chmod go-w {folder}, or {_elsewhere(option)}")
+        remedy = f"chmod go-w {folder}, or {_elsewhere(option)}"
+        raise OwnerError(f"{_what(what, status)}: others may rename what is in it", remedy)
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -182,7 +180,7 @@ def _others_write(status: os.stat_result, where: str | int) -> bool:
         return True
     if not status.st_mode & 0o020:
         return False
-    with suppress(OSError):  # A file system that knows no lists of access has none.
+    with suppress(OSError, AttributeError):  # A file system, or system, that knows no lists of access has none.
         if "system.posix_acl_access" in os.listxattr(where):
             return True
     return not _is_private_group(status.st_gid, status.st_uid)
@@ -212,6 +210,10 @@ def _hidden_uid() -> int:
 
 def _is_hidden_root(uid: int) -> bool:
     return uid == _hidden_uid()
+
+
+def _what(thing: str, status: os.stat_result) -> str:
+    return f"{thing} belongs to {_whose(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
 
 
 def _whose(uid: int) -> str:

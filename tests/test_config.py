@@ -220,6 +220,13 @@ def test_a_file_that_no_parser_takes_is_a_mistake_and_not_a_crash(tmp_path: Path
         load(str(path), None, None, {})
 
 
+def test_a_cast_that_is_too_large_is_a_mistake(tmp_path: Path) -> None:
+    path = write(tmp_path, "".join(f'[agent.a{number}]\ndriver = "scripted"\n' for number in range(1001)))
+
+    with pytest.raises(ConfigError, match="there are 1001 agents; a house takes 1000"):
+        load(path, None, None, {})
+
+
 def test_a_path_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:
     path = write(tmp_path, '[agent.one]\ndriver = "scripted"\n')
 

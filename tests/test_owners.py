@@ -101,7 +101,9 @@ def test_a_private_folder_that_others_may_look_into_is_refused_with_the_remedy(t
     folder.chmod(mode)
 
     remedy = "" if mode & 0o1000 else f"if only you use it: chmod 700 {folder}; or "
-    with pytest.raises(OwnerError, match=f"mode {mode:04o}: others may look into it; {remedy}choose another with --runt"):
+    with pytest.raises(
+        OwnerError, match=f"mode {mode:04o}: others may look into it; {remedy}choose another with --runt"
+    ):
         make_folder(str(folder), "--runtime-dir", private=True)
 
     assert mode == folder.stat().st_mode & 0o7777

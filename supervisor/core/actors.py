@@ -73,8 +73,12 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
 def count_unheard(house: House, child: Child, frame: FromActor) -> None:
     """Acknowledge what nobody wants to hear, or the actor would keep it, and what it says next would be a gap."""
     if isinstance(frame, Updates | Ended | Ask | Remember):
-        last = frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
-        house.count(child, max(child.number, last))
+        house.count(child, max(child.number, last_number(frame)))
+
+
+def last_number(frame: Updates | Ended | Ask | Remember) -> int:
+    """Return the last of the actor's numbers that `frame` takes."""
+    return frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
 
 
 def _dismiss(house: House, child: Child, frame: Updates | Ended | Ask | Remember | Begin) -> None:
@@ -89,18 +93,18 @@ def _dismiss(house: House, child: Child, frame: Updates | Ended | Ask | Remember
 def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
     child = role.child
     session = house.sessions.get(frame.session)
-    if session is None or session.agent != child.spec.name or session.quarantined:
-        _dismiss(house, child, frame)
-        return
     if not isinstance(frame, Begin) and frame.n > child.number + 1:
         # It lost something that it had not had acknowledged: nothing it says can be trusted.
         house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
         return
+    if session is None or session.agent != child.spec.name or session.quarantined:
+        _dismiss(house, child, frame)
+        return
     hangs.progressed(house, session)
-    if not isinstance(frame, Begin) and frame.n > child.number:
+    if isinstance(frame, Ask) or (not isinstance(frame, Begin) and last_number(frame) > child.number):
         readable = _readable(house, session, frame, child)
         if readable is None:
-            house.count(child, frame.n)
+            count_unheard(house, child, frame)
             return
         frame = readable
     match frame:

@@ -134,13 +134,9 @@ def failed(house: House, event: ClientSaid, error: Exception) -> None:
     text = f"the house could not do this: {what}; say hello again"
     house.fault(event.peer, INTERNAL, clipped(text, TEXT_CHARACTERS_MAX), request)
     client = house.clients.get(event.peer)
-    house.warn(
-        clipped(
-            f"a frame of client {client.name or client.id if client else event.peer.hex()} broke: {what}; "
-            f"it is forgotten; the frame: {event.frame!r}",
-            STORY_CHARACTERS_MAX,
-        )
-    )
+    name = client.name or client.id if client is not None else event.peer.hex()
+    text = f"a {type(event.frame).__name__} of client {name} broke: {what}; it is forgotten (request {request!r})"
+    house.warn(clipped(text, STORY_CHARACTERS_MAX))
     lost(house, event.peer)
 
 

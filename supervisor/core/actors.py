@@ -27,6 +27,7 @@ from understudy.protocol.frames import (
     Updates,
     Welcome,
 )
+from understudy.protocol.items import unreadable
 from understudy.supervisor.core import asks, calls, casting, flow, hangs, turns
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import TellActor
@@ -36,7 +37,6 @@ from understudy.supervisor.core.sessions import Session, TurnState
 MENDED = (
     "something that the agent said could not be sent as it was, and was mended: half characters, numbers without end"
 )
-UNREADABLE_UPDATE = "unreadable"
 
 
 def said(house: House, peer: bytes, frame: FromActor) -> None:
@@ -139,8 +139,7 @@ def _readable(
     house.write(session, "note", turn, {"text": text})
     match frame:
         case Updates():
-            unreadable = array([pack({"sessionUpdate": UNREADABLE_UPDATE, "text": text})] * frame.count)
-            return msgspec.structs.replace(frame, body=unreadable)
+            return msgspec.structs.replace(frame, body=array([pack(unreadable(wrong))] * frame.count))
         case Ended():
             return msgspec.structs.replace(frame, body=pack({"text": text}))
         case Ask():

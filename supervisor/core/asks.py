@@ -1,12 +1,27 @@
 """Questions of agents: asked of everybody or of one client, answered once. Pure."""
 
+import msgspec
+
 from understudy.protocol.errors import CLIENT_GONE
-from understudy.protocol.frames import Answer, Ask, Entry, pack, unpack
+from understudy.protocol.frames import Answer, Ask, Entry, unpack
 from understudy.supervisor.core import bounds, hangs
 from understudy.supervisor.core.budget import Sent
 from understudy.supervisor.core.child import Child
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn
+
+
+class _Told(msgspec.Struct):
+    """What is to be known again of an `asked`, `answered` or `requeued` entry. Results stay packed."""
+
+    ask: str = ""
+    method: str = ""
+    result: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: str = ""
+    continues: bool = False
+
+
+_told = msgspec.msgpack.Decoder(_Told)
 
 
 def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
@@ -59,17 +74,18 @@ def _playing(house: House) -> list[tuple[Session, Turn]]:
 
 
 def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:
-    """Take from the log what is to be known of a running turn: a question, its answer, that it goes on."""
-    body = unpack(entry.body)
+    """Take from the log what is to be known of a running turn: a question, its answer, that it goes on.
+
+    Raises what is in `UNREADABLE` for an entry that cannot be read.
+    """
+    told = _told.decode(entry.body)
     if entry.kind == "requeued":
-        turn.continues |= bool(body.get("continues"))
-        return
-    name = str(body["ask"])
-    if entry.kind == "asked":
-        session.asks[name] = OpenAsk(entry.turn, str(body["method"]), house.now)
-    elif session.asks.pop(name, None) is not None:
-        given = Answer(session.id, name, pack(body.get("result")), str(body.get("error", "")))
-        session.answers[name] = Given(given)
+        turn.continues |= told.continues
+    elif entry.kind == "asked":
+        session.asks[told.ask] = OpenAsk(entry.turn, told.method, house.now)
+    elif session.asks.pop(told.ask, None) is not None:
+        given = Answer(session.id, told.ask, bytes(told.result), told.error)
+        session.answers[told.ask] = Given(given)
 
 
 def answer(house: House, session: Session, frame: Answer) -> bool:

@@ -1,10 +1,12 @@
 """A supervisor that starts takes back what the log gives it. Pure."""
 
+from understudy.protocol.codec import UNREADABLE
+from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX, SERVES_MAX
 from understudy.supervisor.core import asks, losses, turns
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.events import TurnRow
 from understudy.supervisor.core.house import House, Role
-from understudy.supervisor.core.restored import Restored, RestoredTurn, Shown
+from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
 from understudy.supervisor.core.sessions import (
     CONTINUED,
     HANDED_STATES,
@@ -22,7 +24,7 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         opening = house.budget.keep(row.opening, row.opening_bytes)
         memory = house.budget.keep(row.memory, row.memory_bytes)
         session = Session(row.session, row.agent, row.cwd, opening, memory, row.last, row.last)
-        session.opened_at, session.quarantined = row.opened_at, row.damage
+        session.opened_at, session.quarantined = row.opened_at, row.damage or _beyond_bounds(row)
         house.sessions[row.session] = session
         if session.agent in house.roles:
             house.roles[session.agent].sessions += 1
@@ -31,7 +33,7 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
         role = house.roles.get(session.agent)
-        if role is None:  # Its agent left the configuration; it waits in the log until that is back.
+        if role is None or session.quarantined:  # Its agent left the configuration: until that is back.
             house.unsettled.add((session.agent, open_turn.epoch))
         elif open_turn.state not in HANDED_STATES:
             turns.enqueue(house, session, _turn(house, open_turn))
@@ -41,12 +43,30 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
 
 def _turn(house: House, row: RestoredTurn) -> Turn:
     body = house.budget.keep(row.body, row.size)
-    return Turn(row.turn, body, row.serves, row.client, continues=row.state == CONTINUED)
+    serves = [each for each in row.serves if len(each) <= METHOD_CHARACTERS_MAX][:SERVES_MAX]
+    return Turn(row.turn, body, serves, row.client, continues=row.state == CONTINUED)
+
+
+def _beyond_bounds(row: RestoredSession) -> str:
+    """Say why no actor could be told of the session: a version without bounds opened it; "" when there is no reason."""
+    if len(row.cwd) > PATH_CHARACTERS_MAX:
+        return f"its folder has a name of {len(row.cwd)} characters; the limit is {PATH_CHARACTERS_MAX}"
+    return ""
 
 
 def _take_back_handed(house: House, role: Role, session: Session, row: RestoredTurn, shown: Shown) -> None:
     """An actor has the turn: while that lives, its exit settles it; else it is settled now, by what that had shown."""
-    session.current = turn = _turn(house, row)
+    turn = _turn(house, row)
+    try:
+        for entry in row.told:
+            asks.restore_entry(house, session, turn, entry)
+    except UNREADABLE as error:
+        session.asks.clear()
+        session.answers.clear()
+        session.quarantined = f"turn {turn.number} cannot be read from the log: {error}"
+        house.unsettled.add((session.agent, row.epoch))
+        return
+    session.current = turn
     turn.since = house.now
     turn.state = TurnState.HANDED if row.state == WITHDRAWN else TurnState.RUNNING
     role.plays(session)
@@ -57,8 +77,6 @@ def _take_back_handed(house: House, role: Role, session: Session, row: RestoredT
         house.record(TurnRow(session.id, turn.number, row.state, epoch=turn.epoch))
     if row.state != "started":
         turns.mark_cancelled(house, session, turn)
-    for entry in row.told:
-        asks.restore_entry(house, session, turn, entry)
     turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
     if not lives or turn.epoch != role.child.epoch:
         what = "the supervisor ended while this turn ran"

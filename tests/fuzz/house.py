@@ -103,7 +103,7 @@ class FuzzedHouse:
             AgentSpec("c", restart=often, on_crash=OnCrash.CONTINUE, quiet_timeout_s=30.0),
         )
         spec = HouseSpec(agents, "/r", "/s", command=("understudy",))
-        self.core = Core(spec, Restored(), None, Random(random.random()), [], 0.0, 0.0)
+        self.core = Core(spec, Restored(), {}, Random(random.random()), [], 0.0, 0.0)
         self._outbox = Outbox()
         self._log: defaultdict[str, list[Entry]] = defaultdict(list)
         self._now = 0.0

@@ -61,7 +61,7 @@ def wrong_with(body: bytes, shape: Shape = "any") -> str:
             pass  # Too deep for this look, or wrong: the thorough one tells.
         else:
             return ""
-    return _Look(body, shape).wrong()
+    return Look(body, shape).wrong()
 
 
 def mended(value: Any, levels: int = NESTING_MAX) -> Any:
@@ -117,7 +117,7 @@ class _WrongError(Exception):
     """Something is wrong where the look stands."""
 
 
-class _Look:
+class Look:
     """One walk over the bytes of a body: by hand, as deep as they go, and without making anything of them."""
 
     def __init__(self, body: bytes, shape: Shape) -> None:

@@ -84,7 +84,7 @@ def read(house: House, event: EntriesRead) -> None:
                 break
             house.budget.said(follower.peer, follower.take(entry))
             entries.append(entry)
-        for some in _frames_of(entries):
+        for some in frames_of(entries):
             house.tell(follower.peer, Entries(follower.follow, some))
         if entries:
             _advance(house, session, follower)
@@ -111,11 +111,11 @@ def feed(house: House) -> None:
             house.budget.said(key[0], follower.take(entry))
             batches.setdefault(key, []).append(entry)
     for (peer, number), entries in batches.items():
-        for some in _frames_of(entries):
+        for some in frames_of(entries):
             house.tell(peer, Entries(number, some), lazily=some[-1].kind in ECHOES)
 
 
-def _frames_of(entries: list[Entry]) -> Iterator[list[Entry]]:
+def frames_of(entries: list[Entry]) -> Iterator[list[Entry]]:
     """Yield `entries` in order, as many at once as are one frame: about `ENTRIES_BYTES`, or one that alone has more."""
     start = size = 0
     for at, entry in enumerate(entries):

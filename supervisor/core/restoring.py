@@ -61,6 +61,7 @@ def _take_back_handed(house: House, role: Role, session: Session, row: RestoredT
         for entry in row.told:
             asks.restore_entry(house, session, turn, entry)
     except UNREADABLE as error:
+        house.budget.let_go(turn.body)
         session.asks.clear()
         session.answers.clear()
         session.quarantined = f"turn {turn.number} cannot be read from the log: {error}"

@@ -171,7 +171,7 @@ class Host:
         """Say why it could not start, and end."""
         self._machine.ready = False
         self._connect()
-        return await self._leave(reason, status=1)
+        return await self._leave(reason, 1 if self._actor is None else self._actor.end_status)
 
     async def _leave(self, reason: str, status: int) -> int:
         """Say goodbye once everything said is recorded, within a bound."""

@@ -118,6 +118,42 @@ def test_an_exited_one_that_is_needed_again_keeps_to_its_budget() -> None:
     assert (State.STARTING, State.FATAL) == (first, made.state)
 
 
+def falls_until_fatal(policy: RestartPolicy, ran_s: list[float], seed: int) -> int:
+    """Let it run for each of `ran_s` in turn, and fall; return at which fall it gave up, 0 for never."""
+    line = Line(0, Restarts(policy, Random(seed)))
+    made = Child("a", AgentSpec("a", restart=policy), line)
+    line.player = made
+    now = 0.0
+    made.start(now)
+    for number, ran in enumerate(ran_s, 1):
+        run(made, now)
+        now += ran
+        end(made, 1, now)
+        if made.state is State.FATAL:
+            return number
+        if made.state is State.BACKOFF and made.due is not None:
+            now = made.due
+            made.ticked(now)
+    return 0
+
+
+RAN = st.lists(st.sampled_from([0.0, 0.0, 0.1, 3.0, 7.0, 40.0, 100.0]), min_size=1, max_size=40)
+
+
+@given(RAN, st.integers(0, 6), st.integers(), st.integers())
+def test_who_gives_up_is_no_matter_of_luck(ran_s: list[float], intensity: int, one: int, other: int) -> None:
+    policy = RestartPolicy(intensity=intensity, period_s=60.0)
+
+    first, second = (falls_until_fatal(policy, ran_s, seed) for seed in (one, other))
+
+    assert first == second
+
+
+@given(st.integers(0, 20), st.integers())
+def test_one_that_never_runs_gives_up_when_its_budget_is_spent(intensity: int, seed: int) -> None:
+    assert intensity + 1 == falls_until_fatal(RestartPolicy(intensity=intensity), [0.0] * 30, seed)
+
+
 @given(
     st.sampled_from(Comeback),
     st.floats(0, 100),

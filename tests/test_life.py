@@ -1,6 +1,8 @@
 """Real agents that end, and what their policies make of it."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,12 +93,75 @@ def test_the_exit_status_of_a_program_decides(houses: Houses, status: int, state
     assert f"status {status}" in row(house, "p")["why"]
 
 
-def test_a_program_that_ends_too_early_has_not_started(houses: Houses) -> None:
-    house = houses(program("p", "exit 0", "restart = { policy = 'transient', intensity = 0 }"))
+@pytest.mark.parametrize(("status", "state"), [(0, "EXITED"), (1, "FATAL")])
+def test_an_expected_end_is_an_end_however_soon_it_comes(houses: Houses, status: int, state: str) -> None:
+    house = houses(program("p", f"exit {status}", "restart = { policy = 'transient', intensity = 0 }"))
 
-    wait_state(house, "p", "FATAL")
+    wait_state(house, "p", state)
 
     assert "before it had lived 0.05 s (start_s)" in row(house, "p")["why"]
+
+
+def kill_supervisor(house: RealHouse) -> None:
+    before = house.supervisor()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: house.supervisor() not in (0, before), "the next supervisor")
+    house.wait_answering()
+
+
+def test_what_has_ended_stays_ended_whoever_supervises(houses: Houses, tmp_path: Path) -> None:
+    runs = "echo >> runs-$0; exit "
+    command = "driver = 'program'\nstart_s = 0\n"
+    house = houses(
+        "".join(
+            f"[agent.{name}]\n{command}cwd = '{tmp_path}'\ncommand = ['sh', '-c', '{runs}{status}', '{name}']\n"
+            f"restart = {{ policy = '{policy}', intensity = 1, backoff_max_s = 0.01 }}\n"
+            for name, policy, status in (("over", "transient", 0), ("once", "temporary", 1), ("bad", "permanent", 1))
+        )
+        + '[agent.played]\ndriver = "scripted"\n'
+    )
+    house.pid("played")
+    for name, state in (("over", "EXITED"), ("once", "EXITED"), ("bad", "FATAL")):
+        wait_state(house, name, state)
+
+    def standing() -> list[tuple[object, ...]]:
+        rows = house.rows()
+        return [(r["name"], r["state"], r["restarts"], r["why"] if r["pid"] is None else "") for r in rows]
+
+    def began() -> list[float]:
+        return [house.rows()[0]["state_s"], house.rows()[-1]["state_s"]]
+
+    before, since = standing(), began()
+    for change in (lambda: kill_supervisor(house), lambda: house.run("reload"), lambda: kill_supervisor(house)):
+        change()
+        house.pid("played")
+        assert before == standing(), house.log()
+        assert [now >= then for now, then in zip(began(), since, strict=True)] == [True, True]
+        since = began()
+
+    assert {"runs-over": 1, "runs-once": 1, "runs-bad": 2} == {
+        path.name: len(path.read_text().splitlines()) for path in tmp_path.glob("runs-*")
+    }
+
+
+def test_what_gave_up_is_tried_again_when_its_configuration_was_mended(houses: Houses) -> None:
+    house = houses(program("p", "exit 1", "restart = { intensity = 0 }"))
+    wait_state(house, "p", "FATAL")
+    house.config.write_text(program("p", "exec sleep 1000", "restart = { intensity = 0 }"))
+
+    assert 0 == house.run("reload").returncode
+
+    wait_state(house, "p", "RUNNING")
+
+
+def test_a_prompt_starts_an_agent_that_had_ended_before_the_supervisor_fell(houses: Houses) -> None:
+    house = houses("[agent.a]\ndriver = 'scripted'\nrestart = { policy = 'transient', expected = [3] }\n")
+    house.run("prompt", "a", "[[crash 3]]")
+    wait_state(house, "a", "EXITED")
+    kill_supervisor(house)
+    assert "EXITED" == row(house, "a")["state"]
+
+    assert "here\n" == house.run("prompt", "a", "here").stdout
 
 
 def test_a_stopped_agent_stays_stopped_until_it_is_started(houses: Houses) -> None:

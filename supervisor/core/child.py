@@ -82,7 +82,8 @@ class Child:
     wanted: bool = True
     story: deque[str] = field(default_factory=lambda: deque[str](maxlen=STORY_LINES_MAX))
     ran_from: float = 0.0
-    returning: bool = False  # It outlived its supervisor and has not said hello to this one yet.
+    returning: bool = False  # It outlived its supervisor and has not said hello to this one yet,
+    running_since: float | None = None  # which had it RUNNING since then.
     terminated: bool = False
     memory_mb: float = 0.0
     files: int = 0
@@ -120,11 +121,13 @@ class Child:
             self.wanted, self.held, self.crowded = True, False, False
             self._enter(State.BACKOFF, now, "an understudy, about to start", now + after_s)
 
-    def adopt(self, living: Spawned, number: int, grace_s: float, now: float) -> None:
+    def adopt(self, living: Spawned, number: int, grace_s: float, now: float, running_since: float | None) -> None:
         """A process of an earlier supervisor's works on: expect its hello. `number`: its last one in the log."""
         assert self.state is State.STOPPED, f"{self.name} adopted while {self.state.name}"
         self.epoch, self.pid, self.started = living.epoch, living.pid, living.started
-        self.number, self.ran_from, self.returning, self.played = number, now, True, True
+        self.number, self.returning, self.played = number, True, True
+        self.running_since = running_since
+        self.ran_from = now if running_since is None else running_since
         self._enter(State.STARTING, now, "works on; expected back", now + max(grace_s, self.spec.start_timeout_s))
 
     def spawned(self, event: Spawned, now: float) -> None:
@@ -143,6 +146,8 @@ class Child:
         self.pid = self.pid or hello.pid  # The keeper's word may come later.
         if self.state is State.STARTING and hello.ready:
             self._enter(State.RUNNING, now, "back" if self.returning else "ready")
+            if self.returning and self.running_since is not None:
+                self.since = self.running_since
             self.returning = False
         return True
 
@@ -176,9 +181,18 @@ class Child:
         self._enter(State.STOPPING, now, self.apart)
         return [Kill(self.name, self.epoch, signal.SIGKILL)]
 
+    def rest(self, state: State, why: str, since: float, apart: bool) -> None:
+        """It was at rest before this supervisor came."""
+        assert self.state is State.STOPPED, f"{self.name} is to rest while {self.state.name}"
+        retry_s = self.spec.restart.fatal_retry_s if state is State.FATAL and not apart else 0.0
+        self._enter(state, since, why, since + retry_s if retry_s else None)
+        self.ran_from, self.apart = since, why if apart else ""
+
     def stay_stopped(self, now: float) -> list[Kill]:
         """A person stopped it before this supervisor came; what is left of it, if anything, is still to end."""
-        self.by_person, self.why = True, "stopped by a person"
+        self.by_person = True
+        if self.state is not State.UNKNOWN:
+            self.why = "stopped by a person"
         return self.stop(now)
 
     def kill(self, why: str, now: float) -> list[Kill]:
@@ -195,7 +209,7 @@ class Child:
         if event.epoch != self.epoch:
             return []
         assert self.state in LIVING, f"{self.title} exited while {self.state.name}"
-        stopping, was_ready = self.state is State.STOPPING, self.state is State.RUNNING
+        stopping, comes_back = self.state is State.STOPPING, self.comes_back(event)
         self.why = self.last_words or self.why_exit(event.status)
         self.peer, self.pid, self.last_words, self.memory_mb, self.files = None, 0, "", 0.0, 0
         if event.survivors:
@@ -207,14 +221,21 @@ class Child:
             return []
         if stopping:
             return self._stopped(now)
-        return self._ended(event.status if was_ready else None, now, wait_s_min)
+        return self._fell(now, wait_s_min) if comes_back else self._exited(now)
+
+    def comes_back(self, event: Exited) -> bool:
+        """Return whether another is to be started after that end, by its policy."""
+        stays_away = event.survivors or self.apart or self.state is State.STOPPING
+        return not stays_away and self.line.restarts.returns(event.status)
 
     def failed_to_spawn(self, epoch: int, reason: str, now: float) -> list[Spawn]:
         """There is no process: the same policy as for one that fell."""
         if epoch != self.epoch or self.state not in LIVING:
             return []
         self.why = f"could not be forked: {reason}"
-        return self._stopped(now) if self.state is State.STOPPING else self._ended(None, now)
+        if self.state is State.STOPPING:
+            return self._stopped(now)
+        return self._fell(now) if self.line.restarts.returns(None) else self._exited(now)
 
     def ticked(self, now: float) -> list[Spawn | Kill]:
         """A deadline may have passed."""
@@ -280,20 +301,18 @@ class Child:
         self._enter(State.STOPPED, now, self.why)
         return self._spawn(now) if self.wanted else []
 
-    def _ended(self, status: int | None, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
-        if self.line.restarts.returns(status):
-            return self._fell(now, wait_s_min)
+    def _exited(self, now: float) -> list[Spawn]:
         self._enter(State.EXITED, now, self.why)
         return []
 
     def _fell(self, now: float, wait_s_min: float = 0.0) -> list[Spawn]:
-        wait_s = self.line.restarts.fell(now - self.ran_from, now)
+        wait_s = self.line.restarts.fell(now - self.ran_from)
         if wait_s is None:
             policy = self.spec.restart
             self._enter(
                 State.FATAL,
                 now,
-                f"{self.why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s",
+                f"{self.why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s of running",
                 now + policy.fatal_retry_s if policy.fatal_retry_s else None,
             )
             return []

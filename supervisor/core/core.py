@@ -31,6 +31,7 @@ from understudy.supervisor.core import (
     lives,
     losses,
     quarantine,
+    rests,
     turns,
 )
 from understudy.supervisor.core.child import LIVING, Child, Line, State
@@ -96,25 +97,36 @@ class Core:
             line.player = actors[0]
             for child in actors:
                 child.no_room = lambda each: limits.no_room(self.house, each)
-            self.house.roles[agent.name] = Role(actors[0], actors[1:])
+            role = self.house.roles[agent.name] = Role(actors[0], actors[1:], digest=rests.digest(agent))
+            row = restored.rests.get(agent.name)
+            if row is not None and row.life == life:
+                rests.take_budget(role, row)
         for agent in spec.agents:
             lines = [self.house.roles[name].child.line for name in agent.after]
             for child in self.house.roles[agent.name].actors:
                 child.others.extend(lines)
+        of = {name: [each for each in living if each.actor == name] for name in self.house.roles}
+        self._resting = {name for name, role in self.house.roles.items() if rests.resting(role, of[name])}
         for process in sorted(living, key=lambda each: each.epoch):
-            role = self.house.roles.get(process.actor)
-            free = [child for child in role.actors if child.state is State.STOPPED] if role else []
-            if not free:
-                self.house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
-                continue
-            number = restored.marks.get((process.actor, process.epoch), 0)
-            free[0].adopt(process, number, spec.orphan_grace_s + RETURN_S, now)
+            self._adopt(process, restored.marks.get((process.actor, process.epoch), 0))
         if living:
             self.house.return_due = now + RETURN_S
         take_back(self.house, restored, shown)
 
+    def _adopt(self, process: Spawned, number: int) -> None:
+        """Expect an actor back; an agent at rest stays so beside its understudies."""
+        house = self.house
+        role = house.roles.get(process.actor)
+        places = [] if role is None else role.understudies if process.actor in self._resting else role.actors
+        free = [child for child in places if child.state is State.STOPPED]
+        if role is None or not free:
+            house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
+            return
+        grace_s = house.spec.orphan_grace_s + RETURN_S
+        free[0].adopt(process, number, grace_s, house.now, rests.running_since(role, process))
+
     def start(self, now: float, wall: float) -> list[Effect]:
-        """Start the cast, but whom a person has stopped; return the first effects."""
+        """Start the cast, but what is at rest and whom a person has stopped; return the first effects."""
         house = self.house
         house.now, house.wall = now, wall
         for name, role in house.roles.items():
@@ -122,13 +134,19 @@ class Core:
             lives = role.of_epoch(newest)
             if newest:  # The log may not have heard of it: see `Shell`.
                 house.record(EpochRow(name, newest, *((lives.pid, lives.started) if lives else (0, 0))))
+            if name in self._resting:
+                rests.rest(role)
             if name in self._stopped:
                 for each in role.actors:
                     house.carry_out(each.stay_stopped(now))
+                rests.stopped(role)
+            elif name in self._resting:
+                casting.after_fall(house, role)
             else:
                 house.carry_out(role.child.start(now))
         for actor, epoch in self._left:
             house.forget_marks(actor, epoch)
+        rests.record(house)
         return house.close_step()
 
     def deadline(self) -> float:
@@ -173,6 +191,8 @@ class Core:
         if house.budget.freed:
             flow.go_on(house)
         self._finish_if_over()
+        if house.replan:
+            rests.record(house)
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:

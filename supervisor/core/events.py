@@ -255,7 +255,9 @@ class StopRow(_Row, frozen=True):
 class RestRow(_Row, frozen=True):
     """How the line of an agent's actors stands, for the next supervisor of the same `life` (see `House`).
 
-    `state`: of whoever plays; `since`, `granted` (its restarts within the period): in the clock of that life.
+    `state`: of whoever plays, with its `epoch`, "" while that passes by itself; `since`: in the clock of that life.
+    `granted`: how long its actors had run in all (`ran_s`) at each restart within the period. `apart`: it is set
+    apart. `digest`: of its configuration.
     """
 
     agent: str
@@ -265,6 +267,11 @@ class RestRow(_Row, frozen=True):
     since: float = 0.0
     restarts: int = 0
     granted: list[float] = []
+    in_a_row: int = 0
+    ran_s: float = 0.0
+    epoch: int = 0
+    apart: bool = False
+    digest: str = ""
 
 
 Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow | RestRow

@@ -20,6 +20,7 @@ from understudy.supervisor.core.events import (
     ForgetMarks,
     Kill,
     Record,
+    RestRow,
     Row,
     Spawn,
     TellActor,
@@ -91,6 +92,8 @@ class Role:
     waiting: dict[str, None] = field(default_factory=dict[str, None])
     resuming: dict[str, None] = field(default_factory=dict[str, None])  # Whose turns are to be handed over once more.
     playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
+    digest: str = ""  # Of its configuration.
+    rest: RestRow | None = None  # How it was written down last, in this life of the house.
 
     @property
     def actors(self) -> list[Child]:

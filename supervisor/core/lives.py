@@ -62,9 +62,8 @@ def _exited(house: House, role: Role, child: Child, event: Exited) -> None:
         what += f"; {event.swept} more process(es) of it were ended"
     if event.survivors:
         house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
-    returns = child.line.restarts.returns(event.status) and not event.survivors
     was_stopped = child.state is State.STOPPING
-    replaced = plays and returns and not was_stopped and role.promote()
+    replaced = plays and child.comes_back(event) and role.promote()
     house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else casting.UNDERSTUDY_AFTER_S))
     if replaced:
         what += f"; its understudy {role.child.title} takes over"

@@ -39,6 +39,7 @@ from understudy.supervisor.core.events import (
     Warn,
 )
 from understudy.supervisor.core.outbox import Act, Outbox
+from understudy.supervisor.core.specs import RestartPolicy
 
 STOP_GRACE_S = 5.0
 TIGHT = Limits(1500, 600, 4000, 500, 20, 200)  # What waits for room in one schedule of three.
@@ -129,9 +130,18 @@ class Keeper:
 
 @dataclass(slots=True)
 class Budget:
-    """An account of its own of one line's restarts: when each was granted."""
+    """An account of its own of one line's restarts, on a clock that goes only while its actors run."""
 
+    clock: float = 0.0
     granted: list[float] = field(default_factory=list[float])
+
+    def is_spent(self, ran_s: float, policy: RestartPolicy) -> bool:
+        """Count a fall after `ran_s`; return whether it is one too many."""
+        self.clock += ran_s
+        recent = sum(at > self.clock - policy.period_s for at in self.granted)
+        if recent < policy.intensity:
+            self.granted.append(self.clock)
+        return recent >= policy.intensity
 
 
 class Fragile(Core):
@@ -163,6 +173,7 @@ class Supervisor:
     outbox: Outbox = field(default_factory=Outbox)
     budgets: dict[str, Budget] = field(default_factory=dict[str, Budget])
     unaccounted: set[str] = field(default_factory=set[str])  # Set apart once: nobody knows what of that counts.
+    began: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])  # When who began to run.
     fuse: int = -1  # So many effects are carried out before it is killed; negative: none is lit.
     newest: dict[str, int] = field(default_factory=dict[str, int])  # The epochs that it was told of.
     halted_until: float = 0.0
@@ -198,6 +209,7 @@ class Supervisor:
         if not events:
             return
         before, shown, unknown = self._fatal(), self._states(), self._unknown()
+        self.began |= {(each.actor, each.epoch): self.scene.now for each in events if isinstance(each, Spawned)}
         effects = self.core.handle(events, self.scene.now, self.scene.wall)
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
@@ -245,8 +257,8 @@ class Supervisor:
         if self.core.broke:
             self.unaccounted.add(fall.actor)
         if is_fatal is not None and child is not None and fall.actor not in self.unaccounted:
-            granted = self.budgets[fall.actor].granted
-            text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {child.state}; restarts: {granted}"
+            budget = self.budgets[fall.actor]
+            text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {child.state}; {budget}"
             assert (child.state is State.FATAL) is is_fatal, text
 
     def _child(self, fall: Exited | SpawnFailed) -> Child | None:
@@ -259,12 +271,8 @@ class Supervisor:
             return None
         if isinstance(fall, Exited) and fall.survivors:
             return None
-        policy, budget = child.spec.restart, self.budgets.setdefault(fall.actor, Budget())
-        budget.granted = [at for at in budget.granted if at > self.scene.now - policy.period_s]
-        if len(budget.granted) >= policy.intensity:
-            return True
-        budget.granted.append(self.scene.now)
-        return False
+        budget = self.budgets.setdefault(fall.actor, Budget())
+        return budget.is_spent(self.scene.now - self.began[fall.actor, fall.epoch], child.spec.restart)
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out effects in order, unless it is killed meanwhile."""
@@ -288,6 +296,7 @@ class Supervisor:
             case ForgetMarks(actor=actor, epoch=epoch):
                 self.scene.files.pop((actor, epoch), None)
             case Spawn():
+                self.began[effect.actor, effect.epoch] = self.scene.now
                 self._see_leave(effect)
                 living = [each.epoch for each in self.keeper.living() if each.name == effect.actor]
                 living += [
@@ -408,5 +417,12 @@ def supervise(
         core.house.budget.limits = TIGHT
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
+    for row in restored.rests.values():
+        if row.life == life:
+            supervisor.budgets[row.agent] = Budget(row.ran_s, list(row.granted))
+    for each in living:
+        written = restored.rests.get(each.actor)
+        ran = written is not None and (written.life, written.state, written.epoch) == (life, "RUNNING", each.epoch)
+        supervisor.began[each.actor, each.epoch] = written.since if ran and written is not None else scene.now
     scene.bound = True
     return supervisor

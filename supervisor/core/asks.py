@@ -40,24 +40,36 @@ def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
         return
     if frame.ask in session.asks or bounds.unasked(house, session, frame, child):
         return
+    if bounds.questions_full(house, session, frame, child):
+        return
     session.asks[frame.ask] = OpenAsk(turn.number, frame.method, house.now, None if frame.public else frame)
     if frame.public:
         body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
         house.write(session, "asked", turn.number, body)
     elif (peer := house.peer_of(turn.client)) is not None:
-        house.tell(peer, frame)
+        _put(house, peer, session.asks[frame.ask])
     elif house.return_due is None:
         text = f"nobody can answer {frame.method}: the client that prompted is gone [{CLIENT_GONE}]"
         answer(house, session, Answer(session.id, frame.ask, error=text))
 
 
 def say_again(house: House, client: str, peer: bytes) -> None:
-    """The client has a new connection: say again what only it can answer; it knows what it has seen."""
+    """Say what only the client can answer, and what was not said on this connection; it knows what it has seen."""
     for session, turn in _playing(house):
         if turn.client == client:
             for pending in session.asks.values():
-                if pending.frame is not None:
-                    house.tell(peer, pending.frame)
+                if pending.frame is not None and pending.peer != peer:
+                    _put(house, peer, pending)
+
+
+def _put(house: House, peer: bytes, pending: OpenAsk) -> None:
+    """Put a question to the one client that can answer it, when there is room on the way to it: see `flow`."""
+    assert pending.frame is not None, f"a question about {pending.method} is for everybody"
+    if house.room(peer):
+        pending.peer = peer
+        house.tell(peer, pending.frame)
+    else:
+        house.clients[peer].unasked = True
 
 
 def give_up_on(house: House, client: str | None) -> None:

@@ -4,11 +4,20 @@ from understudy.protocol.codec import sliced
 from understudy.protocol.errors import LIMIT_REACHED
 from understudy.protocol.frames import Answer, Ask
 from understudy.supervisor.core.child import Child
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import CALLS_MAX, House, Role
 from understudy.supervisor.core.sessions import Session
 from understudy.supervisor.core.specs import AgentSpec
 
 TOLD_EVERY_S = 60.0
+CALLS_PER_CLIENT_MAX = 1_000
+CALL_BYTES_PER_CLIENT_MAX = 16 << 20  # Of calls that wait for their actor,
+CALL_BYTES_MAX = 24 << 20  # of all clients.
+UNTAKEN_BYTES_MAX = 8 << 20  # A client that leaves so much untaken is told no more of what verbs show.
+QUESTIONS_PER_TURN_MAX = 1_000
+QUESTION_BYTES_PER_AGENT_MAX = 16 << 20  # Of questions that only one client can answer: they are kept to be repeated.
+QUESTION_BYTES_MAX = 24 << 20  # Of all agents.
+UNRECORDED_ENTRIES_MAX = 10_000  # While the log is stuck so much is kept; then no prompt is accepted.
+UNRECORDED_BYTES_MAX = 16 << 20
 
 
 def sessions_full(role: Role) -> str:
@@ -53,6 +62,56 @@ def enter_updates(house: House, session: Session, turn: int, body: bytes, count:
     if room:
         house.enter(session.entry("update", turn, sliced(body, 0, room), house.wall, room))
     _drop(house, session, turn, count - room, spec)
+
+
+def calls_full(house: House, peer: bytes, size: int) -> str:
+    """Say that the client, or all of them, have too many calls open for one more of `size` bytes, "" when not."""
+    if len(house.calls) >= CALLS_MAX:
+        return f"{len(house.calls)} of {CALLS_MAX} calls wait for their answers"
+    mine = [call for call in house.calls.values() if call.peer == peer]
+    if len(mine) >= CALLS_PER_CLIENT_MAX:
+        return f"{len(mine)} of {CALLS_PER_CLIENT_MAX} calls of this client wait for their answers"
+    for calls, most in ((mine, CALL_BYTES_PER_CLIENT_MAX), (house.calls.values(), CALL_BYTES_MAX)):
+        waiting = sum(len(call.body) for call in calls)
+        if waiting and waiting + size > most:
+            return f"calls with {waiting} bytes wait for their actor, and this one has {size}; the limit is {most}"
+    return ""
+
+
+def untaken(house: House, peer: bytes) -> str:
+    """Say that the client does not take what it is told, "" when it does."""
+    window = house.budget.windows.get(peer)
+    if window is None or window.under_way <= UNTAKEN_BYTES_MAX:
+        return ""
+    return f"{window.under_way} bytes that this client was told are not taken; the limit is {UNTAKEN_BYTES_MAX}"
+
+
+def behind(house: House) -> bool:
+    """Return whether too much waits for the log."""
+    unfed = house.unfed
+    return len(unfed) > UNRECORDED_ENTRIES_MAX or sum(len(entry.body) for _, entry in unfed) > UNRECORDED_BYTES_MAX
+
+
+def questions_full(house: House, session: Session, frame: Ask, child: Child) -> bool:
+    """Refuse a question when too many are open, so that the agent goes on without; return whether it did."""
+    full = f"{len(session.asks)} of {QUESTIONS_PER_TURN_MAX}" if len(session.asks) >= QUESTIONS_PER_TURN_MAX else ""
+    size = len(frame.body)
+    if not full and not frame.public:
+        agents = {name: _question_bytes(role) for name, role in house.roles.items()}
+        mine, everybody = agents[session.agent], sum(agents.values())
+        for open_bytes, most in ((mine, QUESTION_BYTES_PER_AGENT_MAX), (everybody, QUESTION_BYTES_MAX)):
+            if open_bytes and open_bytes + size > most:
+                full = f"they have {open_bytes} bytes, and this one has {size}; the limit is {most}"
+    if not full:
+        return False
+    text = f"too many questions are open ({full})"
+    house.tell_actor(child, Answer(session.id, frame.ask, error=text), house.after)
+    return True
+
+
+def _question_bytes(role: Role) -> int:
+    asks = [ask for session in role.playing.values() for ask in session.asks.values()]
+    return sum(len(ask.frame.body) for ask in asks if ask.frame is not None)
 
 
 def unasked(house: House, session: Session, frame: Ask, child: Child) -> bool:

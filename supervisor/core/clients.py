@@ -52,12 +52,11 @@ from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTE
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import ClientSaid, SessionRow, TurnRow
-from understudy.supervisor.core.house import CALLS_MAX, CLIENTS_MAX, SESSIONS_MAX, Client, House
+from understudy.supervisor.core.house import CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
-UNRECORDED_ENTRIES_MAX = 10_000
 STORY_CHARACTERS_MAX = 2_000
 KNOWN_VERBS = "house, reload, restart, sessions, shutdown, signal, start, status, stop"
 
@@ -240,7 +239,7 @@ def refusal(house: House, client: Client, request: str) -> bool:
         return True
     failed_at = house.log_failed_at
     stalled = failed_at is not None and house.now - failed_at > LOG_STALLED_S_MAX
-    if stalled or len(house.unfed) > UNRECORDED_ENTRIES_MAX:
+    if stalled or bounds.behind(house):
         text = f"the log cannot be written ({house.log_failure or 'it is behind'}); nothing is accepted until it can"
         house.fault(client.peer, LOG_STALLED, text, request)
         return True
@@ -321,8 +320,8 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
         case Call():
             if refusal(house, client, request):
                 return
-            if len(house.calls) >= CALLS_MAX:
-                bounds.refuse(house, client.peer, request, "calls", f"{CALLS_MAX} calls wait for their answers")
+            if full := bounds.calls_full(house, client.peer, len(frame.body)):
+                bounds.refuse(house, client.peer, request, "calls", full)
                 return
             if house.roles[session.agent].child.apart:
                 text = f"agent {session.agent} is {house.roles[session.agent].child.apart}"
@@ -344,6 +343,9 @@ def verb(house: House, client: Client, frame: Verb) -> None:
         options = (_options.decode(frame.body) if frame.body else None) or VerbOptions()
     except msgspec.MsgspecError as error:
         house.fault(client.peer, BAD_FRAME, f"the body of {frame.verb}: {error}", frame.request)
+        return
+    if full := bounds.untaken(house, client.peer):
+        bounds.refuse(house, client.peer, frame.request, "untaken", full)
         return
     match frame.verb:
         case "status":

@@ -4,12 +4,13 @@ import signal
 
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
-from understudy.supervisor.core import casting
+from understudy.supervisor.core import bounds, casting
 from understudy.supervisor.core.child import AT_REST, Child, State
 from understudy.supervisor.core.events import StopRow
-from understudy.supervisor.core.house import CALLS_MAX, Client, House, OpenCall, Wait
+from understudy.supervisor.core.house import Client, House, OpenCall, Wait
 
 WAITS_MAX = 1_000
+WAITS_PER_CLIENT_MAX = 100
 
 
 def control(house: House, client: Client, request: str, verb: str, names: list[str], number: int) -> None:
@@ -23,7 +24,8 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
     if house.stopping:
         house.fault(client.peer, SHUTTING_DOWN, "the house is shutting down", request)
         return
-    if len(house.waits) >= WAITS_MAX or len(house.calls) >= CALLS_MAX:
+    mine = sum(wait.peer == client.peer for wait in house.waits)
+    if len(house.waits) >= WAITS_MAX or mine >= WAITS_PER_CLIENT_MAX or bounds.calls_full(house, client.peer, 0):
         house.fault(client.peer, LIMIT_REACHED, "too many verbs wait for their answers", request)
         return
     if verb == "signal":

@@ -2,13 +2,20 @@
 
 from understudy.supervisor.core import asks, calls, follows, turns
 from understudy.supervisor.core.child import Child, State
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import Client, House, Role
 
 
 def client_took(house: House, peer: bytes) -> None:
     """The client answered a ping: read on for it."""
     if house.budget.ponged(peer) is not None:
-        follows.read_on(house, house.clients[peer])
+        _client_goes_on(house, house.clients[peer])
+
+
+def _client_goes_on(house: House, client: Client) -> None:
+    if client.unasked:
+        client.unasked = False
+        asks.say_again(house, client.id, client.peer)
+    follows.read_on(house, client)
 
 
 def actor_took(house: House, role: Role, child: Child, peer: bytes) -> None:
@@ -31,7 +38,7 @@ def go_on(house: House) -> None:
     """There is room again in the house: nobody waits for others any more."""
     house.budget.freed = False
     for client in list(house.clients.values()):
-        follows.read_on(house, client)
+        _client_goes_on(house, client)
     for role in house.roles.values():
         actor_goes_on(house, role)
 

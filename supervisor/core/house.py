@@ -50,6 +50,7 @@ class Client:
     follows: dict[int, str] = field(default_factory=dict[int, str])
     behind: dict[int, None] = field(default_factory=dict[int, None])  # Follows that are to be read for, in this order,
     reading: bool = False  # one at a time.
+    unasked: bool = False  # A question waits for room on the way to it.
     pinged: bool = False
     heard: float = 0.0
 

@@ -91,6 +91,7 @@ class OpenAsk:
     method: str
     since: float
     frame: Ask | None = None
+    peer: bytes | None = None  # The connection on which it was said to that client.
 
     @property
     def public(self) -> bool:

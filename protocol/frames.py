@@ -428,6 +428,7 @@ def encode(frames: Sequence[Frame]) -> list[bytes]:
         whole = encoded(frames)
         if len(whole) <= PART_BYTES and len(frames) <= FRAMES_PER_MESSAGE_MAX:
             return [whole]
+        del whole  # It may be large, and is packed again piece by piece.
         return list(_batches(map(encoded, frames)))
     except (UnicodeEncodeError, OverflowError, RecursionError) as error:
         raise FrameError(f"this cannot be sent: {error}") from error

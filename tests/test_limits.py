@@ -72,6 +72,7 @@ class Desk:
         self.now = 0.0
         self.late = False  # Whether those that are spawned from here on are not ready.
         self.entries: list[Entry] = []
+        self.effects: list[Effect] = []
         self.told: list[Frame] = []
         self.to_actor: list[tuple[bytes, Frame]] = []
         self.warned: list[str] = []
@@ -85,6 +86,7 @@ class Desk:
 
     def _run(self, effects: list[Effect]) -> None:
         ready: list[Event] = []
+        self.effects.extend(effects)
         for effect in effects:
             match effect:
                 case Record(ticket=ticket, rows=rows):

@@ -78,9 +78,14 @@ class Stage:
         self._frames, self._joiner = [], Joiner(FromActor)
 
     def start(
-        self, options: dict[str, Any] | None = None, orphan_grace_s: float = 30.0, memory_mb: int = 0, files: int = 0
+        self,
+        options: dict[str, Any] | None = None,
+        orphan_grace_s: float = 30.0,
+        memory_mb: int = 0,
+        files: int = 0,
+        **others: Any,
     ) -> None:
-        """Start the actor's process, in a session of its own as the keeper does. `options`: the role's."""
+        """Start the actor's process, in a session of its own as the keeper does. `options`, `others`: the role's."""
         role = {
             "name": "rehearsal",
             "epoch": 1,
@@ -91,6 +96,7 @@ class Stage:
             "files": files,
             "options": {"driver": "scripted", "ledger": str(self.ledger), **(options or {})},
             "log": str(self.folder / "log"),
+            **others,
         }
         house = {"runtime_dir": str(self.folder), "state_dir": str(self.folder), "orphan_grace_s": orphan_grace_s}
         with (self.folder / "stderr").open("ab") as stderr:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
+from tests.stage import Stage
 from tests.test_life import row, wait_state
 from understudy.actors.actor import Role
 from understudy.actors.drivers.piped import Piped
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.errors import UnderstudyError
+from understudy.protocol.frames import ActorCall, Remember, Result, Updates, pack, unpack
 from understudy.supervisor.chaos.proc import children, stat
 
 pytestmark = pytest.mark.faults
@@ -234,6 +236,40 @@ def test_what_was_set_in_a_session_is_set_again_before_the_agent_plays(make: Mak
     assert ["session/load", "session/set_model", "session/set_config_option", "session/set_mode", "session/prompt"] == [
         method for method, _ in heard[1:]
     ]
+
+
+def test_what_was_set_is_set_again_in_the_new_session_of_an_agent_that_forgets(make: Make) -> None:
+    strict = make(odd={"initialize": {"protocolVersion": 1, "agentCapabilities": []}})
+
+    async def act(client: Client) -> list[str]:
+        session = await client.open("a")
+        await session.call("session/set_mode", {"modeId": "ask"})
+        said = []
+        for _ in range(2):
+            await asyncio.to_thread(strict.kill)
+            said.append(await session.ask("write"))
+        return said
+
+    assert ["refused", "refused"] == strict.run(act)
+
+
+def test_what_was_set_is_remembered_before_the_answer_is_told(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.bind()
+    try:
+        stage.start(
+            {"driver": "acp"}, command=[sys.executable, "-S", str(STRICT)], env={"STRICT": str(tmp_path), "ODD": "{}"}
+        )
+        stage.greet()
+        stage.send(ActorCall("c1", "s", "session/set_mode", "/", pack({"modeId": "ask"})))
+
+        opened, updates = stage.receive(Remember), stage.receive(Updates)
+        kept, answer = stage.receive(Remember), stage.receive(Result)
+
+        assert [{"method": "session/set_mode", "params": {"modeId": "ask"}}] == unpack(kept.body)["settings"]
+        assert (1, 1, "c1") == (opened.n, updates.count, answer.request)
+    finally:
+        stage.close()
 
 
 def test_nothing_runs_where_what_was_set_is_refused_and_setting_it_again_mends_it(make: Make) -> None:

@@ -172,16 +172,16 @@ class Follower:
         self._out = [Hello(PROTOCOL_VERSION, self.client, self.pid, self.name, self._connections)]
 
     def disconnected(self) -> list[Happening]:
-        """The connection is gone. Calls that may have been carried out are answered: nobody knows."""
+        """The connection is gone. What may have been carried out and would be twice is answered: nobody knows."""
         if self.link is Link.REFUSED:
             return []
         self.link = Link.DOWN
         self._out = []
         happenings: list[Happening] = []
         for name, frame in list(self.pending.items()):
-            if isinstance(frame, Call) and name in self._sent:
+            if name in self._sent and (what := _not_to_repeat(frame)):
                 self._take(name)
-                text = f"the connection broke while {frame.method} was under way; it may have been carried out"
+                text = f"the connection broke while {what} was under way; it may have been carried out"
                 happenings.append(Replied(name, Fault(CONNECTION_LOST, text, name)))
         self._sent.clear()
         return happenings
@@ -405,6 +405,17 @@ class Follower:
 def _answer_name(ask: str) -> str:
     """Return what the house calls an answer in a fault."""
     return f"answer:{ask}"
+
+
+def _not_to_repeat(frame: Request) -> str:
+    """Return the name of what the house does not remember and does again when it is said again, "" for anything else."""
+    match frame:
+        case Call(method=method):
+            return method
+        case Verb(verb="restart" | "signal" | "shutdown" as verb):
+            return verb
+        case _:
+            return ""
 
 
 def _cancels_all(frame: Request) -> TypeGuard[Cancel]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from understudy.protocol.owners import OwnerError, make_folder, open_ours, see_folder, see_inside
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
+from understudy.protocol.shown import boot_id
 from understudy.supervisor.core.events import Spawned
 
 FREE_BYTES_MIN = 1 << 16
@@ -43,7 +44,8 @@ class Premises:
         self.descriptors = descriptors or self._open(runtime_dir, state_dir)
         self._record = self.descriptors[-1]
         self.house_id = _house_id(state_dir)
-        self.left = _left(os.pread(self._record, RECORD_BYTES_MAX, 0).decode(errors="replace"))
+        self._record_of = f"of {boot_id()} {os.fstat(self._record).st_ino}"
+        self.left = _left(os.pread(self._record, RECORD_BYTES_MAX, 0).decode(errors="replace"), self._record_of)
 
     def _open(self, runtime_dir: str, state_dir: str) -> list[int]:
         """Make and lock the folders; return what holds them, the record of actors last."""
@@ -73,7 +75,8 @@ class Premises:
 
         In place: to truncate a file and write it anew makes some file systems wait for the disk.
         """
-        text = "".join(f"{pid} {started} {mark}\n" for pid, started, mark in actors).encode()
+        lines = (f"{pid} {started} {mark}\n" for pid, started, mark in actors)
+        text = f"{self._record_of}\n{''.join(lines)}".encode()
         os.pwrite(self._record, text, 0)
         os.ftruncate(self._record, len(text))
 
@@ -101,8 +104,14 @@ def is_full(path: str) -> bool:
     return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
 
 
-def _left(record: str) -> list[Spawned]:
-    """Return who stands in the record. A full disk may have cut its last line short: marks find who stood there."""
+def _left(record: str, of: str) -> list[Spawned]:
+    """Return who stands in the record. A full disk may have cut its last line short: marks find who stood there.
+
+    One that is not `of` this boot, or is another file's copy, names nobody: its pids are other processes by now, or
+    those of a house that runs. Older versions did not say what theirs was of.
+    """
+    if record.startswith("of ") and record.partition("\n")[0] != of:
+        return []
     found = (line.split()[:2] for line in record.splitlines())
     return [Spawned("", 0, *map(int, each)) for each in found if len(each) == 2 and "".join(each).isdecimal()]
 
@@ -125,14 +134,21 @@ def _lock(folder: str) -> int:
 
 
 def _house_id(state_dir: str) -> str:
-    """Return the house's name, made at its first start; what a crash left of one is no name."""
-    with open(
-        open_ours(f"{state_dir}/house", os.O_RDWR | os.O_CREAT), "r+", encoding="ascii", errors="replace"
-    ) as file:
-        found = file.read(HOUSE_ID_CHARACTERS_MAX).strip()
-        if not (found.isascii() and found.isalnum()):
-            found = secrets.token_hex(8)
-            file.seek(0)
-            file.truncate()
-            file.write(found)
-    return found
+    """Return the house's name, made at its first start; what a crash left of one is no name.
+
+    Beside it stands the file's inode: a copy of the folder is another house, or it would end the first one's processes.
+    """
+    file = open_ours(f"{state_dir}/house", os.O_RDWR | os.O_CREAT)
+    try:
+        found = os.pread(file, HOUSE_ID_CHARACTERS_MAX, 0).decode("ascii", errors="replace")
+        name, _, inode = found.strip().partition(" ")
+        own = str(os.fstat(file).st_ino)
+        if not (name.isascii() and name.isalnum()) or inode not in ("", own):
+            name = secrets.token_hex(8)
+        text = f"{name} {own}"
+        if found != text:
+            os.pwrite(file, text.encode(), 0)
+            os.ftruncate(file, len(text))
+        return name
+    finally:
+        os.close(file)

@@ -1,5 +1,7 @@
 """The client's machine: what it says again, what it gives up, and what it keeps."""
 
+import pytest
+
 from understudy.protocol.errors import (
     BAD_FRAME,
     CONNECTION_LOST,
@@ -104,6 +106,26 @@ def test_what_a_fault_without_a_name_may_mean_is_said_once_more_and_then_refused
     assert [("p", BAD_FRAME)] == codes(machine.receive(NAMELESS))
     again(machine)
     assert [Verb("v", "status")] == said(machine)
+
+
+@pytest.mark.parametrize("verb", ["restart", "signal", "shutdown"])
+def test_what_would_be_done_twice_is_not_said_again_after_a_broken_connection(verb: str) -> None:
+    machine = connected()
+    machine.request(Verb("v", verb))
+    machine.request(Verb("w", "start"))
+    said(machine)
+
+    assert [("v", CONNECTION_LOST)] == codes(again(machine))
+    assert [Verb("w", "start")] == said(machine)
+
+
+def test_what_was_not_sent_yet_is_sent_on_the_next_connection_whatever_it_is() -> None:
+    machine = Follower("c")
+    machine.request(Verb("v", "restart"))
+    machine.connected()
+    machine.receive(Welcome(1, 1))
+
+    assert Verb("v", "restart") in machine.frames_to_send()
 
 
 def test_an_answer_that_the_house_cannot_read_becomes_one_with_an_error() -> None:

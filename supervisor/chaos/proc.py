@@ -104,7 +104,7 @@ def left(runtime_dir: str, state_dir: str) -> list[str]:
     """Return the processes of a house that live: by the mark in their environment, or by what they hold open."""
     try:
         with open(Path(state_dir, "house"), opener=open_ours) as file:
-            mark = f"{file.read().strip()}/"
+            mark = f"{file.read().partition(' ')[0].strip()}/"
     except OSError:
         mark = None
     found = []

@@ -1,0 +1,119 @@
+"""What a supervisor that starts makes of open turns: by who lives, and by what the dead had shown."""
+
+from random import Random
+
+import pytest
+
+from understudy.protocol.frames import Entry, pack, unpack
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import Exited, ForgetMarks, Record, Spawned, TurnRow
+from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+
+BODY = pack([{"type": "text", "text": "x"}])
+
+
+def turn(session: str, epoch: int, state: str = "started", told: list[Entry] | None = None) -> RestoredTurn:
+    return RestoredTurn(session, 1, state, "r", [], BODY, "", told or [], epoch)
+
+
+class Start:
+    """The start of a supervisor: `turns` were open, `shown` is what dead actors left, the epochs `living` of `a` live."""
+
+    def __init__(self, *turns: RestoredTurn, shown: Shown, living: tuple[int, ...] = (), agent: str = "a") -> None:
+        sessions = [RestoredSession(each.session, "a", "/", b"", b"", each.session, 2, 0.0) for each in turns]
+        spec = HouseSpec((AgentSpec(agent, understudies=1),), "/r", "/s")
+        processes = [Spawned("a", epoch, 70 + epoch, 7) for epoch in living]
+        restored = Restored(sessions, list(turns), epochs={"a": 9})
+        self.core = Core(spec, restored, shown, Random(1), processes, 0.0, 0.0)
+        self.effects = self.core.start(0.0, 0.0)
+
+    def handle(self, event: Exited) -> None:
+        self.effects = self.core.handle([event], 1.0, 0.0)
+
+    @property
+    def settled(self) -> dict[str, str]:
+        """Session -> how its turn ended, or that it waits again; none whose actor has it still."""
+        rows = [row for each in self.effects if isinstance(each, Record) for row in each.rows]
+        found = {row.session: row.state for row in rows if isinstance(row, TurnRow) and row.state != "started"}
+        endings = {
+            row.session: unpack(row.body)["reason"] for row in rows if isinstance(row, Entry) and row.kind == "ended"
+        }
+        return found | endings
+
+    @property
+    def forgotten(self) -> list[tuple[str, int, int]]:
+        return [(each.actor, each.epoch, each.after) for each in self.effects if isinstance(each, ForgetMarks)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ({("a", 1): {("s", 1)}}, "interrupted"),
+        ({("a", 1): set()}, "queued"),
+        ({("a", 1): {("s", 2), ("t", 1)}}, "queued"),
+        ({("a", 1): None}, "interrupted"),
+        ({}, "interrupted"),
+        ({("a", 2): set(), ("b", 1): set()}, "interrupted"),
+    ],
+    ids=["shown", "nothing shown", "others shown", "not believed", "no file", "files of others"],
+)
+def test_a_turn_is_settled_by_what_its_own_actor_had_shown(shown: Shown, expected: str) -> None:
+    assert {"s": expected} == Start(turn("s", 1), shown=shown).settled
+
+
+def test_the_turns_of_who_lives_wait_and_those_of_the_dead_beside_it_do_not() -> None:
+    start = Start(turn("dead", 1), turn("alive", 2), shown={("a", 1): {("dead", 1)}}, living=(2,))
+
+    assert {"dead": "interrupted"} == start.settled
+    start.handle(Exited("a", 2, 72, -9, shown=[("alive", 1)]))
+    assert {"alive": "interrupted"} == start.settled
+
+
+def test_a_turn_of_an_older_versions_log_is_taken_to_be_the_living_players_and_recorded_so() -> None:
+    start = Start(turn("s", 0), shown={}, living=(3, 4))
+
+    rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
+    assert TurnRow("s", 1, "started", epoch=3) in rows
+    assert {} == start.settled
+
+
+def test_a_turn_of_an_older_versions_log_whose_actor_is_dead_may_have_been_seen() -> None:
+    assert {"s": "interrupted"} == Start(turn("s", 0), shown={("a", 1): set()}).settled
+
+
+def test_marks_are_forgotten_once_what_was_made_of_their_turns_is_committed() -> None:
+    start = Start(turn("s", 1), shown={("a", 1): {("s", 1)}, ("a", 2): set()})
+
+    ticket = start.core.house.ticket
+    assert ticket > 0
+    assert [("a", 1, ticket), ("a", 2, ticket)] == start.forgotten
+
+
+def test_the_marks_of_an_agent_that_left_stay_with_its_open_turns_and_the_others_go() -> None:
+    shown: Shown = {("a", 1): {("s", 1)}, ("a", 2): set()}
+    start = Start(turn("s", 1), shown=shown, living=(3,), agent="b")
+
+    assert ([("a", 2)], {}) == ([each[:2] for each in start.forgotten], start.settled)
+    start.handle(Exited("a", 3, 73, -9))
+    assert [("a", 3)] == [each[:2] for each in start.forgotten]
+    start.handle(Exited("a", 1, 71, -9))
+    assert [] == start.forgotten
+
+
+@pytest.mark.parametrize("body", [b"\xc1", pack([]), pack({"ask": 5})], ids=["no msgpack", "no map", "no name"])
+def test_a_session_whose_questions_cannot_be_read_is_set_apart_and_the_house_starts(body: bytes) -> None:
+    broken = turn("broken", 1, told=[Entry("broken", 2, 2, 1, "asked", body, 0.0)])
+
+    start = Start(broken, turn("whole", 1), shown={("a", 1): set()})
+
+    assert {"whole": "queued"} == start.settled
+    assert "cannot be read from the log" in start.core.house.sessions["broken"].quarantined
+    assert [] == start.forgotten
+
+
+def test_a_session_that_the_log_gives_back_as_damaged_is_set_apart() -> None:
+    known = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0, damage="turn 1 cannot be read")
+    core = Core(HouseSpec((AgentSpec("a"),), "/r", "/s"), Restored([known]), {}, Random(1), [], 0.0, 0.0)
+
+    assert "turn 1 cannot be read" == core.house.sessions["s"].quarantined

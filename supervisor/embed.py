@@ -19,8 +19,8 @@ from pathlib import Path
 from understudy.protocol.away import held
 from understudy.protocol.away import keeper as keeper_at
 from understudy.protocol.client import Client, OnAsk
-from understudy.protocol.errors import CONNECTION_LOST, LocalError
-from understudy.protocol.owners import make_folder, open_ours
+from understudy.protocol.errors import CONNECTION_LOST, NOT_OURS, LocalError
+from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.supervisor.cli.up import READY_S_MAX, last_words
 
 END_S_MAX = 30.0  # Then the house is told to hurry, and after `HURRY_S_MAX` its keeper is killed.
@@ -74,6 +74,8 @@ def _start(plan: dict[str, str | None], state: str, temporary: str) -> Keeper:
         make_folder(state, "state_dir")
         with open(Path(state, "house.log"), "wb", opener=open_ours) as log:
             return Keeper(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    except OwnerError as error:
+        raise LocalError(NOT_OURS, f"the house did not start: {error.strerror}") from error
     except OSError as error:
         text = f"the house did not start: {state}: {error.strerror}; choose another state_dir"
         raise LocalError(CONNECTION_LOST, text) from error

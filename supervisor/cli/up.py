@@ -11,7 +11,7 @@ from typing import Any
 from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
-from understudy.protocol.owners import make_folder, open_ours
+from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.supervisor.directories import directories
 from understudy.supervisor.stderr import write_line
 
@@ -84,6 +84,8 @@ def start_in_background(
         with open(output, "ab", opener=open_ours) as log:
             begin = log.tell()
             start = _Start(plan, log.fileno())
+    except OwnerError as error:
+        raise UpError(str(error.strerror)) from error
     except OSError as error:
         raise UpError(f"{state}: {error.strerror}; choose another folder with --state-dir") from error
     with start:

@@ -41,9 +41,11 @@ wheel: .venv/ready
 
 FIRST ?= 0
 COUNT ?= 20000
+FRAMES ?= 10000000
 
-soak: .venv/ready         ## the simulator for long: COUNT schedules from seed FIRST on all cores
+soak: .venv/ready         ## the simulator for long: COUNT schedules from seed FIRST on all cores; then FRAMES of the fuzzer's
 	@$(BIN)/python -m tests.sim $(FIRST) $(COUNT)
+	@$(BIN)/python -m tests.fuzz $(FIRST) $(FRAMES)
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info .coverage* .*_cache .hypothesis .agents .peers .bench

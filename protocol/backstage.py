@@ -197,7 +197,9 @@ class Backstage:
         """Say one update. After the turn's ending it belongs to no turn. Raises `LocalError`, as `ask` and `remember` do."""
         if (session, turn) not in self._playing:
             turn = 0
-        packed, mended = _packed(update)
+        packed, mended = bodies.packed_quickly(update), False
+        if packed is None:
+            packed, mended = _packed(update)
         if type(update) is not dict:
             raise LocalError(BAD_FRAME, f"an update is a map with a `sessionUpdate`, not {type(update).__name__}")
         gathering = self._gathering
@@ -209,7 +211,8 @@ class Backstage:
         ):
             self._gather()
             gathering = self._gathering = _Gathering(session, turn, [])
-        gathering.mended |= mended and self._first_mended(session, turn)
+        if mended and self._first_mended(session, turn):
+            gathering.mended = True
         gathering.updates.append(packed)
         gathering.size += len(packed)
         self.unrecorded_bytes += len(packed)
@@ -424,7 +427,8 @@ def _packed_anyhow(body: Any) -> tuple[bytes, bool]:
         return _packed(body)
     except LocalError as error:
         known = body if isinstance(body, dict) else {}
-        text = clipped(known.get("text", ""), TEXT_CHARACTERS_MAX)
+        said, code = known.get("text"), known.get("code")
+        text = clipped(said, TEXT_CHARACTERS_MAX) if isinstance(said, str) else ""
         text = f"{text} (the rest of it was dropped: {error.text})".strip()
-        code = clipped(known.get("code", error.code), CODE_CHARACTERS_MAX)
+        code = clipped(code if isinstance(code, str) else error.code, CODE_CHARACTERS_MAX)
         return pack({"code": code, "text": text}), True

@@ -7,12 +7,12 @@ JSON. What `wrong_with` lets through, every one of them can read. It says what i
 import math
 import re
 import struct
-from functools import cache
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
-from understudy.protocol.codec import UNREADABLE, pack
+from understudy.protocol.codec import UNREADABLE, encoded, pack
 from understudy.protocol.sizes import INTEGERS, NESTING_MAX, VALUES_MAX, Finite
 
 Shape = Literal["any", "map", "blocks"]  # blocks: a list of maps.
@@ -56,12 +56,24 @@ def wrong_with(body: bytes, shape: Shape = "any") -> str:
         return "" if shape != "blocks" else f"it must be {KIND_NAMES[shape]}, and is empty"
     if len(body) <= QUICK_BYTES_MAX:
         try:
-            _quick(shape).decode(body)
+            (_QUICK.get(shape) or _quick(shape))(body)
         except UNREADABLE:
             pass  # Too deep for this look, or wrong: the thorough one tells.
         else:
             return ""
     return Look(body, shape).wrong()
+
+
+def packed_quickly(value: Any) -> bytes | None:
+    """Return `value` packed when it is small and a quick look finds nothing wrong, else None: look thoroughly then."""
+    try:
+        packed = encoded(value)
+        if len(packed) > QUICK_BYTES_MAX:
+            return None
+        (_QUICK.get("any") or _quick("any"))(packed)
+    except (*UNREADABLE, TypeError, OverflowError):
+        return None
+    return packed
 
 
 def mended(value: Any, levels: int = NESTING_MAX) -> Any:
@@ -103,14 +115,17 @@ def too_deep() -> str:
     return f"nested deeper than {NESTING_MAX} levels"
 
 
-@cache
-def _quick(shape: Shape) -> "msgspec.msgpack.Decoder[Any]":
-    """Return a decoder that takes nothing that is wrong: it is as quick as one that takes anything."""
+_QUICK: dict[str, Callable[[bytes], Any]] = {}
+
+
+def _quick(shape: Shape) -> Callable[[bytes], Any]:
+    """Return what decodes nothing that is wrong: it is as quick as what decodes anything, and takes a while to make."""
     kind: Any = None | bool | int | Finite | str
     for _ in range(QUICK_NESTING):
         kind = None | bool | int | Finite | str | list[kind] | dict[str, kind]
     types: dict[Shape, Any] = {"any": kind, "map": dict[str, kind] | None, "blocks": list[dict[str, kind]]}
-    return msgspec.msgpack.Decoder(types[shape])
+    decode = _QUICK[shape] = msgspec.msgpack.Decoder(types[shape]).decode
+    return decode
 
 
 class _WrongError(Exception):

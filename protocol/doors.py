@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from understudy.protocol import bodies
-from understudy.protocol.codec import UNREADABLE, request_in
+from understudy.protocol.codec import UNREADABLE, encoded, request_in
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED
 from understudy.protocol.frames import (
     Accepted,
@@ -31,7 +31,6 @@ from understudy.protocol.frames import (
     Verb,
     decoder,
     encode,
-    pack,
 )
 from understudy.protocol.sizes import (
     ENTRY_BYTES_MAX,
@@ -43,6 +42,8 @@ from understudy.protocol.sizes import (
     VERB_BYTES_MAX,
 )
 
+LARGE_BYTES = 1 << 12
+_from_client = decoder(FromClient).decode
 _pieces = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=FRAMES_PER_MESSAGE_MAX)])
 
 
@@ -59,10 +60,10 @@ def wrong_with(frame: FromClient) -> Wrong | None:
     wrong = wrong_with_body(frame)
     if wrong is not None:
         return wrong
-    if getattr(frame, "body", b""):
-        frame = msgspec.structs.replace(frame, body=b"")  # It is looked at, and may be large.
+    if len(getattr(frame, "body", b"")) > LARGE_BYTES:
+        frame = msgspec.structs.replace(frame, body=b"")  # It is looked at already.
     try:
-        decoder(FromClient).decode(b"\x91" + pack(frame))
+        _from_client(b"\x91" + encoded(frame))
     except (UnicodeEncodeError, OverflowError) as error:
         return Wrong(BAD_FRAME, f"the {_type(frame)} cannot be sent: {error}")
     except UNREADABLE as error:

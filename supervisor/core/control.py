@@ -2,6 +2,7 @@
 
 import signal
 
+from understudy.protocol.bodies import fit
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
 from understudy.supervisor.core import bounds, casting
@@ -70,7 +71,7 @@ def answer(house: House) -> None:
                 {"name": name, "state": house.roles[name].child.state.value, "error": outcome}
                 for name, outcome in zip(wait.epochs, outcomes, strict=True)
             ]
-            house.tell(wait.peer, Result(wait.request, pack(rows)), house.after)
+            house.tell(wait.peer, Result(wait.request, fit(rows)), house.after)
 
 
 def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:

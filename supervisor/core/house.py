@@ -10,7 +10,8 @@ from random import Random
 
 from msgspec.structs import replace
 
-from understudy.protocol.frames import ActorCall, Entry, Fault, Handover, Ping, ToActor, ToClient, pack
+from understudy.protocol.bodies import fit
+from understudy.protocol.frames import ActorCall, Entry, Fault, Handover, Ping, ToActor, ToClient
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.core.budget import Body, Budget, weight
 from understudy.supervisor.core.child import LIVING, Child, State
@@ -193,7 +194,7 @@ class House:
 
     def write(self, session: Session, kind: str, turn: int, body: object) -> int:
         """Record one entry with `body`; return the ticket."""
-        return self.enter(session.entry(kind, turn, pack(body), self.wall))
+        return self.enter(session.entry(kind, turn, fit(body), self.wall))
 
     def enter(self, entry: Entry) -> int:
         """Record `entry`, and remember to feed it to followers once it is committed."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from understudy.protocol.mending import mended, text
+from understudy.protocol.sizes import NESTING_MAX
 
 LINE_BYTES_MAX = 32 << 20
 HEAD_BYTES = 1 << 10  # Of a line that cannot be read: there an answer names its request.
@@ -31,7 +32,6 @@ CANCEL_REQUEST = "$/cancel_request"
 Id = int | str | None
 
 BOM = b"\xef\xbb\xbf"
-BRACKETS = 64
 DIGITS_MAX = 18
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 HEAD = re.compile(
@@ -154,7 +154,7 @@ def _mended(line: bytes, odd: set[str]) -> Any:
     except _UnfitError:
         return mended(json.loads(whole, parse_int=_integer), odd)
     # Looking into each value of each line would cost more than reading it.
-    if SURROGATE.search(whole) or whole.count("[") + whole.count("{") > BRACKETS:
+    if SURROGATE.search(whole) or whole.count("[") + whole.count("{") > NESTING_MAX:
         value = mended(value, odd)
     return value
 

@@ -6,8 +6,7 @@ For what agents say: they cannot be asked to say it again. What people and clien
 import math
 from typing import Any
 
-NESTING_MAX = 64
-INTEGERS = range(-(2**63), 2**64)  # What msgpack holds.
+from understudy.protocol.sizes import INTEGERS, NESTING_MAX
 
 CHARACTERS = "half a character"
 INTEGER = "an integer beyond 64 bits"

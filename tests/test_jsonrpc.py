@@ -28,7 +28,8 @@ from understudy.protocol.jsonrpc import (
     line,
     parse,
 )
-from understudy.protocol.mending import CHARACTERS, INTEGER, NESTING, NESTING_MAX, NUMBER, THING, mended
+from understudy.protocol.mending import CHARACTERS, INTEGER, NESTING, NUMBER, THING, mended
+from understudy.protocol.sizes import NESTING_MAX
 
 SURROGATE = chr(0xD800)
 

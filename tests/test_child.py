@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello
 from understudy.supervisor.core.child import LIVING, Child, Line, State
-from understudy.supervisor.core.events import Exited, Spawn
+from understudy.supervisor.core.events import Exited, Spawn, Spawned
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.specs import AgentSpec, Comeback, RestartPolicy
 
@@ -187,3 +187,13 @@ def test_at_most_one_process_lives_whatever_happens(policy: Comeback, retry_s: f
         assert not (spawns and lives)
         lives = lives or bool(spawns)
         assert lives == (made.state in LIVING)
+
+
+def test_the_actor_of_another_house_with_its_name_and_epoch_is_not_taken_for_it() -> None:
+    made = child()
+    made.start(0.0)
+    made.spawned(Spawned("a", 1, 7, 7), 0.0)
+
+    assert not made.greeted(ActorHello(PROTOCOL_VERSION, "a", 1, 8, connection=3), b"foreign", 0.0)
+    assert made.greeted(ActorHello(PROTOCOL_VERSION, "a", 1, 7), b"own", 0.0)
+    assert (State.RUNNING, b"own") == (made.state, made.peer)

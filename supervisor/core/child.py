@@ -142,6 +142,8 @@ class Child:
             return False
         if hello.connection <= self.connection:
             return False
+        if self.pid and hello.pid != self.pid:  # Of another house, which was killed on the same runtime folder.
+            return False
         self.peer, self.connection = peer, hello.connection
         self.pid = self.pid or hello.pid  # The keeper's word may come later.
         if self.state is State.STARTING and hello.ready:

@@ -164,7 +164,7 @@ def test_a_copy_of_the_state_folder_does_not_believe_marks_that_may_be_older_tha
 
 
 def test_a_turn_that_its_agent_certainly_had_not_got_is_handed_over_again(place: Place) -> None:
-    turn = place.prompt("a", "[[say begun]] [[sleep 1]] pay the invoice")
+    turn = place.prompt("a", "[[say begun]] [[sleep 3000]] pay the invoice")
     place.kill()
     path = Path(place.house.state_dir, "shown", "a#1")
     with path.open("r+b") as file:  # As when it was killed between `go` and its mark.

@@ -135,13 +135,19 @@ class Role:
     data_limit_mb: int = 0
 
 
+class CannotStartError(ActorError):
+    """The system does not start the program, and will not until somebody mends that."""
+
+    status = 127  # The actor's exit status, as a shell's; the supervisor knows it.
+
+
 def cannot_start(role: Role, error: Exception) -> ActorError:
     """Return the error for a program that the system does not start: what it is about, why, and the remedy."""
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
     if isinstance(error, OSError) and role.cwd and error.filename == role.cwd:
-        return ActorError(f"agent {role.name}: the folder {role.cwd!r}: {reason}; make it, or mend `cwd`")
+        return CannotStartError(f"agent {role.name}: the folder {role.cwd!r}: {reason}; make it, or mend `cwd`")
     text = f"agent {role.name}: the program {role.command[0]!r} cannot be started: {reason}"
-    return ActorError(f"{text}; install it, or mend `command` in the configuration")
+    return CannotStartError(f"{text}; install it, or mend `command` in the configuration")
 
 
 class Actor:

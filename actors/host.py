@@ -119,7 +119,7 @@ class Host:
             if not await self._start_or_stop(actor):
                 return await self._stop_in_order(actor, self._stop.result())
         except UnderstudyError as error:
-            return await self._fail(error.text)
+            return await self._fail(error.text, getattr(error, "status", 0))
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 (what a user's class raises is the reason)
             _complain(traceback.format_exc())
             return await self._fail(f"could not start: {words(error)}")
@@ -167,11 +167,11 @@ class Host:
             self._end_tree()
         return await self._leave("stopped", status=0)
 
-    async def _fail(self, reason: str) -> int:
+    async def _fail(self, reason: str, status: int = 0) -> int:
         """Say why it could not start, and end."""
         self._machine.ready = False
         self._connect()
-        return await self._leave(reason, 1 if self._actor is None else self._actor.end_status)
+        return await self._leave(reason, status or (1 if self._actor is None else self._actor.end_status))
 
     async def _leave(self, reason: str, status: int) -> int:
         """Say goodbye once everything said is recorded, within a bound."""

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.errors import RemoteError
+from understudy.protocol.once import verb
 
 Houses = Callable[[str], RealHouse]
 
@@ -214,3 +216,66 @@ def test_bad_names_and_signals_say_what_to_do(houses: Houses) -> None:
 
     assert (1, 2) == (missing.returncode, wrong.returncode)
     assert "there is no agent 'x'; the cast is: a" in missing.stderr
+
+
+def test_a_verb_fails_at_the_first_failed_start_of_what_cannot_be_started(houses: Houses) -> None:
+    house = houses(
+        '[agent.ghost]\ndriver = "acp"\ncommand = "/no/such/program"\nrestart = { backoff_min_s = 1000, backoff_max_s = 1000 }\n'
+        '[agent.a]\ndriver = "scripted"\nafter = ["ghost"]\n[agent.b]\ndriver = "scripted"\nafter = ["a"]\n'
+    )
+
+    ghost, last = house.run("restart", "ghost"), house.run("start", "b")
+
+    assert (1, 1) == (ghost.returncode, last.returncode)
+    assert "'/no/such/program' cannot be started: No such file or directory" in ghost.stderr
+    assert "b: STOPPED: it starts after a, which is STOPPED: it starts after ghost, which is BACKOFF" in last.stderr
+
+
+@pytest.mark.parametrize("other", ["stopped", "EXITED"])
+def test_a_verb_names_what_never_comes(houses: Houses, other: str) -> None:
+    script = "exit 0" if other == "EXITED" else "exec sleep 1000"
+    house = houses(
+        program("b", script, "restart = { policy = 'transient' }") + '[agent.a]\ndriver = "scripted"\nafter = ["b"]\n'
+    )
+    wait_state(house, "b", "EXITED" if other == "EXITED" else "RUNNING")
+    if other == "stopped":
+        house.run("stop", "all")
+
+    started = house.run("start", "a")
+
+    assert 1 == started.returncode
+    assert "it starts after b, which is " + ("EXITED" if other == "EXITED" else "STOPPED") in started.stderr
+
+
+def test_each_name_is_shown_as_it_comes_and_a_wait_shows_what_it_waits_for(houses: Houses) -> None:
+    house = houses(program("slow", "exec sleep 1000").replace("0.05", "50") + "[agent.a]\ndriver = 'scripted'\n")
+    house.pid("a")
+
+    waited = house.run("restart", "a", "slow", "--timeout", "3")
+    asked = house.run("stop", "a", "slow", "--no-wait")
+
+    assert (1, "a: RUNNING\n") == (waited.returncode, waited.stdout)
+    assert "waiting: slow is STARTING" in waited.stderr
+    assert "not done within 3 s, it goes on: slow is STARTING" in waited.stderr
+    assert (0, "") == (asked.returncode, asked.stderr)
+    wait_state(house, "a", "STOPPED")
+
+
+def test_a_signal_to_all_reaches_all(houses: Houses) -> None:
+    script = "trap 'echo heard' HUP; echo up; while :; do sleep 0.02; done"
+    house = houses(program("p", script) + program("q", script))
+    for name in ("p", "q"):
+        wait_state(house, name, "RUNNING")
+
+    signalled = house.run("signal", "HUP", "all")
+
+    assert "p: signalled\nq: signalled\n" == signalled.stdout
+    for name in ("p", "q"):
+        wait_until(lambda name=name: "heard\n" in Path(row(house, name)["log"]).read_text(), name)  # type: ignore[misc]
+
+
+def test_a_signal_to_several_in_one_request_is_refused_in_words(houses: Houses) -> None:
+    house = houses("[agent.a]\ndriver = 'scripted'\n[agent.b]\ndriver = 'scripted'\n")
+
+    with pytest.raises(RemoteError, match="one agent at a time, not to 2"):
+        verb(house.runtime_dir, "signal", {"names": ["all"], "signal": 1})

@@ -7,12 +7,11 @@ import sys
 import time
 from typing import Any
 
-from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, NOT_RUNNING, RemoteError, UnderstudyError
+from understudy.protocol.errors import CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
 from understudy.supervisor.directories import directories
 
-DONE_S_MAX = 600.0
 FOLLOW_S = 0.1
 SIGN_S = 1.0  # After so long a wait shows what it waits for.
 READ_BYTES = 1 << 16
@@ -30,33 +29,12 @@ def run(options: Any) -> int:
             case "tail":
                 return _tail(place, options.name, options.lines, options.follow)
             case other:
-                return _control(place, other, options.names)
+                from understudy.supervisor.cli.waiting import control
+
+                return control(place, other, options.names, options.timeout, not options.no_wait)
     except UnderstudyError as error:
         print(f"understudy: {error.text}", file=sys.stderr)
         return EXIT_NOT_RUNNING if error.code == CONNECTION_LOST else 1
-
-
-def _control(place: str, name: str, names: list[str]) -> int:
-    status = 0
-    for row in _asked(place, name, names):
-        if row["error"]:
-            status = 1
-            print(f"understudy: {row['name']}: {row['error']}", file=sys.stderr)
-        else:
-            print(f"{row['name']}: {row['state']}")
-    return status
-
-
-def _asked(place: str, name: str, names: list[str]) -> list[dict[str, Any]]:
-    """Ask for it, again when the supervisor falls before it is done; return how it went."""
-    while True:
-        try:
-            rows: list[dict[str, Any]] = verb(place, name, {"names": names}, DONE_S_MAX)
-        except RemoteError as error:
-            if error.code != NO_HELLO:
-                raise
-        else:
-            return rows
 
 
 def _signal(place: str, text: str, names: list[str]) -> int:
@@ -66,6 +44,8 @@ def _signal(place: str, text: str, names: list[str]) -> int:
     if number not in known.values():
         print(f"understudy: there is no signal {text!r}; use a name like HUP or a number", file=sys.stderr)
         return 2
+    if names == ["all"]:
+        names = [row["name"] for row in verb(place, "status") if "~" not in row["name"]]
     status = 0
     for each in names:
         try:

@@ -123,10 +123,19 @@ def _controls(verb: Callable[[str, str, str], Parser]) -> None:
         ("stop", "stop agents or programs until they are started again"),
         ("restart", "stop agents or programs and start them again"),
     ):
-        verb(name, text, f"understudy {name} claude").add_argument("names", nargs="+", metavar="NAME|all")
+        made = verb(name, text, f"understudy {name} claude")
+        made.add_argument("names", nargs="+", metavar="NAME|all")
+        made.add_argument(
+            "--timeout",
+            type=_checked(seconds),
+            default=120.0,
+            metavar="SECONDS",
+            help="wait so long at most (default 120)",
+        )
+        made.add_argument("--no-wait", action="store_true", help="return when it is under way")
     send = verb("signal", "send a signal to the program of an agent", "understudy signal HUP web")
     send.add_argument("signal", metavar="SIGNAL", help="a name like HUP, or a number")
-    send.add_argument("names", nargs="+", metavar="NAME")
+    send.add_argument("names", nargs="+", metavar="NAME|all")
     pid = verb("pid", "show the process id of an actor, 0 when there is none", "understudy pid claude")
     pid.add_argument("name", nargs="?", metavar="NAME")
     tail = verb("tail", "show the end of a log", "understudy tail -f -n 50 web")

@@ -20,6 +20,7 @@ from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.specs import AgentSpec
 
 STORY_LINES_MAX = 64
+CANNOT_START = (126, 127)  # What an actor, or a shell, exits with when there is no such program, or none to be run.
 GOODBYE_S_MAX = 3.0  # An actor kills its program when the grace is over, and then has so long to end itself.
 
 
@@ -93,6 +94,7 @@ class Child:
     crowded: bool = False  # for room.
     played: bool = False  # A turn was handed over to this incarnation.
     by_person: bool = False  # A person stopped it: it stays so until a person starts it.
+    cannot_start: bool = False  # Its last start failed, and so will the next unless somebody mends something.
     apart: str = ""  # Why it is set apart: an invariant of ours broke about it. A person's start ends that.
 
     @property
@@ -212,6 +214,7 @@ class Child:
             return []
         assert self.state in LIVING, f"{self.title} exited while {self.state.name}"
         stopping, comes_back = self.state is State.STOPPING, self.comes_back(event)
+        self.cannot_start = self.state is State.STARTING and event.status in CANNOT_START
         self.why = self.last_words or self.why_exit(event.status)
         self.peer, self.pid, self.last_words, self.memory_mb, self.files = None, 0, "", 0.0, 0
         if event.survivors:
@@ -294,7 +297,7 @@ class Child:
         self.line.epoch += 1
         self.epoch = self.line.epoch
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
-        self.returning = self.played = False
+        self.returning = self.played = self.cannot_start = False
         self.link = Link(now)
         self._enter(State.STARTING, now, "starting", now + self.spec.start_timeout_s)
         return [Spawn(self.name, self.epoch, self.spec.name)]

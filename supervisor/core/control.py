@@ -29,6 +29,10 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
     if len(house.waits) >= WAITS_MAX or mine >= WAITS_PER_CLIENT_MAX or bounds.calls_full(house, client.peer, 0):
         house.fault(client.peer, LIMIT_REACHED, "too many verbs wait for their answers", request)
         return
+    if verb == "signal" and len(names) > 1:
+        text = f"a signal goes to one agent at a time, not to {len(names)}: ask for each"
+        house.fault(client.peer, BAD_FRAME, text, request)
+        return
     if verb == "signal":
         _signal(house, client, request, house.roles[names[0]].child, number)
         return
@@ -82,9 +86,20 @@ def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:
         return ""
     if child.state is State.EXITED:
         return ""
-    others = [line.player for line in child.others if line.player is not None]
-    hopeless = any(other.state in AT_REST and not other.held for other in others)
     leaving = any(each.state is State.STOPPING for role in house.roles.values() for each in role.actors)
-    if child.state in AT_REST and (not child.held or hopeless or (child.crowded and not leaving)):
+    if child.state in AT_REST and child.crowded and not leaving:
         return f"{child.state.value}: {child.why}"
+    return _hopeless(child)
+
+
+def _hopeless(child: Child) -> str | None:
+    """Say why the actor, or one that it starts after, will certainly not be RUNNING unless somebody does something."""
+    if child.state in AT_REST and not child.held:
+        return f"{child.state.value}: {child.why}"
+    if child.cannot_start and child.state is State.BACKOFF:
+        return f"{child.state.value}: {child.why}; it is tried again in the background"
+    for other in [line.player for line in child.others if line.player is not None] if child.held else []:
+        why = _hopeless(other)
+        if why is not None:
+            return f"{child.state.value}: it starts after {other.name}, which is {why}"
     return None

@@ -1,0 +1,92 @@
+"""`start`, `stop` and `restart`: asked for at once, and watched until done: each name is shown as it gets there."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from understudy.protocol.client import Client, connect
+
+LOOK_S = 0.1
+SIGN_S = 1.0  # After so long a wait shows what it waits for.
+NOT_RUNNING = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
+
+
+def control(place: str, verb: str, names: list[str], timeout_s: float, waits: bool) -> int:
+    """Carry out `verb` on `names`; return the exit status. Raises `LocalError`, `RemoteError`."""
+    return asyncio.run(_control(place, verb, names, timeout_s, waits))
+
+
+async def _control(place: str, verb: str, names: list[str], timeout_s: float, waits: bool) -> int:
+    async with connect(place, name=verb) as client:
+        before = {row["name"]: row["epoch"] for row in await client.verb("status")}
+        doing = asyncio.ensure_future(client.verb(verb, {"names": names}))
+        watch = _Watch(client, verb, sorted(before) if names == ["all"] else names, before)
+        try:
+            if not waits:
+                await client.verb("status")  # What was said before it has been heard by then.
+                return 0 if not doing.done() else watch.done(await doing)
+            until = asyncio.get_running_loop().time() + timeout_s
+            while not doing.done():
+                left_s = until - asyncio.get_running_loop().time()
+                if left_s <= 0:
+                    text = f"not done within {timeout_s:g} s, it goes on: {watch.waiting}"
+                    print(f"understudy: {text}", file=sys.stderr)
+                    return 1
+                await asyncio.wait({doing}, timeout=min(LOOK_S, left_s))
+                if not doing.done():
+                    await watch.look()
+            return watch.done(await doing)
+        finally:
+            doing.cancel()
+
+
+class _Watch:
+    """What the status tells of `names` meanwhile. `before`: the epochs when the verb was asked for."""
+
+    def __init__(self, client: Client, verb: str, names: list[str], before: dict[str, int]) -> None:
+        self._client, self._verb, self._names, self._before = client, verb, names, before
+        self._shown: set[str] = set()
+        self._told = ""
+        self._tell_at = asyncio.get_running_loop().time() + SIGN_S
+        self.waiting = ", ".join(names)
+
+    async def look(self) -> None:
+        """Show who has got there, and, after a while, who has not."""
+        try:
+            rows = await asyncio.wait_for(self._client.verb("status"), SIGN_S)
+        except TimeoutError:
+            self.waiting = "the house does not answer"
+        else:
+            self.waiting = "; ".join(self._see(rows))
+        now = asyncio.get_running_loop().time()
+        if self.waiting and now >= self._tell_at and self.waiting != self._told:
+            self._told, self._tell_at = self.waiting, now + SIGN_S
+            print(f"understudy: waiting: {self.waiting}", file=sys.stderr)
+
+    def _see(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+        for row in rows:
+            if row["name"] not in self._names or row["name"] in self._shown:
+                continue
+            if self._is_there(row):
+                self._show(row["name"], row["state"])
+            else:
+                yield f"{row['name']} is {row['state']}" + (f" ({row['why']})" if row["why"] else "")
+
+    def done(self, rows: list[dict[str, Any]]) -> int:
+        """Show what was not shown yet; return the exit status."""
+        for row in rows:
+            if row["error"]:
+                print(f"understudy: {row['name']}: {row['error']}", file=sys.stderr)
+            elif row["name"] not in self._shown:
+                self._show(row["name"], row["state"])
+        return int(any(row["error"] for row in rows))
+
+    def _is_there(self, row: dict[str, Any]) -> bool:
+        if self._verb == "stop":
+            return row["state"] in NOT_RUNNING
+        return row["state"] == "RUNNING" and (self._verb == "start" or row["epoch"] > self._before.get(row["name"], 0))
+
+    def _show(self, name: str, state: str) -> None:
+        self._shown.add(name)
+        print(f"{name}: {state}", flush=True)

@@ -64,7 +64,7 @@ def wrong_with(frame: FromClient) -> Wrong | None:
         frame = msgspec.structs.replace(frame, body=b"")  # It is looked at already.
     try:
         _from_client(b"\x91" + encoded(frame))
-    except (UnicodeEncodeError, OverflowError) as error:
+    except (UnicodeEncodeError, OverflowError, TypeError) as error:
         return Wrong(BAD_FRAME, f"the {_type(frame)} cannot be sent: {error}")
     except UNREADABLE as error:
         return Wrong(LIMIT_REACHED, f"the {_type(frame)} cannot be sent: {str(error).replace('$[0]', '$')}")

@@ -144,7 +144,7 @@ class Open(_Frame, frozen=True, tag="open"):
     request: RequestId
     agent: AgentName
     cwd: FolderPath
-    body: Opening = b""
+    body: AnyBody = b""
 
 
 class Prompt(_Frame, frozen=True, tag="prompt"):
@@ -156,7 +156,7 @@ class Prompt(_Frame, frozen=True, tag="prompt"):
 
     request: RequestId
     session: Id
-    body: EntryBody
+    body: AnyBody
     serves: Methods = []
     waits: bool = False
 
@@ -174,7 +174,7 @@ class Answer(_Frame, frozen=True, tag="answer"):
 
     session: Id
     ask: Id
-    body: EntryBody = b""
+    body: AnyBody = b""
     error: Text = ""
 
 
@@ -187,7 +187,7 @@ class Call(_Frame, frozen=True, tag="call"):
     request: RequestId
     session: Id
     method: Method
-    body: EntryBody = b""
+    body: AnyBody = b""
 
 
 class Follow(_Frame, frozen=True, tag="follow"):
@@ -217,7 +217,7 @@ class Verb(_Frame, frozen=True, tag="verb"):
 
     request: RequestId
     verb: Label
-    body: EntryBody = b""
+    body: AnyBody = b""
 
 
 # --- gateway -> client ------------------------------------------------------------

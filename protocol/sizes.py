@@ -60,7 +60,7 @@ Bytes = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 WallTime = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Finite = Annotated[float, Meta(ge=-FLOAT_MAX, le=FLOAT_MAX)]
-AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]
+AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]  # Of a client's `doors` knows the bound: it tells more.
 EntryBody = Annotated[bytes, Meta(max_length=ENTRY_BYTES_MAX)]
 Opening = Annotated[bytes, Meta(max_length=OPENING_BYTES_MAX)]
 Memory = Annotated[bytes, Meta(max_length=MEMORY_BYTES_MAX)]

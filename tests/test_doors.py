@@ -422,6 +422,27 @@ def test_a_door_lets_a_good_frame_through(frame: Any) -> None:
     assert wrong_with(frame) is None
 
 
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (Prompt("r", "s", bytes(ENTRY_BYTES_MAX + 1)), "the prompt has 16777217 bytes"),
+        (Answer("s", "q", bytes(ENTRY_BYTES_MAX + 1)), "the answer has 16777217 bytes"),
+        (Call("r", "s", "m", bytes(ENTRY_BYTES_MAX + 1)), "the body of the call has 16777217 bytes"),
+        (Open("r", "a", "/", bytes((4 << 20) + 1)), "what opens the session has 4194305 bytes"),
+        (Verb("r", "status", bytes((1 << 18) + 1)), "the body of the verb has 262145 bytes"),
+    ],
+    ids=["prompt", "answer", "call", "open", "verb"],
+)
+def test_a_body_over_its_bound_is_refused_at_both_ends_with_its_size(frame: Any, said: str) -> None:
+    joiner = Joiner(FromClient)
+    parts = [each for message in encode([frame]) for each in decode(message, decoder(FromClient))]
+    (heard,) = [whole for part in parts if (whole := joiner.add(part) if isinstance(part, Part) else part)]
+
+    for wrong in (wrong_with(frame), wrong_with_body(heard)):  # type: ignore[arg-type]
+        assert wrong is not None
+        assert (LIMIT_REACHED, True) == (wrong.code, wrong.text.startswith(said))
+
+
 def test_a_wrong_frame_is_refused_before_it_is_sent_with_its_place_and_a_code() -> None:
     long = wrong_with(Open("r", "a", "x" * 1_100_000))
     odd = wrong_with(Prompt("r", "s", pack([{"type": "text", "n": math.inf}])))

@@ -169,7 +169,11 @@ class Router:
             return 1
         for frame in frames:
             if type(frame) in _WITH_PARTS:
+                whole = len(self._parts)
                 frames = self._joined(peer, frames)
+                if len(self._parts) < whole:  # A large one: in a step of its own.
+                    self._on_frames(peer, frames)
+                    return FRAMES_PER_DRAIN
                 break
         if frames:
             self._on_frames(peer, frames)

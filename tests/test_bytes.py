@@ -207,7 +207,7 @@ def test_an_answer_is_kept_until_the_actor_certainly_has_it() -> None:
 
 def test_a_client_that_leaves_answers_untaken_is_refused_more_of_them() -> None:
     desk = Desk(agent())
-    desk.core.house.budget.said(CLIENT, 9 << 20)
+    desk.core.house.budget.said(CLIENT, 25 << 20)
 
     assert "are not taken; the limit is" in desk.refused(Verb("v", "status"))
 

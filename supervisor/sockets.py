@@ -42,8 +42,8 @@ BYTES_PER_DRAIN = 1 << 20
 LAZY_S = 0.005
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-MESSAGES_SENT_MAX = 16  # So many messages libzmq holds for a peer, and as many of a peer's for us.
-MESSAGES_RECEIVED_MAX = 4
+MESSAGES_SENT_MAX = 32  # So many libzmq holds for a peer,
+MESSAGES_RECEIVED_MAX = 16  # and so many of a peer for us. Smaller ones cost an ask a tenth of its time and more.
 STUCK_BYTES_MAX = BODY_BYTES_MAX + (8 << 20)  # A peer that takes nothing while this much waits for it is given up.
 STUCK_STRANGER_BYTES_MAX = 1 << 16  # The same of a peer that did not say hello, or was forgotten.
 STUCK_HOUSE_BYTES_MAX = 64 << 20  # All peers together: the one that has taken nothing for the longest is given up.

@@ -1,6 +1,6 @@
 """Clients: the unchanged machine of their side, and a person or program that prompts, answers, cancels and reads."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from tests.simulator.promises import Promises
@@ -38,7 +38,8 @@ class Ledger:
     """What all clients know together: the sessions, the prompts, how many requests were made."""
 
     sessions: dict[str, str] = field(default_factory=dict[str, str])  # session -> agent
-    prompts: dict[str, str] = field(default_factory=dict[str, str])  # request -> session
+    prompts: Counter[str] = field(default_factory=Counter[str])  # How many were handed in, for each session.
+    opens: int = 0
     requests: int = 0
     healed: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # Cancelled after the schedule.
 
@@ -58,6 +59,7 @@ class Client:
     unread: deque[tuple[int, int]] = field(default_factory=deque[tuple[int, int]])
     questions: dict[str, str] = field(default_factory=dict[str, str])
     served: dict[str, bool] = field(default_factory=dict[str, bool])
+    reused: set[str] = field(default_factory=set[str])  # Ids under way that another prompt had.
     connections: int = 0
 
     def __post_init__(self) -> None:
@@ -94,14 +96,14 @@ class Client:
         if len(ledger.sessions) < self.scene.cast.sessions:
             if not any(isinstance(each, Open) for each in self.machine.pending.values()):
                 agent = random.choice(self.scene.cast.spec.agents).name
-                self.machine.request(Open(name, agent, "/"))
+                ledger.opens += 1
+                self._request(Open(f"r{ledger.opens}", agent, "/"))
             return
         session = random.choice(list(ledger.sessions))
         if chance < 0.5:
-            kind = random.choice(self.scene.cast.prompts)
-            ledger.prompts[name] = session
-            self.promises.texts[name] = f"{kind} {name}"
-            self.machine.request(Prompt(name, session, pack([{"type": "text", "text": f"{kind} {name}"}])))
+            # The ids are the same in every session, of whichever client, and those of the opens.
+            ledger.prompts[session] += 1
+            self._prompt(session, f"r{ledger.prompts[session]}", f"{random.choice(self.scene.cast.prompts)} {name}")
         elif chance < 0.65:
             turns = [turn for at, turn in self.promises.accepted if at == session]
             self.cancel(session, random.choice([*turns[-3:], 0]))
@@ -110,16 +112,31 @@ class Client:
         elif self.promises.requests and chance < 0.8:
             # An editor that came back asks again with an id that was answered before.
             again = random.choice(list(self.promises.requests))
-            if again not in self.machine.pending:
-                text = self.promises.texts[again]
-                body = pack([{"type": "text", "text": text}])
-                self.machine.request(Prompt(again, ledger.prompts[again], body))
+            self._prompt(*again, self.promises.texts[again])
+        elif self.promises.requests and chance < 0.82:
+            # One that counts wrong gives an id to another prompt.
+            again = random.choice(list(self.promises.requests))
+            if self._prompt(*again, f"other {name}"):
+                self.reused.add(again[1])
+
+    def _prompt(self, session: str, request: str, text: str) -> bool:
+        """Hand in a prompt, unless the client has something else of that id under way; return whether it did."""
+        if request in self.machine.pending:
+            return False
+        self.ledger.requests += 1
+        self.promises.prompt((session, request), text, self.name, self.ledger.requests)
+        self._request(Prompt(request, session, pack([{"type": "text", "text": text}])))
+        return True
+
+    def _request(self, frame: Open | Prompt) -> None:
+        if frame.request not in self.machine.pending:
+            self.machine.request(frame)
 
     def cancel(self, session: str, turn: int) -> None:
         """Ask for a cancel."""
         self.ledger.requests += 1
         request = f"{self.name}.{self.ledger.requests}"
-        self.promises.cancel(request, session, turn)
+        self.promises.cancel((self.name, self.ledger.requests), session, turn)
         self.machine.request(Cancel(request, session, turn))
 
     def verb(self, verb: str, name: str) -> None:
@@ -147,7 +164,10 @@ class Client:
                     assert isinstance(asked, Open)
                     self.ledger.sessions[session] = asked.agent
                 case Replied(frame=Accepted() as accepted):
+                    assert accepted.request not in self.reused, f"{accepted}, though it named another prompt before"
                     self.promises.accept(accepted)
+                case Replied(request=request, frame=Fault(code="request_reused")) if request in self.reused:
+                    self.reused.discard(request)
                 case Replied(frame=Result() as result) if isinstance(asked, Cancel):
                     self.promises.told_cancelled(asked.session, asked.turn, unpack(result.body)["cancelled"])
                 case Replied(frame=Fault(code=code, text=text)):

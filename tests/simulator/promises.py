@@ -16,6 +16,7 @@ from understudy.supervisor.core.events import MarkRow, Record
 from understudy.supervisor.core.specs import AgentSpec, OnCrash, OnHang
 
 Turn = tuple[str, int]
+Request = tuple[str, str]  # session, id
 
 
 BROKEN = "AssertionError: broken by the schedule"
@@ -27,16 +28,17 @@ class Promises:
 
     disk: Disk
     agents: dict[str, AgentSpec]
-    texts: dict[str, str] = field(default_factory=dict[str, str])  # request -> the prompt's text
+    texts: dict[Request, str] = field(default_factory=dict[Request, str])  # The first prompt of that name.
+    prompters: dict[Request, tuple[str, int]] = field(default_factory=dict[Request, tuple[str, int]])
     accepted: dict[Turn, str] = field(default_factory=dict[Turn, str])
-    requests: dict[str, Turn] = field(default_factory=dict[str, Turn])
+    requests: dict[Request, Turn] = field(default_factory=dict[Request, Turn])
     shown: dict[Turn, list[tuple[str, int]]] = field(default_factory=dict[Turn, list[tuple[str, int]]])
     endings: dict[Turn, str] = field(default_factory=dict[Turn, str])
     said: Counter[tuple[Turn, int]] = field(default_factory=Counter[tuple[Turn, int]])  # by the agent, for each epoch
     heard: Counter[tuple[Turn, int]] = field(default_factory=Counter[tuple[Turn, int]])  # in the log
     agent_ended: dict[Turn, tuple[str, int]] = field(default_factory=dict[Turn, tuple[str, int]])
     cancels: set[Turn] = field(default_factory=set[Turn])  # A client asked for it, whether or not that arrived.
-    cancels_of_all: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # session, request
+    cancels_of_all: list[tuple[str, str, int]] = field(default_factory=list[tuple[str, str, int]])  # session, who, when
     cancel_told: set[Turn] = field(default_factory=set[Turn])
     cancel_sent: dict[tuple[str, int, Turn], float] = field(default_factory=dict[tuple[str, int, Turn], float])
     stops: set[tuple[str, int]] = field(
@@ -157,7 +159,9 @@ class Promises:
                 assert heard == said or turn[0] in self.broken, f"turn {turn} lost some of what was said"
             case "cancelled":
                 stopped = own is not None and (spec.name, own[1]) in (self.stops if shown else self.forgotten_stops)
-                asked = turn in self.cancels or any(self._means(turn, *each) for each in self.cancels_of_all)
+                asked = turn in self.cancels or any(
+                    each[0] == turn[0] and self._means(turn, *each) for each in self.cancels_of_all
+                )
                 hung = spec.on_hang is OnHang.CANCEL
                 assert asked or stopped or hung, f"turn {turn} was cancelled by nobody"
             case "interrupted":
@@ -199,25 +203,30 @@ class Promises:
     def accept(self, frame: Accepted) -> None:
         """A client heard that its prompt is recorded."""
         turn = (frame.session, frame.turn)
-        known = self.requests.setdefault(frame.request, turn)
-        assert known == turn, f"request {frame.request} was accepted as {known} and {turn}"
+        request = (frame.session, frame.request)
+        known = self.requests.setdefault(request, turn)
+        assert known == turn, f"request {request} was accepted as {known} and {turn}"
         self.accepted[turn] = frame.request
         assert turn in self.disk.turns, f"turn {turn} was accepted and is not in the log"
         text = unpack(self.disk.prompt(*turn).body)["content"][0]["text"]
-        assert text == self.texts[frame.request], f"request {frame.request} became {text}"
+        assert text == self.texts[request], f"request {request} became {text}"
 
-    def cancel(self, request: str, session: str, turn: int) -> None:
-        """A client asks for a cancel, of one turn or of all."""
+    def prompt(self, request: Request, text: str, client: str, at: int) -> None:
+        """A client hands in a prompt, as the `at`th thing that clients ask for."""
+        if request not in self.texts:
+            self.texts[request], self.prompters[request] = text, (client, at)
+
+    def cancel(self, who: tuple[str, int], session: str, turn: int) -> None:
+        """A client asks for a cancel, of one turn or of all. `who`: its name, and the how-manieth thing that is."""
         if turn:
             self.cancels.add((session, turn))
         else:
-            self.cancels_of_all.append((session, request))
+            self.cancels_of_all.append((session, *who))
 
-    def _means(self, turn: Turn, session: str, request: str) -> bool:
+    def _means(self, turn: Turn, session: str, client: str, at: int) -> bool:
         """Whether a cancel of everything means the turn: not what the same client prompted afterwards."""
-        client, _, at = request.partition(".")
-        prompter, _, prompted_at = self.disk.turns[turn].request.partition(".")
-        return turn[0] == session and (prompter != client or int(prompted_at) < int(at))
+        prompter, prompted_at = self.prompters[session, self.disk.turns[turn].request]
+        return prompter != client or prompted_at < at
 
     def told_cancelled(self, session: str, turn: int, count: int) -> None:
         """A client heard that `count` turns are being cancelled."""

@@ -255,7 +255,7 @@ class World:
                     client.verb("start", name)
                     client.flush()
         for turn, row in self.scene.disk.turns.items():
-            text = self.promises.texts.get(row.request, "")
+            text = self.promises.texts.get((turn[0], row.request), "")
             if turn in self.promises.endings or turn in self.ledger.healed or turn in self.promises.cancel_told:
                 continue
             if not text.startswith("short") and self.supervisor.core.house.sessions[turn[0]].current is not None:

@@ -1,6 +1,6 @@
 """Who plays in one schedule, and which faults may strike: drawn from the seed, so that each looks at other corners."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnCrash, OnHang, RestartPolicy
@@ -33,6 +33,8 @@ KINDS = (
     "agent restarted by a person",
     "agent started by a person",
     "our code breaks",
+    "reload",
+    "memory seen",
 )
 COMMON = ("actor killed", "supervisor killed", "supervisor killed between two effects", "actor cut off", "disk well")
 
@@ -71,7 +73,14 @@ def draw(random: Random) -> Cast:
     }
     weights = {kind: random.random() for kind in KINDS if kind in struck}  # In the order of KINDS: a set has none.
     return Cast(
-        HouseSpec(tuple(agents), "/r", "/s", orphan_grace_s=3.0),
+        HouseSpec(
+            tuple(agents),
+            "/r",
+            "/s",
+            orphan_grace_s=3.0,
+            actors_max=random.choice((0, 0, len(agents), len(agents) + 1)),
+            memory_mb=random.choice((0, 0, 100)),
+        ),
         weights,
         random.choice((0.03, 0.06, 0.12)),
         clients=random.choice((1, 1, 2)),
@@ -82,6 +91,25 @@ def draw(random: Random) -> Cast:
         patience_s=random.choice((0.0, 0.1, 0.5)),
         pace=random.choice((1, 2, 5)),
         appetite=random.choice((0.1, 0.2, 0.5)),
+    )
+
+
+def changed(spec: HouseSpec, random: Random) -> HouseSpec:
+    """Return another configuration of the same house: agents leave it, or are set up anew."""
+    agents = [each for each in spec.agents if random.random() < 0.7] or [random.choice(spec.agents)]
+    names = {each.name for each in agents}
+    return replace(
+        spec,
+        agents=tuple(
+            replace(
+                each,
+                after=tuple(name for name in each.after if name in names),
+                understudies=random.choice((each.understudies, 0, 1)),
+                on_crash=random.choice((each.on_crash, OnCrash.INTERRUPT)),
+                turns_max=random.choice((each.turns_max, 1)),
+            )
+            for each in agents
+        ),
     )
 
 
@@ -99,6 +127,8 @@ def _agent(random: Random, name: str, after: tuple[str, ...] = ()) -> AgentSpec:
         restart=tight if random.random() < 0.25 else LOOSE,
         on_crash=random.choice((OnCrash.INTERRUPT, OnCrash.INTERRUPT, OnCrash.CONTINUE, OnCrash.RETRY)),
         understudies=random.choice((0, 0, 1, 2)),
+        memory_mb=random.choice((0, 0, 60)),
+        memory_soft_mb=random.choice((0, 0, 0, 40)),
         after=after,
         turns_max=random.choice((1, 1, 2, 1000)),
         queued_turns_max=random.choice((2, 10_000, 10_000)),

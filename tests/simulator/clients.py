@@ -30,6 +30,8 @@ REFUSALS = (
     "actor_lost",
     "agent_failed",
     "quarantined",
+    "unknown_session",
+    "unknown_agent",
 )
 
 

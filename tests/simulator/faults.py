@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from tests.simulator.actors import Actor, Phase
+from tests.simulator.cast import changed
 from tests.simulator.disk import Health
+from tests.simulator.house import Supervisor
 from tests.simulator.world import World
-from understudy.supervisor.core.events import ShutdownAsked, Stopped
+from understudy.supervisor.core.events import Sampled, ShutdownAsked, Stopped
 
 
 def strike(world: World) -> None:
@@ -27,7 +29,7 @@ def _strike(world: World, kind: str) -> bool:
         return _to_actor(world, kind)
     if kind.startswith(("client", "agent")):
         return _to_client(world, kind)
-    if kind.startswith("supervisor") or kind in ("shutdown", "our code breaks"):
+    if kind.startswith("supervisor") or kind in ("shutdown", "our code breaks", "reload", "memory seen"):
         return _to_supervisor(world, kind)
     match kind:
         case "start fails":
@@ -108,6 +110,16 @@ def _to_client(world: World, kind: str) -> bool:
     return True
 
 
+def _seen_memory(world: World, house: Supervisor) -> bool:
+    actors = world.keeper.living()
+    if not actors:
+        return False
+    actor = world.scene.random.choice(actors)
+    used_mb = world.scene.random.choice((5.0, 30.0, 50.0, 90.0))
+    house.inbox.append(Sampled(actor.name, actor.epoch, used_mb, 9))
+    return True
+
+
 def _to_supervisor(world: World, kind: str) -> bool:
     random, house = world.scene.random, world.supervisor
     if house is None:
@@ -121,6 +133,10 @@ def _to_supervisor(world: World, kind: str) -> bool:
             house.fuse = random.randrange(12)
         case "our code breaks":
             house.core.breaks = True
+        case "reload":
+            world.reload(changed(world.whole, random))
+        case "memory seen":
+            return _seen_memory(world, house)
         case "supervisor stopped":
             house.halted_until = world.scene.now + random.choice((0.1, 1.0, 4.0))
         case _:

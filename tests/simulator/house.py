@@ -13,7 +13,7 @@ from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
 from understudy.protocol.frames import ActorCall, CancelTurn, Fault, Frame, Handover, Verb
 from understudy.supervisor.core.budget import Limits
-from understudy.supervisor.core.child import Child, State
+from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -320,6 +320,9 @@ class Supervisor:
     def _see_leave(self, spawn: Spawn) -> None:
         """See that the spawn is wanted. (It may be stopped in the very step that started it.)"""
         house = self.core.house
+        most = house.spec.actors_max
+        living = [each for role in house.roles.values() for each in role.actors if each.state in LIVING]
+        assert not most or len(living) <= most, f"{len(living)} live, {most} may, and another is spawned"
         child = house.roles[spawn.actor].of_epoch(spawn.epoch)
         if child is not None and child.state is not State.STOPPING:
             assert not house.stopping, f"{child.title} is spawned while the house shuts down"
@@ -328,8 +331,8 @@ class Supervisor:
 
     def _judge(self, kill: Kill) -> None:
         """See that nobody is killed for a cancel that it had no time for."""
-        role = self.core.house.roles[kill.actor]
-        child = role.of_epoch(kill.epoch)
+        role = self.core.house.roles.get(kill.actor)
+        child = role.of_epoch(kill.epoch) if role is not None else None  # Else its agent left the configuration.
         if child is not None and child.why.startswith("did not cancel turn "):
             number, _, session, *_ = child.why.removeprefix("did not cancel turn ").split()
             self.promises.killed_for_cancel(kill.actor, kill.epoch, (session, int(number)), self.scene.now)
@@ -365,7 +368,8 @@ class Supervisor:
         return msgspec.structs.replace(frame, **found)
 
     def _see_refused(self, actor: str, epoch: int) -> None:
-        child = self.core.house.roles[actor].of_epoch(epoch)
+        role = self.core.house.roles.get(actor)
+        child = role.of_epoch(epoch) if role is not None else None
         expected = child is not None and child.state in (State.STARTING, State.RUNNING)
         assert not expected, f"{actor}#{epoch} is refused, though it is expected"
 

@@ -52,7 +52,12 @@ class Promises:
     reaped: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     prompted_at: dict[Turn, float] = field(default_factory=dict[Turn, float])
     broken: set[str] = field(default_factory=set[str])  # Sessions that were set apart: what is said there is not heard.
+    limits: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     largest: int = 0
+
+    def __post_init__(self) -> None:
+        for agent in self.agents.values():
+            self.limits[agent.name] = (agent.turns_max, agent.queued_turns_max)  # The configurations to come have less.
 
     # --- what the supervisor does ---
 
@@ -162,7 +167,7 @@ class Promises:
                 asked = turn in self.cancels or any(
                     each[0] == turn[0] and self._means(turn, *each) for each in self.cancels_of_all
                 )
-                hung = spec.on_hang is OnHang.CANCEL
+                hung = spec.on_hang is OnHang.CANCEL or spec.memory_soft_mb
                 assert asked or stopped or hung, f"turn {turn} was cancelled by nobody"
             case "interrupted":
                 assert shown or spec.on_crash is OnCrash.RETRY, (
@@ -242,5 +247,11 @@ class Promises:
     def check(self, core: Core) -> None:
         """Look at the house itself: its queues within their limits, and nothing set apart."""
         invariants.of_house(core.house)
+        for name, role in core.house.roles.items():
+            running, queued = self.limits[name]
+            assert role.running <= running, f"{role.running} turns run on {name}"
+            assert role.queued <= queued + running, (
+                f"{role.queued} turns wait for {name}"
+            )  # Those that ran may be back.
         for session in core.house.sessions.values():
             assert session.quarantined in ("", BROKEN), session.quarantined

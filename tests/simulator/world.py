@@ -1,6 +1,7 @@
 """The world of one seed: it chooses what happens next, lets the faults strike, heals, and waits for rest."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 
 from tests.simulator.actors import Actor
@@ -13,7 +14,8 @@ from tests.simulator.scene import Scene, Wire
 from understudy.protocol.backstage import Link
 from understudy.protocol.frames import Verb
 from understudy.supervisor.core.child import AT_REST, LIVING, State
-from understudy.supervisor.core.events import ActorSaid, ClientSaid, Spawned, Ticked
+from understudy.supervisor.core.events import ActorSaid, ClientSaid, Sampled, Spawned, Ticked
+from understudy.supervisor.core.specs import HouseSpec
 
 REST_STEPS_MAX = 8_000  # After the schedule: so many steps until nothing waits any more.
 REST_S_MAX = 600.0
@@ -36,6 +38,7 @@ class World:
         self.away_until = 0.0
         self.disk_until = 0.0
         self.living: list[Spawned] = []
+        self.whole = cast.spec  # The configuration, before anybody changed it.
         self.supervisor: Supervisor | None = None
         self._start()
 
@@ -69,6 +72,13 @@ class World:
         for client in self.clients:
             client.cut()
         self.away_until = self.scene.now + away_s
+
+    def reload(self, spec: HouseSpec) -> None:
+        """The supervisor steps aside for one with another configuration; actors work on."""
+        self.scene.say(f"reload: {[(each.name, each.understudies, each.on_crash.value) for each in spec.agents]}")
+        self.fall()
+        self.scene.cast = replace(self.scene.cast, spec=spec)
+        self.promises.agents.update({agent.name: agent for agent in spec.agents})
 
     def end_house(self) -> None:
         """Keeper and supervisor are gone, and all actors with them; somebody starts the house again."""
@@ -216,6 +226,8 @@ class World:
         scene = self.scene
         scene.say("--- the schedule is over ---")
         scene.faulty, scene.disk.health = False, Health.WELL
+        if scene.cast.spec != self.whole:
+            self.reload(self.whole)
         self.disk_until = self.away_until = scene.now
         self.keeper.fork_fails = self.keeper.start_fails = self.keeper.leaves_process = False
         for actor in self.keeper.living():
@@ -225,6 +237,8 @@ class World:
         if self.supervisor is not None:
             self.supervisor.halted_until, self.supervisor.fuse = scene.now, -1
             self.supervisor.core.breaks = False
+            for actor in self.keeper.living():
+                self.supervisor.inbox.append(Sampled(actor.name, actor.epoch, 1.0, 1))
 
     def rest(self) -> None:
         """Go on until nothing waits any more."""
@@ -282,7 +296,8 @@ class World:
             return f"the house for {left}"
         for role in house.roles.values():
             for child in role.actors:
-                spare = child is not role.child and child.state in (State.FATAL, State.UNKNOWN, State.EXITED)
+                rests = child.state in (State.FATAL, State.UNKNOWN, State.EXITED) or child.crowded
+                spare = child is not role.child and rests
                 if child.state is not State.RUNNING and not spare:
                     return f"{child.title}, {child.state.value}: {child.why}"
         for actor in self.keeper.living():

@@ -88,6 +88,9 @@ class Core:
     ) -> None:
         self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
         self._left = list(shown)
+        self._elsewhere = [
+            Spawned(*each, 0, 0) for each in shown if each[0] not in {agent.name for agent in spec.agents}
+        ]
         self._stopped = {name for name, when in restored.stopped.items() if when == life}
         for agent in spec.agents:
             # Who lives may have been started so late that the log did not hear of it.
@@ -144,6 +147,8 @@ class Core:
                 casting.after_fall(house, role)
             else:
                 house.carry_out(role.child.start(now))
+        for process in self._elsewhere:  # Their agents may be back one day: these epochs are taken.
+            house.record(EpochRow(process.actor, process.epoch, process.pid, process.started))
         for actor, epoch in self._left:
             house.forget_marks(actor, epoch)
         rests.record(house)

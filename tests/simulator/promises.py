@@ -52,11 +52,13 @@ class Promises:
     reaped: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     prompted_at: dict[Turn, float] = field(default_factory=dict[Turn, float])
     broken: set[str] = field(default_factory=set[str])  # Sessions that were set apart: what is said there is not heard.
+    on_crash: dict[str, OnCrash] = field(default_factory=dict[str, OnCrash])  # Other configurations interrupt, too.
     limits: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     largest: int = 0
 
     def __post_init__(self) -> None:
         for agent in self.agents.values():
+            self.on_crash[agent.name] = agent.on_crash
             self.limits[agent.name] = (agent.turns_max, agent.queued_turns_max)  # The configurations to come have less.
 
     # --- what the supervisor does ---
@@ -155,6 +157,7 @@ class Promises:
 
     def _truthful(self, turn: Turn, reason: str, text: str) -> None:
         spec = self.agents[self.disk.sessions[turn[0]].agent]
+        on_crash = self.on_crash[spec.name]
         shown, own = self.shown.get(turn, []), self.agent_ended.get(turn)
         match reason:
             case "end_turn":
@@ -170,9 +173,7 @@ class Promises:
                 hung = spec.on_hang is OnHang.CANCEL or spec.memory_soft_mb
                 assert asked or stopped or hung, f"turn {turn} was cancelled by nobody"
             case "interrupted":
-                assert shown or spec.on_crash is OnCrash.RETRY, (
-                    f"{turn} was interrupted, but no agent had got it: {text}"
-                )
+                assert shown or on_crash is OnCrash.RETRY, f"{turn} was interrupted, but no agent had got it: {text}"
                 assert turn not in self.cancel_told, f"turn {turn} was interrupted, though its cancel was told"
             case _:
                 assert reason == "failed", f"turn {turn} ended as {reason}"
@@ -190,7 +191,7 @@ class Promises:
     def show(self, actor: str, epoch: int, turn: Turn, continues: bool) -> None:
         """The agent gets the prompt, or is asked to go on."""
         before = self.shown.setdefault(turn, [])
-        on_crash = self.agents[actor].on_crash
+        on_crash = self.on_crash[actor]
         assert turn not in self.endings, f"{actor}#{epoch} plays turn {turn}, which is over"
         assert not before or on_crash is not OnCrash.INTERRUPT, f"the prompt of {turn} reached {before} and #{epoch}"
         assert not before or continues or on_crash is OnCrash.RETRY, f"the prompt of {turn} is repeated by #{epoch}"

@@ -185,7 +185,8 @@ def _resume(house: House, role: Role) -> None:
     text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
     calls.refuse(house, child.spec.name, ACTOR_LOST, text, sent=True)
     for session, turn in hangs.playing(role):
-        if turn.start_ticket and turn.state is not TurnState.HANDED and not turn.cancelled:
+        handed = turn.state is TurnState.HANDED or turn.unmarked  # It may not have come: the connection broke.
+        if turn.start_ticket and not handed and not turn.cancelled:
             house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
         else:
             role.resuming[session.id] = None

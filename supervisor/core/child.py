@@ -95,6 +95,7 @@ class Child:
     played: bool = False  # A turn was handed over to this incarnation.
     by_person: bool = False  # A person stopped it: it stays so until a person starts it.
     cannot_start: bool = False  # Its last start failed, and so will the next unless somebody mends something.
+    surplus: bool = False  # The configuration has no place for it any more: it is ended, and does not come back.
     apart: str = ""  # Why it is set apart: an invariant of ours broke about it. A person's start ends that.
 
     @property
@@ -191,6 +192,12 @@ class Child:
         retry_s = self.spec.restart.fatal_retry_s if state is State.FATAL and not apart else 0.0
         self._enter(state, since, why, since + retry_s if retry_s else None)
         self.ran_from, self.apart = since, why if apart else ""
+
+    def end_surplus(self, now: float) -> list[Kill]:
+        """There is no place for it: nobody is started in another's until it is gone."""
+        self.surplus, self.wanted = True, False
+        self._enter(State.STOPPING, now, "more actors live than the configuration has places for")
+        return [Kill(self.name, self.epoch, signal.SIGKILL)]
 
     def stay_stopped(self, now: float) -> list[Kill]:
         """A person stopped it before this supervisor came; what is left of it, if anything, is still to end."""

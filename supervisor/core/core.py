@@ -120,13 +120,16 @@ class Core:
         """Expect an actor back; an agent at rest stays so beside its understudies."""
         house = self.house
         role = house.roles.get(process.actor)
-        places = [] if role is None else role.understudies if process.actor in self._resting else role.actors
-        free = [child for child in places if child.state is State.STOPPED]
-        if role is None or not free:
+        if role is None:
+            self._elsewhere.append(process)
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
+        places = role.understudies if process.actor in self._resting else role.actors
+        child = next((each for each in places if each.state is State.STOPPED), None) or role.added(house.now)
         grace_s = house.spec.orphan_grace_s + RETURN_S
-        free[0].adopt(process, number, grace_s, house.now, rests.running_since(role, process))
+        child.adopt(process, number, grace_s, house.now, rests.running_since(role, process))
+        if role.actors.index(child) > child.spec.understudies:
+            house.effects.extend(child.end_surplus(house.now))
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Start the cast, but what is at rest and whom a person has stopped; return the first effects."""

@@ -120,6 +120,18 @@ class Role:
         self.child = heir.line.player = heir
         return True
 
+    def added(self, now: float) -> Child:
+        """Return another actor, for a process that the configuration has no place for."""
+        child = Child(self.child.name, self.child.spec, self.child.line, since=now)
+        self.understudies.append(child)
+        child.line.actors.append(child)
+        return child
+
+    def gone(self, child: Child) -> None:
+        """Nothing of a surplus actor lives any more: nor is there a place for it."""
+        self.understudies.remove(child)
+        child.line.actors.remove(child)
+
     def plays(self, session: Session) -> None:
         """Count the session's turn as running, and as one to watch."""
         self.running += 1

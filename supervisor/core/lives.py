@@ -67,7 +67,9 @@ def _exited(house: House, role: Role, child: Child, event: Exited) -> None:
     house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else casting.UNDERSTUDY_AFTER_S))
     if replaced:
         what += f"; its understudy {role.child.title} takes over"
-    if child.state is State.STOPPED and role.child.state is State.RUNNING and not house.stopping:
+    if child.surplus and child.state is State.STOPPED and not plays:
+        role.gone(child)
+    elif child.state is State.STOPPED and role.child.state is State.RUNNING and not house.stopping:
         child.prepare(casting.UNDERSTUDY_AFTER_S, house.now)
     if plays:
         shown = None if event.shown is None else set(event.shown)

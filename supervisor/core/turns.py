@@ -74,7 +74,7 @@ def admit(house: House, session: Session, role: Role) -> None:
     turn.state = TurnState.RUNNING if skip else TurnState.HANDED
     turn.unmarked = skip
     if skip:
-        _record_start(house, session, turn)
+        turn.start_ticket = _record_start(house, session, turn)
     hand_over(house, session, turn, child, skip)
     turn.since = math.inf
     house.handing.append((house.after, turn))
@@ -105,7 +105,7 @@ def hand_over_again(house: House, role: Role) -> None:
         if turn is None:
             continue
         handed_only = turn.state is TurnState.HANDED or turn.cancelled
-        if turn.start_ticket and not handed_only:
+        if turn.start_ticket and not handed_only and not turn.unmarked:
             continue  # It has said that it may begin: it has it.
         hand_over(house, session, turn, child, go=not handed_only)
         if turn.cancelled:

@@ -155,7 +155,8 @@ class Fragile(Core):
         super()._dispatch(event)
         frame = event.frame if isinstance(event, ActorSaid) else None
         of_session = getattr(frame, "session", "") in self.house.sessions
-        if self.breaks and (of_session or isinstance(event, Exited)):
+        of_agent = isinstance(event, Exited) and event.actor in self.house.roles
+        if self.breaks and (of_session or of_agent):
             self.breaks, self.broke = False, True
             self.broken.add(getattr(frame, "session", ""))
             raise AssertionError("broken by the schedule")

@@ -69,8 +69,8 @@ class Ends:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
-            while not holds():
-                await asyncio.sleep(0.001)  # noqa: ASYNC110 (what is waited for happens in libzmq)
+            while not holds():  # noqa: ASYNC110 (it happens in libzmq)
+                await asyncio.sleep(0.001)
 
     async def answer(self) -> Frame:
         await self.until(lambda: bool(self.client.poll(0)))

@@ -44,6 +44,14 @@ from understudy.protocol.sizes import (
 
 LARGE_BYTES = 1 << 12
 _from_client = decoder(FromClient).decode
+# Of the frames with a body: what that is, its bound in bytes, its shape.
+_BODIES: dict[type, tuple[str, int, bodies.Shape]] = {
+    Prompt: ("the prompt", ENTRY_BYTES_MAX, "blocks"),
+    Answer: ("the answer", ENTRY_BYTES_MAX, "any"),
+    Call: ("the body of the call", ENTRY_BYTES_MAX, "any"),
+    Open: ("what opens the session", OPENING_BYTES_MAX, "map"),
+    Verb: ("the body of the verb", VERB_BYTES_MAX, "map"),
+}
 _pieces = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=FRAMES_PER_MESSAGE_MAX)])
 
 
@@ -73,20 +81,11 @@ def wrong_with(frame: FromClient) -> Wrong | None:
 
 def wrong_with_body(frame: FromClient) -> Wrong | None:
     """Return what is wrong with the body of a client's frame, None when nothing is. Its fields are the decoder's."""
-    shape: bodies.Shape = "any"
-    match frame:
-        case Prompt(body=body):
-            what, most, shape = "the prompt", ENTRY_BYTES_MAX, "blocks"
-        case Answer(body=body):
-            what, most = "the answer", ENTRY_BYTES_MAX
-        case Call(body=body):
-            what, most = "the body of the call", ENTRY_BYTES_MAX
-        case Open(body=body):
-            what, most, shape = "what opens the session", OPENING_BYTES_MAX, "map"
-        case Verb(body=body):
-            what, most, shape = "the body of the verb", VERB_BYTES_MAX, "map"
-        case _:
-            return None
+    bound = _BODIES.get(type(frame))
+    if bound is None:
+        return None
+    what, most, shape = bound
+    body: bytes = frame.body  # type: ignore[union-attr]
     if len(body) > most:
         return Wrong(
             LIMIT_REACHED, f"{what} has {len(body)} bytes; the limit is {most}: put it into a file and name that"

@@ -41,11 +41,11 @@ MENDED = (
 
 def said(house: House, peer: bytes, frame: FromActor) -> None:
     """Act on one frame of the connection `peer`; what no living incarnation says is a dead letter."""
-    if isinstance(frame, ActorHello):
+    role = house.roles.get(house.peers.get(peer, ""))
+    child = role.of_peer(peer) if role is not None else None
+    if type(frame) is ActorHello:
         _hello(house, peer, frame)
         return
-    role = house.roles.get(house.peers.get(peer, ""))
-    child = next((each for each in role.actors if each.peer == peer), None) if role is not None else None
     if role is None or child is None:
         # A dead letter: nothing of an older incarnation has an effect. One that lives and was given up says hello.
         house.effects.append(TellActor(peer, Fault(NO_HELLO, "this connection is not known: say hello")))
@@ -64,8 +64,8 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
             house.tell_actor(child, Pong())
         case Pong():
             flow.actor_took(house, role, child, peer)
-        case Part():
-            pass  # It belongs to nothing: whole frames come here.
+        case Part() | ActorHello():
+            pass  # A part belongs to nothing: whole frames come here.
         case _:
             assert_never(frame)
 
@@ -78,7 +78,7 @@ def count_unheard(house: House, child: Child, frame: FromActor) -> None:
 
 def last_number(frame: Updates | Ended | Ask | Remember) -> int:
     """Return the last of the actor's numbers that `frame` takes."""
-    return frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
+    return frame.n + frame.count - 1 if type(frame) is Updates else frame.n
 
 
 def _dismiss(house: House, child: Child, frame: Updates | Ended | Ask | Remember | Begin) -> None:
@@ -93,15 +93,16 @@ def _dismiss(house: House, child: Child, frame: Updates | Ended | Ask | Remember
 def _of_turn(house: House, role: Role, frame: Updates | Ended | Ask | Remember | Begin) -> None:
     child = role.child
     session = house.sessions.get(frame.session)
-    if not isinstance(frame, Begin) and frame.n > child.number + 1:
+    first = getattr(frame, "n", 0)
+    if first > child.number + 1:
         # It lost something that it had not had acknowledged: nothing it says can be trusted.
-        house.carry_out(child.kill(f"said number {frame.n} after {child.number}", house.now))
+        house.carry_out(child.kill(f"said number {first} after {child.number}", house.now))
         return
     if session is None or session.agent != child.spec.name or session.quarantined:
         _dismiss(house, child, frame)
         return
     hangs.progressed(house, session)
-    if isinstance(frame, Ask) or (not isinstance(frame, Begin) and last_number(frame) > child.number):
+    if type(frame) is Ask or (not isinstance(frame, Begin) and last_number(frame) > child.number):
         readable = _readable(house, session, frame, child)
         if readable is None:
             count_unheard(house, child, frame)
@@ -126,12 +127,12 @@ def _readable(
     house: House, session: Session, frame: Updates | Ended | Ask | Remember, child: Child
 ) -> Updates | Ended | Ask | Remember | None:
     """Return `frame`, or what can be recorded in its place: that nobody can read it is this session's trouble alone."""
-    if isinstance(frame, Updates):
+    if type(frame) is Updates:
         wrong = "" if holds(frame.body, frame.count) else f"they are no list of {frame.count}"
     else:
         wrong = bodies.wrong_with(frame.body)
     turn = session.current.number if session.current is not None else 0
-    if not isinstance(frame, Remember) and frame.mended:
+    if getattr(frame, "mended", False):
         house.write(session, "note", turn, {"text": MENDED})
     if not wrong:
         return frame

@@ -88,8 +88,7 @@ def untaken(house: House, peer: bytes) -> str:
 
 def behind(house: House) -> bool:
     """Return whether too much waits for the log."""
-    unfed = house.unfed
-    return len(unfed) > UNRECORDED_ENTRIES_MAX or sum(len(entry.body) for _, entry in unfed) > UNRECORDED_BYTES_MAX
+    return len(house.unfed) > UNRECORDED_ENTRIES_MAX or house.unfed_bytes > UNRECORDED_BYTES_MAX
 
 
 def questions_full(house: House, session: Session, frame: Ask, child: Child) -> bool:

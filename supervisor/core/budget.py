@@ -90,9 +90,10 @@ class Budget:
         window = self.windows.get(peer) if peer is not None else None
         if window is None:
             return True  # Nobody is there yet.
-        if self.crowded:
-            return window.under_way + size <= self.limits.share_bytes
-        return window.under_way < self.limits.window_bytes
+        limits = self.limits
+        if self.under_way >= limits.under_way_bytes_max:
+            return window.under_way + size <= limits.share_bytes
+        return window.under_way < limits.window_bytes
 
     def said(self, peer: bytes, size: int) -> bool:
         """Count `size` bytes for the peer; return whether a ping is due behind them."""
@@ -100,9 +101,12 @@ class Budget:
         if window is None:
             return False
         window.under_way += size
-        window.behind += size
+        window.behind = behind = window.behind + size
         self.under_way += size
-        return window.behind >= (self.limits.share_bytes // 2 if self.crowded else self.limits.ping_every_bytes)
+        limits = self.limits
+        if self.under_way < limits.under_way_bytes_max:
+            return behind >= limits.ping_every_bytes
+        return behind >= limits.share_bytes // 2
 
     def unasked(self, peer: bytes) -> bool:
         """Return whether something is under way to the peer, and no ping behind it."""

@@ -1,6 +1,6 @@
 """What clients ask of the house: each frame of theirs, answered or refused. Pure."""
 
-from typing import Annotated, assert_never
+from typing import Annotated, Any, assert_never
 
 import msgspec
 
@@ -46,7 +46,6 @@ from understudy.protocol.frames import (
     Verb,
     Welcome,
     pack,
-    unpack,
 )
 from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX, AgentName, Id
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
@@ -70,7 +69,15 @@ class VerbOptions(msgspec.Struct, frozen=True):
     hurry: bool = False
 
 
+class _Block(msgspec.Struct, gc=False):
+    """What of a content block tells whether it asks for anything."""
+
+    type: Any = None
+    text: Any = ""
+
+
 _options = msgspec.msgpack.Decoder(VerbOptions | None)
+_blocks = msgspec.msgpack.Decoder(list[_Block])
 
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
@@ -295,11 +302,11 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
 
 def no_prompt(house: House, client: Client, frame: Prompt) -> bool:
     """Refuse what asks for nothing; return whether it did."""
-    content = unpack(frame.body)
-    if all(block.get("type") == "text" and not str(block.get("text", "")).strip() for block in content):
-        house.fault(client.peer, EMPTY_PROMPT, "the prompt is empty: there is nothing to do", frame.request)
-        return True
-    return False
+    for block in _blocks.decode(frame.body):
+        if block.type != "text" or str(block.text).strip():
+            return False
+    house.fault(client.peer, EMPTY_PROMPT, "the prompt is empty: there is nothing to do", frame.request)
+    return True
 
 
 def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:

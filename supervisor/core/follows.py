@@ -82,7 +82,6 @@ def read(house: House, event: EntriesRead) -> None:
             # The log may hold more than this step knows to be committed: never tell it early.
             if entry.last > session.recorded or not _takes(house, follower, entry):
                 break
-            house.budget.said(follower.peer, follower.take(entry))
             entries.append(entry)
         for some in frames_of(entries):
             house.tell(follower.peer, Entries(follower.follow, some))
@@ -99,6 +98,7 @@ def feed(house: House) -> None:
     unfed, sessions, committed = house.unfed, house.sessions, house.committed
     while unfed and unfed[0][0] <= committed:
         entry = unfed.popleft()[1]
+        house.unfed_bytes -= len(entry.body)
         session = sessions[entry.session]
         session.recorded = entry.last
         for key, follower in session.followers.items():
@@ -108,7 +108,6 @@ def feed(house: House) -> None:
                 follower.caught_up = False
                 house.clients[key[0]].behind[key[1]] = None
                 continue
-            house.budget.said(key[0], follower.take(entry))
             batches.setdefault(key, []).append(entry)
     for (peer, number), entries in batches.items():
         for some in frames_of(entries):
@@ -147,13 +146,17 @@ def read_on(house: House, client: Client) -> None:
 
 
 def _takes(house: House, follower: Follower, entry: Entry) -> bool:
+    """Count `entry` as sent, if the follower has credit for it, and its peer room; return whether that is so."""
     if follower.credit <= 0:
         return False
     size = len(entry.body) + ENTRY_OVERHEAD_BYTES
-    if house.room(follower.peer, size):
-        return True
-    follower.wants = size
-    return False
+    if not house.room(follower.peer, size):
+        follower.wants = size
+        return False
+    follower.next = entry.last + 1
+    follower.credit -= size
+    house.budget.said(follower.peer, size)
+    return True
 
 
 def _advance(house: House, session: Session, follower: Follower) -> None:

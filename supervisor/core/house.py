@@ -100,7 +100,13 @@ class Role:
     @property
     def actors(self) -> list[Child]:
         """Whoever plays, then the understudies."""
-        return [self.child, *self.understudies]
+        return [self.child, *self.understudies] if self.understudies else [self.child]
+
+    def of_peer(self, peer: bytes) -> Child | None:
+        """Return the actor whose connection that is."""
+        if self.child.peer == peer:
+            return self.child
+        return next((each for each in self.understudies if each.peer == peer), None)
 
     def of_epoch(self, epoch: int) -> Child | None:
         """Return the actor whose incarnation that is."""
@@ -163,6 +169,7 @@ class House:
     cancels: dict[tuple[str, int], Turn] = field(default_factory=dict[tuple[str, int], Turn])
     handing: deque[tuple[int, Turn]] = field(default_factory=deque[tuple[int, Turn]])  # Until they are on their way.
     unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
+    unfed_bytes: int = 0  # Of their bodies.
     unsettled: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # Actors whose turns wait in the log.
     ticket: int = 0
     committed: int = 0
@@ -212,6 +219,7 @@ class House:
         """Record `entry`, and remember to feed it to followers once it is committed."""
         ticket = self.record(entry)
         self.unfed.append((ticket, entry))
+        self.unfed_bytes += len(entry.body)
         return ticket
 
     def carry_out(self, effects: Sequence[Spawn | Kill]) -> None:
@@ -281,11 +289,18 @@ class House:
         """
         if child.peer is None:
             return
-        kept = {name: body.kept for name, body in bodies.items() if body.kept is not None}
-        missing = tuple(name for name, body in bodies.items() if body.kept is None)
+        size = weight(frame)
+        kept: dict[str, bytes] = {}
+        missing: list[str] = []
+        for name, body in bodies.items():
+            size += body.size
+            if body.kept is None:
+                missing.append(name)
+            else:
+                kept[name] = body.kept
         after = self.after if self.after > self.committed else 0
-        self.effects.append(TellActor(child.peer, replace(frame, **kept), after, missing=missing))
-        if self.budget.said(child.peer, weight(frame) + sum(body.size for body in bodies.values())):
+        self.effects.append(TellActor(child.peer, replace(frame, **kept), after, missing=tuple(missing)))
+        if self.budget.said(child.peer, size):
             self.tell_actor(child, Ping(), self.after)
 
     def forget_marks(self, actor: str, epoch: int) -> None:

@@ -83,6 +83,8 @@ def of_house(house: House) -> None:
     assert house.committed <= house.ticket, f"{house.committed} is committed of {house.ticket}"
     tickets = [ticket for ticket, _ in house.unfed]
     assert tickets == sorted(tickets), f"entries wait out of order: {tickets}"
+    unfed = sum(len(entry.body) for _, entry in house.unfed)
+    assert unfed == house.unfed_bytes, f"{unfed} bytes of entries wait for the log, and {house.unfed_bytes} are counted"
 
 
 def of_bytes(house: House) -> None:

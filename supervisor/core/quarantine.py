@@ -84,14 +84,14 @@ class Before:
         if session is not None:
             self._role = house.roles.get(session.agent)
             self._kept.append(_keep(session, self._role))
-        elif isinstance(event, Exited | SpawnFailed):
+        elif type(event) is Exited or type(event) is SpawnFailed:
             self._role = its = _role_of(house, event)
             names = {} if its is None else {**its.playing, **its.waiting}
             self._kept = [_keep(house.sessions[name], its) for name in names]
         role = self._role
         self._counts = (0, 0) if role is None else (role.running, role.queued)
         self._actors = [] if role is None else role.actors
-        self.played = role is not None and isinstance(event, Exited) and role.child.epoch == event.epoch
+        self.played = type(event) is Exited and role is not None and role.child.epoch == event.epoch
 
     def give_back(self, house: House) -> None:
         """Undo what the event wanted written and said, and what it did to sessions.
@@ -105,9 +105,10 @@ class Before:
                 house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
         house.rows[self._rows :] = [row for row in house.rows[self._rows :] if isinstance(row, EpochRow)]
         house.effects[self._effects :] = [each for each in house.effects[self._effects :] if _stays(each)]
-        for queue, length in ((house.unfed, self._unfed), (house.handing, self._handing)):
-            while len(queue) > length:
-                queue.pop()
+        while len(house.unfed) > self._unfed:
+            house.unfed_bytes -= len(house.unfed.pop()[1].body)
+        while len(house.handing) > self._handing:
+            house.handing.pop()
         for number in range(self._calls, house.calls_made):
             house.calls.pop(f"c{number + 1}", None)
         house.budget.kept = self._bodies

@@ -4,7 +4,6 @@ A session is opened once for each request id, and a prompt accepted once for eac
 another content is no repeat: whoever says it is told so, or would take the answer to the one for that to the other.
 """
 
-from collections.abc import Iterable
 from hashlib import blake2b
 
 from understudy.protocol.errors import BAD_FRAME, REQUEST_REUSED
@@ -16,12 +15,10 @@ DIGEST_BYTES = 16
 
 def digest(frame: Open | Prompt) -> bytes:
     """Return what tells apart two requests of the same name: all that the client asks for, but not how it waits."""
-    parts: Iterable[str | bytes]
-    match frame:
-        case Open(agent=agent, cwd=cwd, body=body):
-            parts = (agent, cwd, body)
-        case Prompt(serves=serves, body=body):
-            parts = (*sorted(serves), body)
+    if isinstance(frame, Prompt):
+        parts = (*sorted(frame.serves), frame.body) if frame.serves else (frame.body,)
+    else:
+        parts = (frame.agent, frame.cwd, frame.body)
     return blake2b(pack(parts), digest_size=DIGEST_BYTES).digest()
 
 

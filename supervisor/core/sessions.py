@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Answer, Ask, Entry, pack
+from understudy.protocol.frames import Answer, Ask, Entry, pack
 from understudy.supervisor.core.budget import Body
 
 HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
@@ -74,13 +74,6 @@ class Follower:
     serial: int = 0  # No two followers have the same.
     wants: int = 0  # So large is the next entry, for which there was no room.
     caught_up: bool = False
-
-    def take(self, entry: Entry) -> int:
-        """Count `entry` as sent; return what it costs."""
-        self.next = entry.last + 1
-        cost = len(entry.body) + ENTRY_OVERHEAD_BYTES
-        self.credit -= cost
-        return cost
 
 
 @dataclass(slots=True)

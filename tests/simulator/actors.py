@@ -6,6 +6,7 @@ from enum import Enum
 
 from tests.simulator.promises import Promises, Turn
 from tests.simulator.scene import Marks, Scene, Wire
+from understudy.actors.drivers.settings import Setting, Settings, setting_of
 from understudy.actors.playing import FLUSH_S_MAX, Playing
 from understudy.protocol.backstage import (
     UNRECORDED_BYTES_MAX,
@@ -22,7 +23,7 @@ from understudy.protocol.backstage import (
     TurnCancelled,
     TurnHanded,
 )
-from understudy.protocol.frames import Frame, Handover, Recorded, Welcome, unpack
+from understudy.protocol.frames import ActorCall, Frame, Handover, Recorded, Welcome, unpack
 from understudy.supervisor.core.sessions import CONTINUATION
 
 ASK_ALL, ASK_ONE = -1, -2  # Among what a turn does: a question for everybody, or for the client that prompted.
@@ -75,7 +76,11 @@ class Actor:
     plays: dict[Turn, Play] = field(default_factory=dict[Turn, Play])
     slots: list[Turn] = field(default_factory=list[Turn])
     free: list[int] = field(default_factory=list[int])
-    calls: deque[str] = field(default_factory=deque[str])
+    calls: deque[ActorCall] = field(default_factory=deque[ActorCall])
+    settings: dict[str, Settings] = field(default_factory=dict[str, Settings])  # Of the sessions that it has opened.
+    modes: dict[str, str] = field(
+        default_factory=dict[str, str]
+    )  # What its agent was told; it begins with its default.
     startup: int = 0
     until: float = 0.0  # When it stops waiting, while it is STOPPING or LEAVING.
     words: str = ""
@@ -155,7 +160,7 @@ class Actor:
                 self.die(self.status)
             return
         while self.calls:
-            self.machine.answer_call(self.calls.popleft(), {})
+            self._answer(self.calls.popleft())
         for turn, play in list(self.plays.items()):
             if self._can_go_on(play):
                 self._go_on(turn, play)
@@ -206,13 +211,14 @@ class Actor:
             else:
                 break
         if self.scene.random.random() < 0.1:
-            self.machine.remember(turn[0], self.epoch)
+            self._remember(turn[0])
         limit = UNRECORDED_BYTES_MAX + 2 * UPDATES_BYTES_MAX
         assert self.machine.unrecorded_bytes <= limit, f"{self.title} keeps {self.machine.unrecorded_bytes} bytes"
 
     def _show(self, turn: Turn, play: Play) -> None:
         """The agent gets the prompt; just before, its slot is written."""
         play.shown = True
+        self.promises.plays_in_mode(turn[0], self.modes.get(turn[0], ""))
         if self.free:
             self.slots[self.free.pop()] = turn
         else:
@@ -259,7 +265,7 @@ class Actor:
                         play.asking = ""
             case Called(call=call):
                 if self.playing.takes_turns:
-                    self.calls.append(call.request)
+                    self.calls.append(call)
             case EndRecorded(session=session, turn=number):
                 if self.phase is Phase.READY:  # One that stops shows nothing more.
                     self.promises.forgot((session, number))
@@ -276,6 +282,7 @@ class Actor:
         if not self.playing.takes_turns:
             return  # It was never seen here, and goes to the next incarnation.
         turn, text = (handover.session, handover.turn), unpack(handover.body)[0]["text"]
+        self._open(handover)
         if handover.go:
             self.promises.went(turn)
         random = self.scene.random
@@ -290,6 +297,30 @@ class Actor:
             deaf = True
         continues, waits = handover.body == CONTINUATION, random.choice((0, 0, 2))
         self.plays[turn] = Play(text, continues, handover.go, todo, deaf, waits)
+
+    def _open(self, frame: Handover | ActorCall) -> Settings:
+        """Make the session ready in the agent: what was set in an earlier process is set again."""
+        known = self.settings.get(frame.session)
+        if known is None:
+            memory = unpack(frame.memory)
+            known = self.settings[frame.session] = Settings(memory and memory["settings"])
+            for setting in list(known.pending):
+                self._set(frame.session, known, setting)
+        return known
+
+    def _answer(self, call: ActorCall) -> None:
+        known, setting = self._open(call), setting_of(call.method, unpack(call.body))
+        if setting is not None:
+            self._set(call.session, known, setting)
+            self._remember(call.session)
+        self.machine.answer_call(call.request, {})
+
+    def _set(self, session: str, known: Settings, setting: Setting) -> None:
+        self.modes[session] = setting.params["modeId"]
+        known.make(setting)
+
+    def _remember(self, session: str) -> None:
+        self.machine.remember(session, {"settings": self.settings[session].to_remember()})
 
     def _cancel(self, turn: Turn) -> None:
         play = self.plays.get(turn)

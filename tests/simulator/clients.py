@@ -109,8 +109,13 @@ class Client:
         elif chance < 0.65:
             turns = [turn for at, turn in self.promises.accepted if at == session]
             self.cancel(session, random.choice([*turns[-3:], 0]))
-        elif chance < 0.7:
+        elif chance < 0.68:
             self.machine.request(Call(name, session, "ready"))
+        elif chance < 0.72:
+            if not any(isinstance(each, Call) and each.body for each in self.machine.pending.values()):
+                mode = f"{ledger.requests:06}"
+                self.promises.set_mode(session, mode)
+                self.machine.request(Call(name, session, "session/set_mode", pack({"modeId": mode})))
         elif self.promises.requests and chance < 0.8:
             # An editor that came back asks again with an id that was answered before.
             again = random.choice(list(self.promises.requests))
@@ -172,6 +177,8 @@ class Client:
                     self.reused.discard(request)
                 case Replied(frame=Result() as result) if isinstance(asked, Cancel):
                     self.promises.told_cancelled(asked.session, asked.turn, unpack(result.body)["cancelled"])
+                case Replied(frame=Result()) if isinstance(asked, Call) and asked.body:
+                    self.promises.mode_is_set(asked.session, unpack(asked.body)["modeId"])
                 case Replied(frame=Fault(code=code, text=text)):
                     assert code in REFUSALS, f"{asked} is refused with {code}: {text}"
                 case FollowEnded(fault=fault):

@@ -54,6 +54,7 @@ class Promises:
     broken: set[str] = field(default_factory=set[str])  # Sessions that were set apart: what is said there is not heard.
     on_crash: dict[str, OnCrash] = field(default_factory=dict[str, OnCrash])  # Other configurations interrupt, too.
     limits: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    modes: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # In which a session may be.
     largest: int = 0
 
     def __post_init__(self) -> None:
@@ -187,6 +188,20 @@ class Promises:
         self.answers[name] = body.get("result")
 
     # --- what agents and clients see ---
+
+    def set_mode(self, session: str, mode: str) -> None:
+        """A client asks for a mode: from now on it may be so."""
+        self.modes.setdefault(session, {""}).add(mode)
+
+    def mode_is_set(self, session: str, mode: str) -> None:
+        """A client heard that it is so: what was asked for before is so no more."""
+        asked = sorted(self.modes[session])
+        self.modes[session] = {mode, *(each for each in asked if each > mode)}
+
+    def plays_in_mode(self, session: str, mode: str) -> None:
+        """The agent gets a prompt while it is in `mode`."""
+        known = self.modes.get(session, {""})
+        assert mode in known, f"a prompt of {session} is played in mode {mode!r}, though {known} was set"
 
     def show(self, actor: str, epoch: int, turn: Turn, continues: bool) -> None:
         """The agent gets the prompt, or is asked to go on."""

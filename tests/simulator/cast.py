@@ -19,6 +19,7 @@ KINDS = (
     "supervisor stopped",
     "supervisor stays away",
     "house falls",
+    "power fails",
     "shutdown",
     "actor cut off",
     "client cut off",

@@ -32,6 +32,7 @@ REFUSALS = (
     "quarantined",
     "unknown_session",
     "unknown_agent",
+    "generation_changed",
 )
 
 
@@ -181,6 +182,8 @@ class Client:
                     self.promises.mode_is_set(asked.session, unpack(asked.body)["modeId"])
                 case Replied(frame=Fault(code=code, text=text)):
                     assert code in REFUSALS, f"{asked} is refused with {code}: {text}"
+                case FollowEnded(follow=follow, fault=fault) if fault.code in self._gone(follow):
+                    self._begin_anew(follow)
                 case FollowEnded(fault=fault):
                     raise AssertionError(f"{self.name} cannot follow: {fault}")
                 case Unheard():
@@ -211,6 +214,20 @@ class Client:
         place = self.machine.places[follow]
         limit = place.window + self.promises.largest * (1 + self.connections)
         assert place.unconsumed <= limit, f"{self.name} was sent {place.unconsumed} bytes; its credit is {place.window}"
+
+    def _gone(self, follow: int) -> tuple[str, ...]:
+        """Return with which faults a follow may end: the power failed."""
+        session = next(name for name, number in self.follows.items() if number == follow)
+        lost = session not in self.promises.disk.sessions
+        return ("generation_changed", "unknown_session", "beyond_the_log") if lost else ("generation_changed",)
+
+    def _begin_anew(self, follow: int) -> None:
+        """What it has seen may be lost: it reads the session again, from the first number."""
+        del self.seen[follow]
+        self.follows = {session: number for session, number in self.follows.items() if number != follow}
+        self.questions.clear()
+        self.served.clear()
+        self.unread = deque(each for each in self.unread if each[0] != follow)
 
     # --- its life ---
 

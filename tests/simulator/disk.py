@@ -9,6 +9,7 @@ from understudy.supervisor.core.events import (
     MemoryRow,
     Record,
     RestRow,
+    Row,
     SessionRow,
     StopRow,
     TurnRow,
@@ -32,6 +33,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.health = Health.WELL
+        self.commits: list[list[Row]] = []
         self.entries: dict[str, list[Entry]] = {}
         self.sessions: dict[str, SessionRow] = {}
         self.memories: dict[str, bytes] = {}
@@ -44,9 +46,19 @@ class Disk:
         self.stopped: dict[str, str] = {}
         self.rests: dict[str, RestRow] = {}
 
+    def lose(self, count: int) -> None:
+        """The machine lost power: the last `count` commits had not reached the disk."""
+        kept = self.commits[: max(0, len(self.commits) - count)]
+        self.__init__()  # type: ignore[misc]
+        for rows in kept:
+            self.commits.append([])
+            for row in rows:
+                self.commit(Record(0, [row]))
+
     def commit(self, record: Record) -> None:
-        """Take one record, whole."""
+        """Take rows of the newest commit."""
         for row in record.rows:
+            self.commits[-1].append(row)
             match row:
                 case Entry():
                     self.entries.setdefault(row.session, []).append(row)

@@ -40,6 +40,8 @@ def _strike(world: World, kind: str) -> bool:
             keeper.leaves_process = True
         case "house falls":
             world.end_house()
+        case "power fails":
+            world.power_fails(scene.random.choice((0, 0, 1, 3, 10)))
         case "frames delayed":
             wires = list(scene.wires.values())
             if not wires:

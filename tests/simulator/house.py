@@ -416,7 +416,9 @@ def supervise(
     for actor, epoch in shown:
         restored.epochs[actor] = max(epoch, restored.epochs.get(actor, 0))
     random = Random(scene.random.random())
-    core = Fragile(scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, life=life)
+    core = Fragile(
+        scene.cast.spec, restored, shown, random, living, scene.now, scene.wall, start, scene.boot, life=life
+    )
     core.broken = promises.broken
     if scene.seed % 3 == 0:
         core.house.budget.limits = TIGHT

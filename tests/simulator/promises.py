@@ -19,6 +19,7 @@ Turn = tuple[str, int]
 Request = tuple[str, str]  # session, id
 
 
+SEEN = ("started", "cancelling", "ended")  # The states of turns that an agent may have got.
 BROKEN = "AssertionError: broken by the schedule"
 
 
@@ -77,6 +78,7 @@ class Promises:
 
     def committed(self, record: Record, now: float) -> None:
         """The log has `record` now (and all before it)."""
+        self.disk.commits.append([])
         for row in record.rows:
             match row:
                 case Entry():
@@ -87,6 +89,35 @@ class Promises:
                 case _:
                     pass
             self.disk.commit(Record(record.ticket, [row]))
+
+    def power_failed(self, lost: int) -> None:
+        """The last `lost` commits are gone with the machine: what was said of them holds no more, and clients are told."""
+        self.disk.lose(lost)
+        for known in (self.endings, self.asked, self.answers):
+            known.clear()
+        for entries in self.disk.entries.values():
+            for entry in entries:
+                self._seen_again(entry)
+        there = {turn for turn, state in self.disk.states.items() if state in SEEN}
+        for book in (self.accepted, self.shown, self.agent_ended, self.prompted_at):
+            for turn in [turn for turn in book if turn not in there]:
+                del book[turn]
+        self.cancels &= there
+        self.noted.clear()  # Nobody of that boot lives: their epochs may be given out again.
+        self.cancel_told.clear()  # It may be the cancel that was lost.
+        self.accepted.clear()
+        for request in [each for each, turn in self.requests.items() if turn not in self.disk.turns]:
+            del self.requests[request]
+        self.modes = {session: {""} | modes for session, modes in self.modes.items()}
+        self.broken |= set(self.disk.sessions)  # Of what was said by those who fell with it, nobody knows how much.
+
+    def _seen_again(self, entry: Entry) -> None:
+        if entry.kind == "ended":
+            self.endings[entry.session, entry.turn] = str(unpack(entry.body)["reason"])
+        elif entry.kind == "asked":
+            self.asked.add(unpack(entry.body)["ask"])
+        elif entry.kind == "answered":
+            self.answers[unpack(entry.body)["ask"]] = unpack(entry.body).get("result")
 
     def acknowledged(self, actor: str, epoch: int, number: int) -> None:
         """The actor heard that its numbers up to `number` are recorded."""

@@ -87,6 +87,19 @@ class World:
         self.living = []
         self._close(0.0)
 
+    def power_fails(self, lost: int) -> None:
+        """The machine stops: so does everybody, and the last commits and any of the marks are gone."""
+        self.scene.say(f"the power fails; {lost} commits are lost")
+        self.scene.boot += 1
+        for marks in self.scene.files.values():
+            if self.scene.random.random() < 0.5:
+                marks.slots.clear()
+        self.promises.power_failed(lost)
+        self.ledger.sessions = {
+            name: agent for name, agent in self.ledger.sessions.items() if name in self.scene.disk.sessions
+        }
+        self.end_house()
+
     def replace(self, client: Client) -> None:
         """The client's process is dead; another one comes."""
         client.cut()

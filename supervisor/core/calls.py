@@ -57,6 +57,14 @@ def called(house: House, frame: Result | Fault) -> None:
         house.fault(pending.peer, frame.code, frame.text, pending.request, frame.body)
 
 
+def refuse_in(house: House, session: str, code: str, text: str) -> None:
+    """Answer the open calls of a session with a fault: what the actor says of it is not heard any more."""
+    for name, pending in list(house.calls.items()):
+        if pending.session == session:
+            del house.calls[name]
+            house.fault(pending.peer, code, text, pending.request)
+
+
 def refuse(house: House, agent: str, code: str, text: str, sent: bool) -> None:
     """Answer the agent's open calls (with `sent`: only those that it had) with a fault."""
     for name, pending in list(house.calls.items()):

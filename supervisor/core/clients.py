@@ -330,8 +330,10 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             if full := bounds.calls_full(house, client.peer, len(frame.body)):
                 bounds.refuse(house, client.peer, request, "calls", full)
                 return
-            if house.roles[session.agent].child.apart:
+            if session.quarantined or house.roles[session.agent].child.apart:
                 text = f"agent {session.agent} is {house.roles[session.agent].child.apart}"
+                if session.quarantined:
+                    text = f"session is set apart: {session.quarantined}"
                 house.fault(client.peer, QUARANTINED, text, request)
                 return
             if house.roles[session.agent].child.by_person:

@@ -6,7 +6,7 @@ from typing import Any
 
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.frames import ActorHello, CancelTurn, Entry, Ping
-from understudy.supervisor.core import actors, casting, invariants, losses, turns
+from understudy.supervisor.core import actors, calls, casting, invariants, losses, turns
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -230,6 +230,7 @@ def _close(house: House, session: Session, event: Event, why: str) -> None:
     if role is None:
         return
     text = f"this session is set apart: {why}; open another one"
+    calls.refuse_in(house, session.id, QUARANTINED, text)
     for turn in [*session.mailbox, *([] if session.current is None else [session.current])]:
         turns.finish(house, session, turn, "failed", {"code": QUARANTINED, "text": text})
         # Not before the ending is recorded: a supervisor that falls now gives the turn back as it was.

@@ -172,9 +172,15 @@ class Client:
                     assert isinstance(asked, Open)
                     self.ledger.sessions[session] = asked.agent
                 case Replied(frame=Accepted() as accepted):
-                    assert accepted.request not in self.reused, f"{accepted}, though it named another prompt before"
+                    loose = (accepted.session, accepted.request) in self.promises.loose
+                    reused = accepted.request in self.reused and not loose
+                    assert not reused, f"{accepted}, though it named another prompt before"
+                    self.reused.discard(accepted.request)
                     self.promises.accept(accepted)
-                case Replied(request=request, frame=Fault(code="request_reused")) if request in self.reused:
+                case Replied(request=request, frame=Fault(code="request_reused")):
+                    assert isinstance(asked, Prompt)
+                    loose = (asked.session, request) in self.promises.loose
+                    assert request in self.reused or loose, f"{asked} is said to name another prompt"
                     self.reused.discard(request)
                 case Replied(frame=Result() as result) if isinstance(asked, Cancel):
                     self.promises.told_cancelled(asked.session, asked.turn, unpack(result.body)["cancelled"])

@@ -56,6 +56,9 @@ class Promises:
     on_crash: dict[str, OnCrash] = field(default_factory=dict[str, OnCrash])  # Other configurations interrupt, too.
     limits: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     modes: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # In which a session may be.
+    unknown: set[Turn] = field(default_factory=set[Turn])
+    named: dict[Request, set[str]] = field(default_factory=dict[Request, set[str]])  # All prompts of that name.
+    loose: set[Request] = field(default_factory=set[Request])  # What it named first may be lost with the power.
     largest: int = 0
 
     def __post_init__(self) -> None:
@@ -99,15 +102,18 @@ class Promises:
             for entry in entries:
                 self._seen_again(entry)
         there = {turn for turn, state in self.disk.states.items() if state in SEEN}
-        for book in (self.accepted, self.shown, self.agent_ended, self.prompted_at):
+        for book in (self.shown, self.agent_ended):
             for turn in [turn for turn in book if turn not in there]:
                 del book[turn]
-        self.cancels &= there
+        self.unknown |= there  # Marks of another boot say nothing: these may have been seen.
+        self.prompted_at = {turn: at for turn, at in self.prompted_at.items() if turn in self.disk.turns}
+        self.cancels = {turn for turn in self.cancels if turn in self.disk.turns}
         self.noted.clear()  # Nobody of that boot lives: their epochs may be given out again.
         self.cancel_told.clear()  # It may be the cancel that was lost.
         self.accepted.clear()
-        for request in [each for each, turn in self.requests.items() if turn not in self.disk.turns]:
-            del self.requests[request]
+        recorded = {(session, row.request) for (session, _), row in self.disk.turns.items()}
+        self.loose |= {each for each in self.texts if each not in recorded}
+        self.requests = {each: turn for each, turn in self.requests.items() if each in recorded}
         self.modes = {session: {""} | modes for session, modes in self.modes.items()}
         self.broken |= set(self.disk.sessions)  # Of what was said by those who fell with it, nobody knows how much.
 
@@ -205,7 +211,9 @@ class Promises:
                 hung = spec.on_hang is OnHang.CANCEL or spec.memory_soft_mb
                 assert asked or stopped or hung, f"turn {turn} was cancelled by nobody"
             case "interrupted":
-                assert shown or on_crash is OnCrash.RETRY, f"{turn} was interrupted, but no agent had got it: {text}"
+                assert shown or on_crash is OnCrash.RETRY or turn in self.unknown, (
+                    f"{turn} was interrupted, but no agent had got it: {text}"
+                )
                 assert turn not in self.cancel_told, f"turn {turn} was interrupted, though its cancel was told"
             case _:
                 assert reason == "failed", f"turn {turn} ended as {reason}"
@@ -261,10 +269,12 @@ class Promises:
         self.accepted[turn] = frame.request
         assert turn in self.disk.turns, f"turn {turn} was accepted and is not in the log"
         text = unpack(self.disk.prompt(*turn).body)["content"][0]["text"]
-        assert text == self.texts[request], f"request {request} became {text}"
+        named = self.named[request] if request in self.loose else {self.texts[request]}
+        assert text in named, f"request {request} became {text}"
 
     def prompt(self, request: Request, text: str, client: str, at: int) -> None:
         """A client hands in a prompt, as the `at`th thing that clients ask for."""
+        self.named.setdefault(request, set()).add(text)
         if request not in self.texts:
             self.texts[request], self.prompters[request] = text, (client, at)
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 from random import Random
 
-from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnCrash, OnHang, RestartPolicy
+from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 
 LOOSE = RestartPolicy(intensity=10_000, backoff_min_s=0.01, backoff_max_s=0.1, stable_s=1.0)
+POLICIES = (*[Comeback.PERMANENT] * 4, Comeback.TRANSIENT, Comeback.TEMPORARY)
 KINDS = (
     "actor killed",
     "actor stopped",
@@ -125,7 +126,7 @@ def _agent(random: Random, name: str, after: tuple[str, ...] = ()) -> AgentSpec:
     )
     return AgentSpec(
         name,
-        restart=tight if random.random() < 0.25 else LOOSE,
+        restart=replace(tight if random.random() < 0.25 else LOOSE, policy=random.choice(POLICIES)),
         on_crash=random.choice((OnCrash.INTERRUPT, OnCrash.INTERRUPT, OnCrash.CONTINUE, OnCrash.RETRY)),
         understudies=random.choice((0, 0, 1, 2)),
         memory_mb=random.choice((0, 0, 60)),

@@ -62,6 +62,7 @@ class Client:
     unread: deque[tuple[int, int]] = field(default_factory=deque[tuple[int, int]])
     questions: dict[str, str] = field(default_factory=dict[str, str])
     served: dict[str, bool] = field(default_factory=dict[str, bool])
+    cancels: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])  # What was asked for.
     reused: set[str] = field(default_factory=set[str])  # Ids under way that another prompt had.
     connections: int = 0
 
@@ -145,6 +146,7 @@ class Client:
         self.ledger.requests += 1
         request = f"{self.name}.{self.ledger.requests}"
         self.promises.cancel((self.name, self.ledger.requests), session, turn)
+        self.cancels[request] = (session, turn)
         self.machine.request(Cancel(request, session, turn))
 
     def verb(self, verb: str, name: str) -> None:
@@ -186,7 +188,10 @@ class Client:
                     self.promises.told_cancelled(asked.session, asked.turn, unpack(result.body)["cancelled"])
                 case Replied(frame=Result()) if isinstance(asked, Call) and asked.body:
                     self.promises.mode_is_set(asked.session, unpack(asked.body)["modeId"])
-                case Replied(frame=Fault(code=code, text=text)):
+                case Replied(request=request, frame=Fault(code="generation_changed")):
+                    self.ledger.healed.discard(self.cancels.get(request, ("", 0)))  # It is to be asked for again.
+                case Replied(request=request, frame=Fault(code=code, text=text)):
+                    self.reused.discard(request)
                     assert code in REFUSALS, f"{asked} is refused with {code}: {text}"
                 case FollowEnded(follow=follow, fault=fault) if fault.code in self._gone(follow):
                     self._begin_anew(follow)
@@ -255,4 +260,4 @@ class Client:
         if self.machine.link is not Link.UP or self.machine.pending or self.questions:
             return False
         ends = self.promises.disk.entries
-        return all(self.seen[follow] == ends[session][-1].last for session, follow in self.follows.items())
+        return all(session in ends and self.seen[at] == ends[session][-1].last for session, at in self.follows.items())

@@ -39,7 +39,7 @@ from understudy.supervisor.core.events import (
     Warn,
 )
 from understudy.supervisor.core.outbox import Act, Outbox
-from understudy.supervisor.core.specs import RestartPolicy
+from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
 STOP_GRACE_S = 5.0
 TIGHT = Limits(1500, 600, 4000, 500, 20, 200)  # What waits for room in one schedule of three.
@@ -212,6 +212,9 @@ class Supervisor:
         before, shown, unknown = self._fatal(), self._states(), self._unknown()
         self.began |= {(each.actor, each.epoch): self.scene.now for each in events if isinstance(each, Spawned)}
         effects = self.core.handle(events, self.scene.now, self.scene.wall)
+        for each in events:
+            if isinstance(each, ClientSaid) and isinstance(each.frame, Verb):
+                self.promises.ended.clear()  # A person may start whom he wants.
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
             for name in before:
@@ -272,6 +275,8 @@ class Supervisor:
             return None
         if isinstance(fall, Exited) and fall.survivors:
             return None
+        if child.spec.restart.policy is not Comeback.PERMANENT:
+            return None
         budget = self.budgets.setdefault(fall.actor, Budget())
         return budget.is_spent(self.scene.now - self.began[fall.actor, fall.epoch], child.spec.restart)
 
@@ -327,8 +332,12 @@ class Supervisor:
         child = house.roles[spawn.actor].of_epoch(spawn.epoch)
         if child is not None and child.state is not State.STOPPING:
             assert not house.stopping, f"{child.title} is spawned while the house shuts down"
-            stopped = house.roles[spawn.actor].child.by_person
-            assert not stopped, f"{child.title} is spawned, though a person stopped it"
+            role = house.roles[spawn.actor]
+            assert not role.child.by_person, f"{child.title} is spawned, though a person stopped it"
+            ended = self.promises.ended.get(spawn.actor) == house.life and child is role.child
+            wanted = role.queued or role.running or any(each.agent == spawn.actor for each in house.calls.values())
+            assert not ended or wanted, f"{child.title} is spawned, though it had ended and nobody wants it"
+            self.promises.ended.pop(spawn.actor, None)
 
     def _judge(self, kill: Kill) -> None:
         """See that nobody is killed for a cancel that it had no time for."""
@@ -424,8 +433,9 @@ def supervise(
         core.house.budget.limits = TIGHT
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
+    digests = {name: role.digest for name, role in core.house.roles.items()}
     for row in restored.rests.values():
-        if row.life == life:
+        if row.life == life and row.digest == digests.get(row.agent):  # Else it is set up anew, and begins anew.
             supervisor.budgets[row.agent] = Budget(row.ran_s, list(row.granted))
     for each in living:
         written = restored.rests.get(each.actor)

@@ -12,7 +12,7 @@ from tests.simulator.disk import Disk
 from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Accepted, Entry, unpack
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import MarkRow, Record
+from understudy.supervisor.core.events import MarkRow, Record, RestRow
 from understudy.supervisor.core.specs import AgentSpec, OnCrash, OnHang
 
 Turn = tuple[str, int]
@@ -59,6 +59,7 @@ class Promises:
     unknown: set[Turn] = field(default_factory=set[Turn])
     named: dict[Request, set[str]] = field(default_factory=dict[Request, set[str]])  # All prompts of that name.
     loose: set[Request] = field(default_factory=set[Request])  # What it named first may be lost with the power.
+    ended: dict[str, str] = field(default_factory=dict[str, str])  # Agents that ended, and in which life of the house.
     largest: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +87,8 @@ class Promises:
             match row:
                 case Entry():
                     self._entry(row, now)
+                case RestRow(state="EXITED"):
+                    self.ended[row.agent] = row.life
                 case MarkRow():
                     before = self.disk.marks.get((row.actor, row.epoch), 0)
                     assert row.n >= before, f"mark {row.n} of {row.actor}#{row.epoch} after {before}"
@@ -246,7 +249,8 @@ class Promises:
         """The agent gets the prompt, or is asked to go on."""
         before = self.shown.setdefault(turn, [])
         on_crash = self.on_crash[actor]
-        assert turn not in self.endings, f"{actor}#{epoch} plays turn {turn}, which is over"
+        over = turn in self.endings and turn[0] not in self.broken  # There a go may have been on its way.
+        assert not over, f"{actor}#{epoch} plays turn {turn}, which is over"
         assert not before or on_crash is not OnCrash.INTERRUPT, f"the prompt of {turn} reached {before} and #{epoch}"
         assert not before or continues or on_crash is OnCrash.RETRY, f"the prompt of {turn} is repeated by #{epoch}"
         before.append((actor, epoch))

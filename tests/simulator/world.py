@@ -78,6 +78,7 @@ class World:
         self.scene.say(f"reload: {[(each.name, each.understudies, each.on_crash.value) for each in spec.agents]}")
         self.fall()
         self.scene.cast = replace(self.scene.cast, spec=spec)
+        self.promises.ended.clear()  # What is set up anew begins anew.
         self.promises.agents.update({agent.name: agent for agent in spec.agents})
 
     def end_house(self) -> None:

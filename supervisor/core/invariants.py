@@ -49,9 +49,11 @@ def of_agent(role: Role) -> None:
     assert len(epochs) == len(set(epochs)), f"{spec.name} has an epoch twice: {epochs}"
     assert max(epochs, default=0) <= role.child.line.epoch, f"{spec.name}: {epochs} of {role.child.line.epoch}"
     living = [each.epoch for each in role.actors if each.state in LIVING]
-    plays = role.child.state in LIVING and role.child.epoch == min(living, default=0)
-    rests = role.child.state in NOT_TO_COME_BACK or bool(role.child.apart)
-    assert plays or not living or rests, f"{role.child.title} is to play, not {living}"
+    if role.child.state in LIVING:
+        assert role.child.epoch == min(living), f"{role.child.title} plays, beside {living}"
+    elif role.child.state not in NOT_TO_COME_BACK and not role.child.apart:
+        staying = [each.title for each in role.actors if each.state in LIVING and each.state is not State.STOPPING]
+        assert not staying, f"{role.child.title} is {role.child.state.name} while {staying} could play"
 
 
 def of_house(house: House) -> None:

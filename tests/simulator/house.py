@@ -11,7 +11,7 @@ from tests.simulator.actors import Actor, Phase
 from tests.simulator.disk import Health
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
-from understudy.protocol.frames import ActorCall, CancelTurn, Fault, Frame, Handover, Verb
+from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Verb
 from understudy.supervisor.core.budget import Limits
 from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.core import Core
@@ -215,6 +215,8 @@ class Supervisor:
         for each in events:
             if isinstance(each, ClientSaid) and isinstance(each.frame, Verb):
                 self.promises.ended.clear()  # A person may start whom he wants.
+            elif isinstance(each, ClientSaid) and isinstance(each.frame, Prompt | Call):
+                self.promises.ended.clear()  # In the same step it may be cancelled again.
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
             for name in before:

@@ -56,6 +56,7 @@ class Promises:
     on_crash: dict[str, OnCrash] = field(default_factory=dict[str, OnCrash])  # Other configurations interrupt, too.
     limits: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     modes: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # In which a session may be.
+    asking: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])  # Mode -> others at once.
     unknown: set[Turn] = field(default_factory=set[Turn])
     named: dict[Request, set[str]] = field(default_factory=dict[Request, set[str]])  # All prompts of that name.
     loose: set[Request] = field(default_factory=set[Request])  # What it named first may be lost with the power.
@@ -232,13 +233,17 @@ class Promises:
     # --- what agents and clients see ---
 
     def set_mode(self, session: str, mode: str) -> None:
-        """A client asks for a mode: from now on it may be so."""
+        """A client asks for a mode: from now on it may be so. Of what is asked for at once nobody knows the order."""
         self.modes.setdefault(session, {""}).add(mode)
+        asking = self.asking.setdefault(session, {})
+        asking[mode] = bool(asking)
+        if len(asking) > 1:
+            asking.update(dict.fromkeys(asking, True))
 
     def mode_is_set(self, session: str, mode: str) -> None:
-        """A client heard that it is so: what was asked for before is so no more."""
-        asked = sorted(self.modes[session])
-        self.modes[session] = {mode, *(each for each in asked if each > mode)}
+        """A client heard that it is so: what was before is so no more."""
+        if not self.asking[session].pop(mode):
+            self.modes[session] = {mode, *self.asking[session]}
 
     def plays_in_mode(self, session: str, mode: str) -> None:
         """The agent gets a prompt while it is in `mode`."""

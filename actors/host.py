@@ -429,7 +429,7 @@ def _told(error: Exception) -> dict[str, Any]:
 def _complain(text: str) -> None:
     """Write to the house's log, past Python's buffer: what a full disk refuses is lost, and nothing else."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode())
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
 
 
 def make(role: Role, voice: Any) -> Actor:

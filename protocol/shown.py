@@ -58,14 +58,15 @@ class ShownFile:
         return cls(shown_path(state_dir, actor, epoch))
 
     def show(self, session: str, turn: int) -> None:
-        """Write that the agent is about to see the turn. Raises `OSError`: then it must not."""
-        assert (session, turn) not in self._slots, f"turn {turn} of {session} is shown twice"
+        """Write that the agent is about to see the turn; again does no harm. Raises `OSError`: then it must not."""
         file = self._open() if self._file is None else self._file
-        slot = self._free.pop() if self._free else 1 + len(self._slots)
+        known = self._slots.get((session, turn))
+        slot = known or (self._free.pop() if self._free else 1 + len(self._slots))
         try:
             _write(file, slot, f"{session} {turn}")
         except OSError:
-            self._free.append(slot)
+            if known is None:
+                self._free.append(slot)
             raise
         self._slots[session, turn] = slot
 

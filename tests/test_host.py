@@ -69,6 +69,9 @@ class Odd(Actor):
                 await turn.say("x" * (33 << 20))
             case "surrogate":
                 await turn.update({"text": "a\\ud800b"})
+            case "begin":
+                await turn.begin()
+                turn.show()
             case "remember":
                 self.voice.remember(turn.session, {"a": 1})
             case "much":
@@ -358,6 +361,7 @@ def test_a_turn_that_raises_ends_as_failed_and_the_actor_goes_on(odd: Stage, tex
         ("raise KeyboardInterrupt", "failed", "KeyboardInterrupt"),
         ("raise GeneratorExit", "failed", "GeneratorExit"),
         ("raise asyncio.CancelledError", "failed", "it was cancelled from inside"),
+        ("raise OSError('caf' + chr(0xDCE9))", "failed", "OSError: caf\ufffd"),
         ("raise Mute", "failed", "Mute: its text cannot be made"),
         ("raise ActorError(5, code=[])", "failed", "ActorError"),
         ("raise ActorError('x' * 20_000)", "failed", "x" * 10_000),
@@ -439,6 +443,12 @@ def test_an_actor_error_keeps_its_code_and_detail(odd: Stage) -> None:
     body = unpack(odd.receive(Ended).body)
 
     assert {"code": "quota", "text": "refused", "detail": {"retry_s": 3}} == body
+
+
+def test_a_class_may_begin_and_show_what_its_host_has_begun_and_shown(odd: Stage) -> None:
+    odd.play("begin")
+
+    assert "end_turn" == odd.receive(Ended).reason
 
 
 def test_half_a_character_pair_passes_as_a_replacement_mark(odd: Stage) -> None:

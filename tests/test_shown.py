@@ -46,6 +46,22 @@ def test_a_slot_is_used_again_once_the_turn_is_over(tmp_path: Path) -> None:
     assert (2 * SLOT_BYTES, {("t", 1)}) == (Path(path).stat().st_size, read_shown(path))
 
 
+def test_a_turn_that_is_shown_again_is_marked_once_and_after_it_was_withdrawn_too(tmp_path: Path) -> None:
+    made = ShownFile.of_actor(str(tmp_path), "a", 1)
+    made.show("s", 1)
+    made.show("s", 1)
+    made.withdraw("s", 1)
+    made.show("s", 1)
+    shown_once = read_shown(shown_path(str(tmp_path), "a", 1))
+    made.over("s", 1)
+    made.show("t", 1)
+    made.close()
+
+    path = shown_path(str(tmp_path), "a", 1)
+    assert {("s", 1)} == shown_once
+    assert (2 * SLOT_BYTES, {("t", 1)}) == (Path(path).stat().st_size, read_shown(path))
+
+
 def of_another_boot(path: Path) -> None:
     text = path.read_bytes()
     boot = shown.boot_id().encode()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, assert_never
 
-from understudy.protocol import bodies
+from understudy.protocol import bodies, mending
 from understudy.protocol.bodies import clipped
-from understudy.protocol.codec import array
+from understudy.protocol.codec import array, refusal
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NO_HELLO, LocalError
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
@@ -52,6 +52,9 @@ from understudy.protocol.sizes import (
 UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
 UPDATES_BYTES_MAX = 256 << 10
 NUMBERED_OVERHEAD_BYTES = 128
+UNMENDED = frozenset(
+    {mending.NESTING, mending.THING}
+)  # What whoever wrote the agent's code is told of, instead of losing it.
 
 
 class Link(Enum):
@@ -402,23 +405,23 @@ def _packed(body: Any, bytes_max: int = ENTRY_BYTES_MAX) -> tuple[bytes, bool]:
 
     What JSON holds and a body does not (half characters, huge integers, NaN) is made fit: an agent may send it.
     """
-    mended = False
+    odd: set[str] = set()
     try:
         try:
             packed = pack(body)
-        except (UnicodeEncodeError, OverflowError):
-            packed, mended = pack(bodies.mended(body)), True
-        if len(packed) > bytes_max:
-            raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {bytes_max}")
-        wrong = bodies.wrong_with(packed)
-        if wrong and not mended:
-            packed, mended = pack(bodies.mended(body)), True
-            wrong = bodies.wrong_with(packed)
+            wrong = bodies.wrong_with(packed) if len(packed) <= bytes_max else ""
+        except (UnicodeEncodeError, OverflowError) as error:
+            packed, wrong = b"", refusal(error)
+        if wrong:
+            packed = pack(mending.mended(body, odd))
+            wrong = wrong if odd & UNMENDED else bodies.wrong_with(packed)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise LocalError(BAD_FRAME, f"this cannot be sent: {error}; say what JSON can hold") from error
+    if len(packed) > bytes_max:
+        raise LocalError(LIMIT_REACHED, f"{len(packed)} bytes cannot be sent at once; the limit is {bytes_max}")
     if wrong:
         raise LocalError(BAD_FRAME, f"this cannot be sent: {wrong}; say what JSON can hold")
-    return packed, mended
+    return packed, bool(odd)
 
 
 def _packed_anyhow(body: Any) -> tuple[bytes, bool]:

@@ -5,7 +5,6 @@ JSON. What `wrong_with` lets through, every one of them can read. It says what i
 """
 
 import math
-import re
 import struct
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,14 +12,14 @@ from typing import Any, Literal
 import msgspec
 
 from understudy.protocol.codec import UNREADABLE, encoded, pack
-from understudy.protocol.sizes import INTEGERS, NESTING_MAX, VALUES_MAX, Finite
+from understudy.protocol.mending import mended, whole_characters
+from understudy.protocol.sizes import NESTING_MAX, VALUES_MAX, Finite
 
 Shape = Literal["any", "map", "blocks"]  # blocks: a list of maps.
 
 QUICK_BYTES_MAX = 1 << 16  # What is larger is looked at without making anything of it.
 QUICK_NESTING = 6  # Of the type that the decoder checks; that type doubles with each level.
 PLACE_CHARACTERS_MAX = 200
-SURROGATES = re.compile("[\ud800-\udfff]")
 KIND_NAMES = {"map": "a map", "blocks": "a list of content blocks"}
 
 # By a value's first byte: what it is, how many bytes of length or content follow, or the length itself.
@@ -76,29 +75,8 @@ def packed_quickly(value: Any) -> bytes | None:
     return packed
 
 
-def mended(value: Any, levels: int = NESTING_MAX) -> Any:
-    """Return what an agent said with what cannot be sent made fit: half characters become U+FFFD, integers beyond
-    64 bits texts, NaN and Infinity null. Raises `ValueError` for what is too deep.
-    """
-    match value:
-        case str():
-            return SURROGATES.sub("\ufffd", value)
-        case float():
-            return value if math.isfinite(value) else None
-        case int() if value not in INTEGERS:
-            return str(value)
-        case dict() | list() | tuple() if not levels:
-            raise ValueError(too_deep())
-        case dict():
-            return {mended(key): mended(each, levels - 1) for key, each in value.items()}
-        case list() | tuple():
-            return [mended(each, levels - 1) for each in value]
-        case _:
-            return value
-
-
 def fit(value: Any) -> bytes:
-    """Return `value` packed, mended where that must be; raise as `mended` does, and `TypeError` for what is no JSON."""
+    """Return `value` packed, mended where it cannot be as it is; raise `TypeError` for what is no JSON."""
     try:
         return pack(value)
     except (UnicodeEncodeError, OverflowError):
@@ -107,7 +85,7 @@ def fit(value: Any) -> bytes:
 
 def clipped(text: object, characters_max: int) -> str:
     """Return `text` fit to be a field: no half characters, and no more than so many."""
-    return str(mended(str(text)[:characters_max]))
+    return whole_characters(str(text)[:characters_max])
 
 
 def too_deep() -> str:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, assert_never
 
 from understudy.protocol.answering import Answering, OnAsk
 from understudy.protocol.away import no_house
+from understudy.protocol.codec import refusal
 from understudy.protocol.doors import wrong_with
 from understudy.protocol.endings import Endings
 from understudy.protocol.errors import (
@@ -347,7 +348,8 @@ def _packed(body: object) -> bytes:
     try:
         return pack(body)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise LocalError(BAD_FRAME, f"this cannot be sent: {error}; send text, numbers, lists and maps") from error
+        text = f"this cannot be sent: {refusal(error)}; send text, numbers, lists and maps"
+        raise LocalError(BAD_FRAME, text) from error
 
 
 def _unpacked(answer: Result) -> Any:

@@ -68,6 +68,13 @@ def sliced(body: bytes, start: int, end: int) -> bytes:
     return array([bytes(item) for item in _items.decode(body)[start:end]])
 
 
+def refusal(error: Exception) -> str:
+    """Say why something could not be packed."""
+    if not isinstance(error, UnicodeEncodeError):
+        return str(error)
+    return f"{error.object[max(0, error.start - 20) : error.end]!a} is no text: its end is no character of UTF-8"
+
+
 def pack(body: object) -> bytes:
     """Return `body` (anything msgpack holds) as the bytes of a `body` field."""
     return encoded(body)

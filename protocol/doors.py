@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from understudy.protocol import bodies
-from understudy.protocol.codec import UNREADABLE, encoded, request_in
+from understudy.protocol.codec import UNREADABLE, encoded, refusal, request_in
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED
 from understudy.protocol.frames import (
     Accepted,
@@ -73,7 +73,7 @@ def wrong_with(frame: FromClient) -> Wrong | None:
     try:
         _from_client(b"\x91" + encoded(frame))
     except (UnicodeEncodeError, OverflowError, TypeError) as error:
-        return Wrong(BAD_FRAME, f"the {_type(frame)} cannot be sent: {error}")
+        return Wrong(BAD_FRAME, f"the {_type(frame)} cannot be sent: {refusal(error)}")
     except UNREADABLE as error:
         return Wrong(LIMIT_REACHED, f"the {_type(frame)} cannot be sent: {str(error).replace('$[0]', '$')}")
     return None

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args
 
 import msgspec
 
-from understudy.protocol.codec import UNREADABLE, array, encoded, request_in
+from understudy.protocol.codec import UNREADABLE, array, encoded, refusal, request_in
 from understudy.protocol.codec import FrameError as FrameError
 from understudy.protocol.codec import merged as merged
 from understudy.protocol.codec import pack as pack
@@ -431,7 +431,7 @@ def encode(frames: Sequence[Frame]) -> list[bytes]:
         del whole  # It may be large, and is packed again piece by piece.
         return list(_batches(map(encoded, frames)))
     except (UnicodeEncodeError, OverflowError, RecursionError) as error:
-        raise FrameError(f"this cannot be sent: {error}") from error
+        raise FrameError(f"this cannot be sent: {refusal(error)}") from error
 
 
 def _batches(packed: Iterable[bytes]) -> Iterable[bytes]:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from understudy.protocol.mending import mended, text
+from understudy.protocol.mending import mended, whole_characters
 from understudy.protocol.sizes import NESTING_MAX
 
 LINE_BYTES_MAX = 32 << 20
@@ -205,7 +205,7 @@ def _message(value: Any) -> Message:
     number = value.get("id")
     if isinstance(number, bool) or not isinstance(number, int | str | None):
         return LineFault(None, INVALID_REQUEST, "an id is a number or a text")
-    if isinstance(number, str) and number != text(number):
+    if isinstance(number, str) and number != whole_characters(number):
         return LineFault(None, INVALID_REQUEST, "an id that is no text: it holds half a character")
     method = value.get("method")
     if isinstance(method, str):

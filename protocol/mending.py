@@ -24,7 +24,7 @@ def mended(body: Any, odd: set[str] | None = None, depth: int = NESTING_MAX) -> 
         case None | bool():
             what = ""
         case str():
-            found = text(body)
+            found = whole_characters(body)
             what = CHARACTERS if found != body else ""
         case int():
             found, what = (body, "") if body in INTEGERS else (_digits(body), INTEGER)
@@ -45,14 +45,18 @@ def mended(body: Any, odd: set[str] | None = None, depth: int = NESTING_MAX) -> 
     return found
 
 
-def text(value: str) -> str:
+def whole_characters(value: str) -> str:
     """Return `value` with each half of a character (a lone surrogate) replaced by U+FFFD."""
     return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _key(key: Any, odd: set[str] | None) -> str:
     fit = mended(key, odd, 0)
-    return fit if isinstance(fit, str) else str(fit)
+    if isinstance(fit, str):
+        return fit
+    if odd is not None:
+        odd.add(THING)
+    return str(fit)
 
 
 def _digits(number: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import zmq
 
 from understudy.protocol.away import no_house, see_ours
+from understudy.protocol.codec import refusal
 from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
@@ -45,7 +46,7 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
     try:
         messages = encode([Hello(PROTOCOL_VERSION, client, os.getpid(), name), Verb(client, name, pack(body))])
     except (FrameError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise LocalError(BAD_FRAME, f"this cannot be sent: {error}") from error
+        raise LocalError(BAD_FRAME, f"this cannot be sent: {refusal(error)}") from error
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.linger = 50

@@ -18,10 +18,8 @@ MEMORY_BYTES_MAX = 4 << 20  # as does what a driver remembers for it.
 VERB_BYTES_MAX = 1 << 18
 RESULT_BYTES_MAX = BODY_BYTES_MAX - (1 << 12)  # Beside it a frame has ids only.
 ENTRIES_BYTES = 1 << 20  # Entries go to a follower in frames of about so much, or of one entry.
-NESTING_MAX = 64  # Of a body. The log and JSON-RPC put it some levels deeper; what reads takes any depth up to
-VALUES_MAX = (
-    250_000  # Of a body: how many things it holds, keys among them. One byte of it can cost a reader a hundred.
-)
+NESTING_MAX = 64  # Of a body. The log and JSON-RPC put it some levels deeper; what reads msgpack takes hundreds.
+VALUES_MAX = 250_000  # Of a body: how many things it holds, keys among them. Each byte can cost a reader a hundred.
 
 ID_CHARACTERS_MAX = 200
 LABEL_CHARACTERS_MAX = 200  # What people call something.

@@ -113,6 +113,33 @@ def test_questions_and_tools_on_the_command_line(house: RealHouse, directive: st
     assert 0 == answer.returncode
 
 
+def test_a_prompt_from_standard_input_that_is_no_text_is_refused_in_words(house: RealHouse) -> None:
+    command = house.command("prompt", "rehearsal", "-")
+    said = subprocess.run(command, input=b"caf\xe9", capture_output=True, timeout=60)
+
+    assert (1, b"understudy: the prompt is not UTF-8: unexpected end of data, at byte 3\n") == (
+        said.returncode,
+        said.stderr,
+    )
+
+
+def test_in_a_folder_that_was_removed_the_command_line_says_so(house: RealHouse, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = [
+        "sh",
+        "-c",
+        'cd gone && rmdir ../gone && exec "$@"',
+        "sh",
+        *house.command("prompt", "rehearsal", "hello"),
+    ]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert (1, "understudy: the folder that you are in is gone: go to another one (cd)\n") == (
+        said.returncode,
+        said.stderr,
+    )
+
+
 def test_a_hanging_turn_is_cancelled_with_its_actor(tmp_path: Path) -> None:
     house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\ncancel_grace_s = 0.2\n')
     house.start()

@@ -154,6 +154,7 @@ def test_what_was_mended_is_json_and_stays_as_it_is(body: Any) -> None:
         (-(2**63), -(2**63), set()),
         (1 << 5000, "an integer of 5001 bits", {INTEGER}),
         (f"a{SURROGATE}b", "a\ufffdb", {CHARACTERS}),
+        ({7: "x"}, {"7": "x"}, {THING}),
         ({SURROGATE: (b"x",)}, {"\ufffd": [None]}, {CHARACTERS, THING}),
         (nested(NESTING_MAX), nested(NESTING_MAX), set()),
     ],

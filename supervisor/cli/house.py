@@ -89,7 +89,8 @@ def _status_cells(row: dict[str, Any]) -> list[object]:
         files,
         row["waiting_for"]
         or "; ".join(row["limits"])
-        or ("-" if row["state"] == "RUNNING" else row["why"].partition("\n")[0]),
+        or ("" if row["state"] == "RUNNING" else row["why"].partition("\n")[0])
+        or "-",
     ]
 
 

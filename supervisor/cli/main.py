@@ -3,7 +3,6 @@
 import os
 import sys
 
-EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 7
@@ -103,4 +102,15 @@ def _operating_error(error: Exception) -> str | None:
 
     if isinstance(error, UnderstudyError):
         return error.text
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return "the folder that you are in is gone: go to another one (cd)"
     return str(error) if isinstance(error, UpError) else None
+
+
+def _is_nowhere() -> bool:
+    """Return whether this process's folder was removed."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.protocol.client import Client, Turn, connect
+from understudy.protocol.errors import BAD_FRAME, LocalError
 from understudy.protocol.items import Item
 from understudy.supervisor.cli.asking import Questions
 from understudy.supervisor.cli.up import ready, share
@@ -40,7 +41,7 @@ async def _follow(runtime_dir: str, options: Any) -> int:
 
 
 async def _prompt(runtime_dir: str, options: Any) -> int:
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = _from_stdin() if options.text == "-" else options.text
     async with connect(runtime_dir, name="prompt") as client, _told_when_away(client):
         if options.session:
             session = client.session(options.session)
@@ -105,6 +106,14 @@ def _cancel_on_interrupt(turn: Turn) -> None:
         print("\nunderstudy: cancelling; Ctrl-C again to leave the turn alone", file=sys.stderr)
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
+
+
+def _from_stdin() -> str:
+    """Return what stands on standard input. Raises `LocalError`."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise LocalError(BAD_FRAME, f"the prompt is not UTF-8: {error.reason}, at byte {error.start}") from error
 
 
 def _json(item: Item) -> str:

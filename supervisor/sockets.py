@@ -375,4 +375,4 @@ class Router:
             self._stuck_bytes -= stuck.size
 
 
-_WITH_PARTS = (Part, Hello, ActorHello, Goodbye)  # What begins, goes on with or ends a frame in parts.
+_WITH_PARTS = frozenset((Part, Hello, ActorHello, Goodbye))  # What begins, goes on with or ends a frame in parts.

@@ -130,3 +130,15 @@ def test_no_more_bodies_are_kept_than_there_is_room_for() -> None:
     for body in bodies:
         made.let_go(body)
     assert 0 == made.kept
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B, b"nobody"]), st.integers(0, 400)), max_size=40))
+def test_what_is_spent_is_what_had_room_and_was_said(sizes: list[tuple[bytes, int]]) -> None:
+    at_once, in_turn = budget(), budget()
+    for peer, size in sizes:
+        there_is_room = in_turn.room(peer, size)
+        if there_is_room:
+            in_turn.said(peer, size)
+
+        assert there_is_room == at_once.spend(peer, size)
+        assert in_turn == at_once

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from understudy.protocol.frames import Entries, Frame
+from understudy.protocol.frames import Accepted, Entries, Frame, Go, Recorded
 
 FRAME_BYTES = 128  # What a frame costs besides its body.
+_SMALL = frozenset((Accepted, Go, Recorded))  # They have none, and go out with every turn.
 TAKEN_S_MAX = 10.0  # A peer that takes nothing for so long is given up, when others wait for room.
 
 
@@ -108,6 +109,21 @@ class Budget:
             return behind >= limits.ping_every_bytes
         return behind >= limits.share_bytes // 2
 
+    def spend(self, peer: bytes, size: int) -> bool:
+        """Count something large for the peer when there is `room` for it; return whether there was."""
+        window = self.windows.get(peer)
+        if window is not None:
+            limits = self.limits
+            if self.under_way >= limits.under_way_bytes_max:
+                if window.under_way + size > limits.share_bytes:
+                    return False
+            elif window.under_way >= limits.window_bytes:
+                return False
+            window.under_way += size
+            window.behind += size
+            self.under_way += size
+        return True
+
     def unasked(self, peer: bytes) -> bool:
         """Return whether something is under way to the peer, and no ping behind it."""
         window = self.windows.get(peer)
@@ -174,6 +190,8 @@ class Budget:
 
 def weight(frame: Frame) -> int:
     """Return about how many bytes a frame costs; entries are counted as their follower takes them."""
+    if type(frame) in _SMALL:
+        return FRAME_BYTES
     if type(frame) is Entries:
         return 0
     return FRAME_BYTES + len(getattr(frame, "body", b"")) + len(getattr(frame, "text", ""))

@@ -206,6 +206,9 @@ class Core:
     def _guarded(self, event: Event) -> None:
         """Handle one event. What breaks in one session or agent takes that one out of play; at a client's frame, the client."""
         house = self.house
+        if type(event) is Committed:  # It is about all: there is no one to take out of play.
+            self._dispatch(event)
+            return
         before = quarantine.Before(house, event)
         try:
             self._dispatch(event)

@@ -150,12 +150,12 @@ def _takes(house: House, follower: Follower, entry: Entry) -> bool:
     if follower.credit <= 0:
         return False
     size = len(entry.body) + ENTRY_OVERHEAD_BYTES
-    if not house.room(follower.peer, size):
+    if not house.budget.spend(follower.peer, size):
+        house.room(follower.peer, size)  # There is none: see that it is told when there is.
         follower.wants = size
         return False
     follower.next = entry.last + 1
     follower.credit -= size
-    house.budget.said(follower.peer, size)
     return True
 
 

@@ -206,9 +206,9 @@ class House:
         """As `after`; while the log cannot be written, now: for what must not wait for the disk."""
         return self.after if self.log_failed_at is None else 0
 
-    def record(self, *rows: Row) -> int:
-        """Add rows to this step's record; return its ticket."""
-        self.rows.extend(rows)
+    def record(self, row: Row) -> int:
+        """Add a row to this step's record; return its ticket."""
+        self.rows.append(row)
         return self.ticket + 1
 
     def write(self, session: Session, kind: str, turn: int, body: object) -> int:

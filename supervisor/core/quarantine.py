@@ -25,29 +25,29 @@ from understudy.supervisor.core.events import (
     TellActor,
     TellClient,
 )
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House, OpenCall, Role
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
 
 STORY_LINES_SHOWN = 4
 CHARACTERS_MAX = 2_000
 SESSION_FIELDS = ("last", "memory", "current", "dropped")
-TURN_FIELDS = tuple(each.name for each in fields(Turn))
-_of_session = attrgetter(*SESSION_FIELDS)
+TURN_FIELDS = tuple(each.name for each in fields(Turn) if each.name not in ("number", "body", "serves", "client"))
 _of_turn = attrgetter(*TURN_FIELDS)
 
 
-# A session as it was: its fields, its mailbox, questions, answers, whether it waits and is watched, and the fields of
-# the turns that an event may change: the one that runs, and the next. A plain tuple: one is made for each event.
+# A session as it was: its fields, its mailbox, questions and answers (None for none of them), whether it waits and is
+# watched, and the fields of the turns that an event may change: the one that runs, and the next. A plain tuple: one is
+# made for each event.
 _Kept = tuple[
     Session,
     tuple[Any, ...],
-    list[Turn],
-    dict[str, OpenAsk],
-    dict[str, Given],
+    list[Turn] | None,
+    dict[str, OpenAsk] | None,
+    dict[str, Given] | None,
     bool,
     bool,
-    tuple[Any, ...],
-    tuple[Any, ...],
+    tuple[Any, ...] | None,
+    tuple[Any, ...] | None,
 ]
 
 
@@ -57,61 +57,54 @@ class Before:
     `session`: which it is about. `played`: it is the exit of whoever played the agent.
     """
 
-    __slots__ = (
-        "_actors",
-        "_bodies",
-        "_calls",
-        "_counts",
-        "_effects",
-        "_handing",
-        "_kept",
-        "_open_calls",
-        "_role",
-        "_rows",
-        "_unfed",
-        "played",
-        "session",
-    )
+    __slots__ = ("_cast", "_kept", "_lengths", "_open_calls", "_role", "played", "session")
 
     def __init__(self, house: House, event: Event) -> None:
-        self._rows, self._effects, self._unfed = len(house.rows), len(house.effects), len(house.unfed)
-        self._calls, self._handing, self._bodies = house.calls_made, len(house.handing), house.budget.kept
+        budget = house.budget
+        rows, effects, unfed, handing = house.rows, house.effects, house.unfed, house.handing
+        self._lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept)
         house.admitted.clear()
-        self.session = session = _session_of(house, event)
-        self._role: Role | None = None
+        self.played = False
+        self._open_calls: dict[str, OpenCall] | None = None
         self._kept: list[_Kept] = []
-        self._open_calls = dict(house.calls) if session is None and house.calls else None
-        if session is not None:
-            self._role = house.roles.get(session.agent)
-            self._kept.append(_keep(session, self._role))
-        elif type(event) is Exited or type(event) is SpawnFailed:
-            self._role = its = _role_of(house, event)
-            names = {} if its is None else {**its.playing, **its.waiting}
-            self._kept = [_keep(house.sessions[name], its) for name in names]
+        self._role: Role | None = None
+        if type(event) is ActorSaid or type(event) is ClientSaid:
+            self.session = session = house.sessions.get(getattr(event.frame, "session", ""))
+            if session is not None:
+                self._role = house.roles.get(session.agent)
+                self._kept.append(_keep(session, self._role))
+        else:
+            self.session = session = None
+            if type(event) is Exited or type(event) is SpawnFailed:
+                self._role = its = _role_of(house, event)
+                names = {} if its is None else {**its.playing, **its.waiting}
+                self._kept = [_keep(house.sessions[name], its) for name in names]
+                self.played = type(event) is Exited and its is not None and its.child.epoch == event.epoch
+        if session is None and house.calls:
+            self._open_calls = dict(house.calls)
         role = self._role
-        self._counts = (0, 0) if role is None else (role.running, role.queued)
-        self._actors = [] if role is None else role.actors
-        self.played = type(event) is Exited and role is not None and role.child.epoch == event.epoch
+        self._cast = None if role is None else (role.running, role.queued, role.actors)
 
     def give_back(self, house: House) -> None:
         """Undo what the event wanted written and said, and what it did to sessions.
 
         What it wants of processes stays, or we would wait for the end of one that never began.
         """
-        for row in reversed(house.rows[self._rows :]):
+        rows, effects, unfed, handing, calls, bodies = self._lengths
+        for row in reversed(house.rows[rows:]):
             if isinstance(row, Entry):
                 house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
             elif isinstance(row, SessionRow):
                 house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
-        house.rows[self._rows :] = [row for row in house.rows[self._rows :] if isinstance(row, EpochRow)]
-        house.effects[self._effects :] = [each for each in house.effects[self._effects :] if _stays(each)]
-        while len(house.unfed) > self._unfed:
+        house.rows[rows:] = [row for row in house.rows[rows:] if isinstance(row, EpochRow)]
+        house.effects[effects:] = [each for each in house.effects[effects:] if _stays(each)]
+        while len(house.unfed) > unfed:
             house.unfed_bytes -= len(house.unfed.pop()[1].body)
-        while len(house.handing) > self._handing:
+        while len(house.handing) > handing:
             house.handing.pop()
-        for number in range(self._calls, house.calls_made):
+        for number in range(calls, house.calls_made):
             house.calls.pop(f"c{number + 1}", None)
-        house.budget.kept = self._bodies
+        house.budget.kept = bodies
         if self._open_calls is not None:
             house.calls = self._open_calls
         known = {kept[0].id for kept in self._kept}
@@ -119,9 +112,8 @@ class Before:
             _withdraw(house, session)
         for kept in self._kept:
             _give_back(house, self._role, *kept)
-        if self._role is not None:
-            self._role.running, self._role.queued = self._counts
-            self._role.child, *self._role.understudies = self._actors
+        if self._role is not None and self._cast is not None:
+            self._role.running, self._role.queued, (self._role.child, *self._role.understudies) = self._cast
             self._role.child.line.player = self._role.child
 
 
@@ -138,14 +130,14 @@ def _keep(session: Session, role: Role | None) -> _Kept:
     mailbox, current = session.mailbox, session.current
     return (
         session,
-        _of_session(session),
-        list(mailbox) if mailbox else [],
-        dict(session.asks) if session.asks else {},
-        dict(session.answers) if session.answers else {},
+        (session.last, session.memory, current, session.dropped),
+        list(mailbox) if mailbox else None,
+        dict(session.asks) if session.asks else None,
+        dict(session.answers) if session.answers else None,
         role is not None and session.id in role.waiting,
         role is not None and session.id in role.playing,
-        _of_turn(current) if current is not None else (),
-        _of_turn(mailbox[0]) if mailbox else (),
+        _of_turn(current) if current is not None else None,
+        _of_turn(mailbox[0]) if mailbox else None,
     )
 
 
@@ -154,23 +146,23 @@ def _give_back(
     role: Role | None,
     session: Session,
     values: tuple[Any, ...],
-    mailbox: list[Turn],
-    asks: dict[str, OpenAsk],
-    answers: dict[str, Given],
+    mailbox: list[Turn] | None,
+    asks: dict[str, OpenAsk] | None,
+    answers: dict[str, Given] | None,
     waits: bool,
     plays: bool,
-    current: tuple[Any, ...],
-    first: tuple[Any, ...],
+    current: tuple[Any, ...] | None,
+    first: tuple[Any, ...] | None,
 ) -> None:
     """Let the session be as it was. Arguments: as in `_Kept`."""
     _set(session, SESSION_FIELDS, values)
-    if session.current is not None:
+    if session.current is not None and current is not None:
         _set(session.current, TURN_FIELDS, current)
-    if mailbox:
+    if mailbox and first is not None:
         _set(mailbox[0], TURN_FIELDS, first)
     session.mailbox.clear()
-    session.mailbox.extend(mailbox)
-    session.asks, session.answers = asks, answers
+    session.mailbox.extend(mailbox or ())
+    session.asks, session.answers = asks or {}, answers or {}
     for key in [key for key in house.cancels if key[0] == session.id]:
         del house.cancels[key]
     if session.current is not None and session.current.cancelled:

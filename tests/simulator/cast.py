@@ -24,6 +24,7 @@ KINDS = (
     "shutdown",
     "actor cut off",
     "client cut off",
+    "client stopped",
     "client killed",
     "frames delayed",
     "disk slow",

@@ -65,12 +65,20 @@ class Client:
     cancels: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])  # What was asked for.
     reused: set[str] = field(default_factory=set[str])  # Ids under way that another prompt had.
     connections: int = 0
+    halted_until: float = 0.0  # It is stopped (SIGSTOP) until then.
 
     def __post_init__(self) -> None:
         self.machine = Follower(self.name)
 
+    @property
+    def is_halted(self) -> bool:
+        """Whether it is stopped."""
+        return self.scene.now < self.halted_until
+
     def has_work(self) -> bool:
         """Whether it would do something now that no fault is to come."""
+        if self.is_halted:
+            return False
         missing = any(session not in self.follows for session in self.ledger.sessions)
         return (self.wire is None and self.scene.bound) or bool(self.questions or self.unread) or missing
 

@@ -101,6 +101,9 @@ def _to_client(world: World, kind: str) -> bool:
         case "client cut off":
             client.cut()
             return True
+        case "client stopped":
+            client.halted_until = world.scene.now + random.choice((1.0, 30.0, 75.0))
+            return True
         case "agent stopped by a person":
             verb = "stop"
         case "agent restarted by a person":

@@ -166,7 +166,8 @@ class World:
             if actor.has_work():
                 choices.append(actor.act)
         for client in self.clients:
-            if client.has_work() or (scene.faulty and scene.random.random() < scene.cast.appetite):
+            hungry = scene.faulty and not client.is_halted and scene.random.random() < scene.cast.appetite
+            if client.has_work() or hungry:
                 choices.append(client.act)
         return choices
 
@@ -189,7 +190,9 @@ class World:
                     yield wire, False
 
     def _is_halted(self, wire: Wire) -> bool:
-        return wire.of_actor and any(each.wire is wire and each.halted for each in self.keeper.actors.values())
+        if not wire.of_actor:
+            return any(each.wire is wire and each.is_halted for each in self.clients)
+        return any(each.wire is wire and each.halted for each in self.keeper.actors.values())
 
     def _move(self) -> None:
         """A few frames of one wire arrive."""
@@ -219,7 +222,7 @@ class World:
         scene, house = self.scene, self.supervisor
         dues = [actor.due() for actor in self.keeper.living()]
         dues += [wire.held_until for wire in [*scene.wires.values(), *scene.late]]
-        dues += [self.disk_until, self.away_until]
+        dues += [self.disk_until, self.away_until, *(client.halted_until for client in self.clients)]
         if house is not None:
             dues += [house.halted_until, house.deadline()]
         scene.now = min([due for due in dues if due > scene.now], default=scene.now)
@@ -246,6 +249,8 @@ class World:
         self.keeper.fork_fails = self.keeper.start_fails = self.keeper.leaves_process = False
         for actor in self.keeper.living():
             actor.halted = False
+        for client in self.clients:
+            client.halted_until = scene.now
         for wire in scene.wires.values():
             wire.held_until = scene.now
         if self.supervisor is not None:

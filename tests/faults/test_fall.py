@@ -12,37 +12,49 @@ from understudy.protocol.once import verb
 from understudy.supervisor.safe import read_fall
 
 BROKEN = """
-import sys
+import os, sys
 from understudy.supervisor.cli.main import main
-from understudy.supervisor.core import clients
+from understudy.supervisor.core.core import Core
 
-clients.session_rows = lambda *_: 1 / 0
-sys.exit(main(sys.argv[1:]))
+def broken(core):
+    if os.path.exists(sys.argv[1]):
+        os.unlink(sys.argv[1])
+        1 / 0
+    return finish(core)
+
+finish, Core._finish_if_over = Core._finish_if_over, broken
+sys.exit(main(sys.argv[2:]))
 """
 
 
 class BrokenHouse(RealHouse):
-    """Its supervisor breaks at the verb `sessions`."""
+    """Its supervisor breaks where a step ends, once for each time that `breaks` is made."""
+
+    @property
+    def breaks(self) -> Path:
+        return self.folder / "break"
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", BROKEN, *super().command(*arguments)[3:]]
+        return [sys.executable, "-c", BROKEN, str(self.breaks), *super().command(*arguments)[3:]]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
+def house(tmp_path: Path) -> Iterator[BrokenHouse]:
     made = BrokenHouse(tmp_path)
     made.start()
     yield made
     made.stop()
 
 
-def ask_what_breaks(house: RealHouse) -> None:
+def ask_what_breaks(house: BrokenHouse) -> None:
+    house.breaks.touch()
     with pytest.raises(UnderstudyError):
         verb(house.runtime_dir, "sessions", timeout_s=5.0)
+    wait_until(lambda: not house.breaks.exists(), "the supervisor to break")
 
 
 @pytest.mark.faults
-def test_what_breaks_in_its_loop_ends_it_and_the_actors_work_on(house: RealHouse) -> None:
+def test_what_breaks_in_its_loop_ends_it_and_the_actors_work_on(house: BrokenHouse) -> None:
     actor, supervisor = house.pid(), house.supervisor()
 
     ask_what_breaks(house)
@@ -54,7 +66,7 @@ def test_what_breaks_in_its_loop_ends_it_and_the_actors_work_on(house: RealHouse
 
 
 @pytest.mark.faults
-def test_one_that_breaks_again_and_again_gives_way_to_safe_mode_that_says_why(house: RealHouse) -> None:
+def test_one_that_breaks_again_and_again_gives_way_to_safe_mode_that_says_why(house: BrokenHouse) -> None:
     for _ in range(3):
         house.wait_answering()
         ask_what_breaks(house)

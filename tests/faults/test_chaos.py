@@ -92,7 +92,9 @@ def own_disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk for the log."""
     folder = tmp_path / "state"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount here: {mounted.stderr.decode().strip()}")
     yield folder

@@ -37,6 +37,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.sizes import ENTRY_BYTES_MAX, MEMORY_BYTES_MAX, OPENING_BYTES_MAX
+from understudy.supervisor.core.control import WAITS_PER_CLIENT_MAX
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -234,6 +235,19 @@ def test_what_is_too_large_is_refused_with_its_size(make: Callable[[str], FromCl
     desk = Desk(agent())
 
     assert desk.refused(make(desk.open())).startswith(text)
+
+
+def test_verbs_of_a_client_that_wait_for_agents_have_a_bound_with_its_figures() -> None:
+    desk = Desk(agent())
+    desk.late = True
+    desk.exit("a", 1, 1)
+    for number in range(WAITS_PER_CLIENT_MAX):
+        desk.tell(ClientSaid(CLIENT, Verb(f"w{number}", "start", pack({"names": ["a"]}))))
+
+    text = desk.refused(Verb("r", "start", pack({"names": ["a"]})))
+
+    assert "100 of 100 verbs of this client wait for their agents" == text
+    assert [f"refused at a limit: {text}"] == [line for line in desk.warned if "refused" in line]
 
 
 def test_an_answer_that_is_too_large_is_an_error_for_the_agent() -> None:

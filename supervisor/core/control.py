@@ -3,7 +3,7 @@
 import signal
 
 from understudy.protocol.bodies import fit
-from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
+from understudy.protocol.errors import BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
 from understudy.supervisor.core import bounds, casting
 from understudy.supervisor.core.child import AT_REST, Child, State
@@ -25,9 +25,8 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
     if house.stopping:
         house.fault(client.peer, SHUTTING_DOWN, "the house is shutting down", request)
         return
-    mine = sum(wait.peer == client.peer for wait in house.waits)
-    if len(house.waits) >= WAITS_MAX or mine >= WAITS_PER_CLIENT_MAX or bounds.calls_full(house, client.peer, 0):
-        house.fault(client.peer, LIMIT_REACHED, "too many verbs wait for their answers", request)
+    if full := _full(house, client):
+        bounds.refuse(house, client.peer, request, "verbs", full)
         return
     if verb == "signal" and len(names) > 1:
         text = f"a signal goes to one agent at a time, not to {len(names)}: ask for each"
@@ -49,6 +48,16 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
             child.by_person = verb == "stop"
         if verb != "stop":
             casting.start(house, role)  # Its understudies follow when it is ready.
+
+
+def _full(house: House, client: Client) -> str:
+    """Say that too many verbs wait for their agents, "" when not."""
+    mine = sum(wait.peer == client.peer for wait in house.waits)
+    if mine >= WAITS_PER_CLIENT_MAX:
+        return f"{mine} of {WAITS_PER_CLIENT_MAX} verbs of this client wait for their agents"
+    if len(house.waits) >= WAITS_MAX:
+        return f"{len(house.waits)} of {WAITS_MAX} verbs wait for their agents"
+    return bounds.calls_full(house, client.peer, 0)
 
 
 def _signal(house: House, client: Client, request: str, child: Child, number: int) -> None:

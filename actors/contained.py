@@ -6,10 +6,7 @@ from typing import Any, cast
 
 from understudy.actors.actor import Actor, ActorError
 from understudy.protocol.errors import AGENT_ERROR, UnderstudyError
-
-REASON_CHARACTERS_MAX = 100
-TEXT_CHARACTERS_MAX = 10_000
-CODE_CHARACTERS_MAX = 64
+from understudy.protocol.sizes import CODE_CHARACTERS_MAX, REASON_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
 
 
 async def contained(act: Callable[..., Awaitable[Any]], *arguments: object) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 from understudy.protocol.frames import Entry
+from understudy.protocol.sizes import NUMBER_BITS
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, RestRow, SessionRow, StopRow, TurnRow
 
-NUMBER_BITS = 40  # A segment's key: the session's key, then its first number in so many bits.
 SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
 STOPPED = "stopped:"  # The keys in `meta` of agents that a person stopped.
 
@@ -52,7 +52,10 @@ class Pending:
             each.clear()
 
     def write(self, writer: sqlite3.Connection, keys: dict[str, int]) -> None:
-        """Write it into the tables; `keys`: session -> its key there. The caller makes it one transaction."""
+        """Write it into the tables; `keys`: session -> its key there. The caller makes it one transaction.
+
+        A segment's key: the session's key, then its first number in `NUMBER_BITS`.
+        """
         writer.executemany(
             "INSERT INTO segments VALUES (?, ?, ?)",
             [

@@ -10,21 +10,22 @@ from dataclasses import replace
 import msgspec
 
 from understudy.protocol.frames import Entry
+from understudy.protocol.sizes import NUMBER_BITS, NUMBER_MAX
 from understudy.supervisor.core.events import RestRow
 from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.sessions import CANCELLING, PROMPT_HEAD
-from understudy.supervisor.pending import NUMBER_BITS, STOPPED, Pending
+from understudy.supervisor.pending import STOPPED, Pending
 from understudy.supervisor.schema import TOLD, TOLD_QUERY
 
 PROMPT_BYTES_MAX = 64 << 10  # A larger prompt is not given back at a start,
 BLOB_BYTES_MAX = 4 << 10  # nor a larger opening or memory.
-NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 SESSIONS = (
     "SELECT session, agent, cwd, CASE WHEN length(opening) <= ? THEN opening ELSE x'' END,"
     " CASE WHEN length(memory) <= ? THEN memory ELSE x'' END, request, coalesce("
-    "(SELECT last FROM segments WHERE id BETWEEN s.id << 40 AND (s.id + 1 << 40) - 1 ORDER BY id DESC LIMIT 1), 0),"
+    f"(SELECT last FROM segments WHERE id BETWEEN s.id << {NUMBER_BITS} AND (s.id + 1 << {NUMBER_BITS}) - 1"
+    " ORDER BY id DESC LIMIT 1), 0),"
     " opened_at, length(opening), length(memory) FROM sessions s ORDER BY id"
 )
 OPEN_TURNS = (
@@ -62,7 +63,7 @@ class Recall:
         rows = self._query(
             "SELECT entries FROM segments WHERE last >= ? AND id BETWEEN coalesce("
             "(SELECT max(id) FROM segments WHERE id BETWEEN ? AND ?), ?) AND ? ORDER BY id",
-            (number, base, base | min(max(number, 0), NUMBER_MASK), base, base | NUMBER_MASK),
+            (number, base, base | min(max(number, 0), NUMBER_MAX), base, base | NUMBER_MAX),
         )
         for (segment,) in rows:
             for entry in _entries_of(segment):
@@ -139,7 +140,7 @@ class Recall:
         told: list[Entry] = []
         if state in ("started", CANCELLING):
             base = self._keys[session] << NUMBER_BITS
-            for (segment,) in self._query(TOLD_QUERY, (turn, base, base | NUMBER_MASK)):
+            for (segment,) in self._query(TOLD_QUERY, (turn, base, base | NUMBER_MAX)):
                 told.extend(each for each in _entries_of(segment) if each.turn == turn and each.kind in TOLD)
         names = msgspec.msgpack.decode(serves, type=list[str])
         return RestoredTurn(

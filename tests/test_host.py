@@ -353,7 +353,7 @@ def test_a_turn_that_raises_ends_as_failed_and_the_actor_goes_on(odd: Stage, tex
     [
         ("return None", "end_turn", ""),
         ("return 'refusal'", "refusal", ""),
-        ("return 7", "failed", "Giving.play returned a value of type int; return a stop reason of at most 100"),
+        ("return 7", "failed", "Giving.play returned a value of type int; return a stop reason of at most 200"),
         ("return ''", "failed", "Giving.play returned a text of 0 characters"),
         ("return 'x' * 2_000_000", "failed", "Giving.play returned a text of 2000000 characters"),
         ("return chr(0xD800)", "failed", "Giving.play returned a text that cannot be printed"),

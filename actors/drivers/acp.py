@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice
-from understudy.actors.contained import REASON_CHARACTERS_MAX, fault
+from understudy.actors.contained import fault
 from understudy.actors.drivers.early import Early
 from understudy.actors.drivers.piped import Piped
 from understudy.actors.drivers.settings import Setting, Settings, setting_of, shown
@@ -19,6 +19,7 @@ from understudy.actors.drivers.terminals import LocalClient
 from understudy.protocol.acp import PERMISSION, told
 from understudy.protocol.connection import Connection
 from understudy.protocol.jsonrpc import INVALID_PARAMS, JsonRpcError, error_of
+from understudy.protocol.sizes import REASON_CHARACTERS_MAX
 
 INITIALIZE_S_MAX = 55.0
 ID_CHARACTERS_MAX = 1000

@@ -6,10 +6,10 @@ import sys
 import termios
 from typing import Any
 
+from understudy.protocol.acp import PERMISSION
 from understudy.protocol.client import Session
 from understudy.protocol.items import Item
 
-PERMISSION = "session/request_permission"
 LINE_BYTES_MAX = 4096  # The terminal itself gives no longer ones.
 STDIN = 0
 

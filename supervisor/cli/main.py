@@ -5,7 +5,6 @@ import sys
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
-EXIT_NOT_RUNNING = 7
 EXIT_INTERRUPTED = 130
 QUICK_VERBS = (["status"], ["sessions"], ["shutdown"])
 

@@ -16,6 +16,7 @@ from understudy.supervisor.directories import directories
 from understudy.supervisor.stderr import write_line
 
 READY_S_MAX = 30.0
+IDLE_EXIT_S = 600.0  # A house that was started on the way ends when it has had no client for so long.
 LOOK_AGAIN_S = 0.02
 KILLED = -9
 TAIL_LINES = 12

@@ -13,7 +13,7 @@ from understudy.supervisor.core.events import RestRow, Spawned
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.specs import AgentSpec
 
-AT_REST = (State.EXITED, State.FATAL, State.UNKNOWN)
+LASTING = (State.EXITED, State.FATAL, State.UNKNOWN)
 WHY_CHARACTERS_MAX = 1_000
 GRANTED_MAX = 1_000  # Restarts that are remembered; who has more of them in a period never gives up in earnest.
 
@@ -37,7 +37,7 @@ def record(house: House) -> None:
 def _row(house: House, name: str, role: Role) -> RestRow:
     """Return how it stands; what passes by itself (that it starts, waits or ends) is left out."""
     child, restarts = role.child, role.child.line.restarts
-    says = child.state is State.RUNNING or child.state in AT_REST or (child.by_person and child.state is State.STOPPED)
+    says = child.state is State.RUNNING or child.state in LASTING or (child.by_person and child.state is State.STOPPED)
     return RestRow(
         name,
         house.life,

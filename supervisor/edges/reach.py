@@ -8,10 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from understudy.protocol.client import Client, OnAsk, connect
 from understudy.protocol.errors import LocalError, RemoteError
-from understudy.supervisor.cli.up import UpError, ready, share
+from understudy.supervisor.cli.up import IDLE_EXIT_S, UpError, ready, share
 from understudy.supervisor.numbers import seconds
 
-IDLE_EXIT_S = 600.0
 CONNECT_S_MAX = 10.0
 AWAY_S_MAX = 1.0
 

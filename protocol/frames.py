@@ -271,7 +271,8 @@ class Entries(_Frame, frozen=True, tag="entries"):
 class Ask(_Frame, frozen=True, tag="ask"):
     """A question of the agent. actor -> backstage, and on to the one client that serves `method`.
 
-    `n` is the actor's own number; `mended` as of `Updates`. With `public`, it is recorded as an `asked` entry and any follower may answer.
+    `n` is the actor's own number; `mended` as of `Updates`. With `public`, it is recorded as an `asked` entry and any
+    follower may answer.
     """
 
     n: ActorNumber

@@ -1,6 +1,7 @@
 """Blank actors: forked and warmed up before anybody needs them, so that a start costs neither.
 
-A blank waits for its role on a pipe, connected to the supervisor already. When the keeper is gone the pipe ends, and the blank with it.
+A blank waits for its role on a pipe, connected to the supervisor already. When the keeper is gone the pipe ends, and the
+blank with it.
 """
 
 import contextlib

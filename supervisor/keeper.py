@@ -476,10 +476,9 @@ def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:
 
 def load_code(house: HouseSpec) -> tuple[Supervise, SuperviseSafely, Act]:
     """Load what children run before the first fork, so that they need not. Raises whatever a broken module raises."""
-    from understudy.actors import host, rehearsal
+    from understudy.actors import entry
     from understudy.supervisor import safe, shell
 
-    del rehearsal
     for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")
-    return shell.main, safe.main, host.main
+    return shell.main, safe.main, entry.main

@@ -191,8 +191,9 @@ class Log:
     def tend(self) -> None:
         """Move what is committed into SQLite; raise `LogError` when that fails, and keep it.
 
-        Checkpoint when that is due, in a thread of its own. While commits go on without a pause the thread never reaches the end of the write-ahead log, which then
-        cannot begin anew and grows for ever. Past `WAL_BYTES_MAX` the writer itself does the little that is left.
+        Checkpoint when that is due, in a thread of its own. While commits go on without a pause the thread never reaches
+        the end of the write-ahead log, which then cannot begin anew and grows for ever. Past `WAL_BYTES_MAX` the writer
+        itself does the little that is left.
         """
         try:
             self._apply()

@@ -64,10 +64,9 @@ class _Stuck:
 class Router:
     """One bound ROUTER socket.
 
-    `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop, and `on_drained()` after each drain,
-    before what is due is sent; `known(peer)` says
-    whether the peer said hello (only then may it send parts); `warn` gets a line for garbage. Frames in parts lie
-    in `folder` until they are whole.
+    `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop, and `on_drained()` after each drain, before
+    what is due is sent; `known(peer)` says whether the peer said hello (only then may it send parts); `warn` gets a
+    line for garbage. Frames in parts lie in `folder` until they are whole.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ ACTOR = """
 import json, sys
 from types import SimpleNamespace
 from understudy.actors.actor import Role
-from understudy.actors.host import main
+from understudy.actors.entry import main
 role, house, mark = json.loads(sys.argv[1])
 sys.exit(main(lambda: (Role(**role), mark), SimpleNamespace(**house)))
 """

@@ -55,7 +55,8 @@ class AgentSpec:
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
     `understudies`: how many spare actors are kept ready.
     `memory_mb` (of all its processes), `memory_soft_mb`, `data_limit_mb` (of each, RLIMIT_DATA; an agent that runs
-    in its actor is bounded by `memory_mb` so, without one) and `files`: 0 means no limit. `env` is never shown (it may hold keys).
+    in its actor is bounded by `memory_mb` so, without one) and `files`: 0 means no limit. `env` is never shown (it may
+    hold keys).
     `entries_max`: the numbers of one session's log, an update each.
     `turn_timeout_s`: from hand-over; `quiet_timeout_s`: without an entry while nobody is asked; 0 means none.
     """

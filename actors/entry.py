@@ -1,0 +1,90 @@
+"""The entry of every actor process: what it waits for, who plays, and within which limits.
+
+The keeper has forked it, given it a session, a title and its mark.
+"""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from understudy.actors.actor import Actor, ActorError, Role
+from understudy.actors.host import FLUSH_MS, Host, HousePlace
+from understudy.actors.limits import limit_core, limit_own
+from understudy.actors.rehearsal import rehearse
+from understudy.actors.wings import Wings
+from understudy.protocol.owners import is_ours_to_change
+from understudy.protocol.paths import backstage_address
+from understudy.protocol.shown import ShownFile
+
+IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itself.
+
+
+def make(role: Role, voice: Any) -> Actor:
+    """Return the actor that plays `role`; raise `ActorError` naming what is wrong with its class."""
+    match role.options.get("driver"):
+        case "scripted":
+            from understudy.actors.drivers.scripted import Scripted
+
+            return Scripted(role, voice)
+        case "acp":
+            from understudy.actors.drivers.acp import AcpProgram
+
+            return AcpProgram(role, voice)
+        case "program":
+            from understudy.actors.drivers.program import Program
+
+            return Program(role, voice)
+        case "python":
+            return _load(str(role.options.get("play", "")))(role, voice)
+        case other:
+            raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, program, python or scripted")
+
+
+def _load(path: str) -> type[Actor]:
+    module, _, name = path.partition(":")
+    place, left_out = str(Path.cwd()), ""
+    if is_ours_to_change(place):
+        sys.path.insert(0, place)
+    else:  # In /tmp, say, a stranger's file would be imported in place of ours.
+        left_out = f" ({place} was left out: others can write there)"
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ActorError(f"play = {path!r}: {error}{left_out}; it is the import path `module:Class`") from error
+    if not (isinstance(found, type) and issubclass(found, Actor)):
+        raise ActorError(f"play = {path!r} is no class derived from understudy.actors.actor.Actor")
+    checked: type[Actor] = found
+    return checked
+
+
+def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: int | None = None) -> int:
+    """Receive a role and its mark, and be that actor; return the exit status. Called in the keeper's fork.
+
+    `waits_at`: a descriptor that is readable once there is a role; until then this process warms up. None: there is.
+    """
+    limit_core()
+
+    async def run() -> int:
+        context: zmq.Context[Any] = zmq.Context()
+        wings = Wings(context, backstage_address(house.runtime_dir))
+        if waits_at is not None:
+            await rehearse(house)
+            await wings.wait(waits_at)
+        try:
+            role, mark = receive()
+        except EOFError:
+            context.destroy(0)
+            raise
+        if role.options.get("driver") in IN_PROCESS:
+            limit_own(role.data_limit_mb or role.memory_mb, role.files)
+        shown = ShownFile.of_actor(house.state_dir, role.name, role.epoch)
+        status = await Host(role, house, mark, shown, make, wings.connect).run()
+        context.destroy(FLUSH_MS)
+        return status
+
+    return asyncio.run(run())

@@ -1,10 +1,22 @@
-"""Lines on stderr, which may be a file on a full disk."""
+"""Lines on stderr, which may be a file on a full disk, a pipe that nobody reads, or a terminal that is held."""
 
 import contextlib
 import os
+import select
+
+LINE_BYTES_MAX = 4096  # What a pipe takes at once when it takes anything: PIPE_BUF.
 
 
 def write_line(text: str) -> None:
-    """Write a line, or lose it: past Python's buffer, which keeps what was refused until the exit fails for it."""
+    """Write a line, or lose it: past Python's buffer, which keeps what was refused until the exit fails for it.
+
+    It never waits: whoever holds our stderr and does not read it would stop the house.
+    """
+    line = f"{text}\n".encode(errors="backslashreplace")
+    if len(line) > LINE_BYTES_MAX:
+        line = line[: LINE_BYTES_MAX - 1] + b"\n"
     with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+        reader = select.poll()
+        reader.register(2, select.POLLOUT)
+        if reader.poll(0):
+            os.write(2, line)

@@ -9,6 +9,8 @@ from understudy.protocol.frames import (
     Ask,
     Begin,
     Call,
+    Cancel,
+    Ended,
     Entries,
     Entry,
     Fault,
@@ -16,6 +18,8 @@ from understudy.protocol.frames import (
     Goodbye,
     Handover,
     Hello,
+    Open,
+    Opened,
     Pong,
     Prompt,
     Updates,
@@ -233,3 +237,38 @@ def test_a_prompt_that_cannot_be_read_again_ends_its_turn_with_the_reason() -> N
 
     assert "ended" == desk.entries[-1].kind
     assert b"the disk is gone" in desk.entries[-1].body
+
+
+def wide(number: int, characters: int) -> str:
+    return "\U0001f600" * characters + str(number)
+
+
+def test_long_folders_names_are_refused_at_a_bound_and_short_ones_are_not() -> None:
+    desk = Desk(agent(sessions_max=10_000))
+    for number in range(3_000):
+        answer = desk.ask(Open(f"r{number}", "a", wide(number, 4_000)))
+        if isinstance(answer, Fault):
+            break
+    else:
+        raise AssertionError("48 MB of folders' names are kept for sessions that nobody uses")
+
+    assert "long" in answer.text
+    assert isinstance(desk.ask(Open("other", "a", "/home/somebody/a/project")), Opened)
+
+
+def test_long_lists_of_methods_are_refused_at_a_bound_and_given_back_with_their_turns() -> None:
+    desk = Desk(agent())
+    session = desk.open()
+    text = pack([{"type": "text", "text": "x"}])
+    for number in range(1_000):
+        answer = desk.ask(Prompt(f"r{number}", session, text, [wide(each, 190) for each in range(100)]))
+        if isinstance(answer, Fault):
+            break
+    else:
+        raise AssertionError("84 MB of methods are kept for turns that wait")
+
+    assert "long" in answer.text
+    assert isinstance(desk.ask(Prompt("other", session, text, ["fs/read_text_file"])), Accepted)
+    desk.ask(Cancel("c", session))
+    desk.said(Ended(1, session, 2, "cancelled"))
+    assert 0 == desk.core.house.budget.texts

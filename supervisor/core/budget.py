@@ -5,13 +5,15 @@ all before it was taken: peers answer in order. What is large waits while too mu
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from understudy.protocol.frames import Accepted, Entries, Frame, Go, Recorded
 
 FRAME_BYTES = 128  # What a frame costs besides its body.
 _SMALL = frozenset((Accepted, Go, Recorded))  # They have none, and go out with every turn.
+TEXT_BYTES = 64  # What a text costs besides its characters.
+TEXTS_BYTES_USUAL = 512  # So much of the texts that one session or turn is kept with counts for nobody.
 TAKEN_S_MAX = 10.0  # A peer that takes nothing for so long is given up, when others wait for room.
 
 
@@ -21,7 +23,8 @@ class Limits:
 
     What is large goes to a peer while less than `window_bytes` are under way to it; or up to `share_bytes`, once
     `under_way_bytes_max` are under way to all. A ping goes behind every `ping_every_bytes`. A body larger than
-    `kept_body_bytes_max`, or any, once `kept_bytes_max` are kept, is read from the log when it is wanted.
+    `kept_body_bytes_max`, or any, once `kept_bytes_max` are kept, is read from the log when it is wanted. Sessions and turns with long texts (a folder's
+    path, the methods that a client serves) are refused at `texts_bytes_max` of these.
     """
 
     window_bytes: int = 2 << 20
@@ -30,6 +33,7 @@ class Limits:
     ping_every_bytes: int = 256 << 10
     kept_body_bytes_max: int = 64 << 10
     kept_bytes_max: int = 16 << 20
+    texts_bytes_max: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,15 @@ class Window:
 
 @dataclass(slots=True)
 class Budget:
-    """The house's accounts. `under_way` is the sum of the windows; `kept`: of the bodies that are kept."""
+    """The house's accounts. `under_way` is the sum of the windows; `kept`: of the bodies that are kept; `texts`: as `long`
+    counts them.
+    """
 
     limits: Limits = field(default_factory=Limits)
     windows: dict[bytes, Window] = field(default_factory=dict[bytes, Window])
     under_way: int = 0
     kept: int = 0
+    texts: int = 0
     freed: bool = False  # There is room again for those who waited because of others.
 
     @property
@@ -186,6 +193,18 @@ class Budget:
     def let_go(self, body: Body) -> None:
         """Nobody wants the body any more."""
         self.kept -= len(body.kept or b"")
+
+    def texts_full(self, size: int) -> str:
+        """Say that there is no room for `size` bytes of long texts, "" when there is."""
+        if not size or self.texts + size <= self.limits.texts_bytes_max:
+            return ""
+        return f"{self.texts} bytes of long folders' names and methods are kept; the limit is {self.limits.texts_bytes_max}"
+
+
+def long(texts: Iterable[str]) -> int:
+    """Return about how many bytes of memory texts take beyond what is usual."""
+    size = sum(TEXT_BYTES + len(text) * (1 if text.isascii() else 4) for text in texts)
+    return max(0, size - TEXTS_BYTES_USUAL)
 
 
 def weight(frame: Frame) -> int:

@@ -49,6 +49,7 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX, AgentName, Id
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
+from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import ClientSaid, SessionRow, TurnRow
 from understudy.supervisor.core.house import CLIENTS_MAX, SESSIONS_MAX, Client, House
@@ -227,8 +228,13 @@ def open_session(house: House, client: Client, frame: Open) -> None:
         text = f"agent {frame.agent}: {full}; go on in one of them, or raise the limit"
         bounds.refuse(house, client.peer, frame.request, f"{frame.agent}.sessions_max", text)
         return
+    folder = long((frame.cwd,))
+    if full := house.budget.texts_full(folder):
+        bounds.refuse(house, client.peer, frame.request, "texts", f"{full}: use a shorter cwd")
+        return
     if refusal(house, client, frame.request):
         return
+    house.budget.texts += folder
     name = f"s{house.random.getrandbits(48):012x}"
     session = Session(name, frame.agent, frame.cwd, house.budget.keep(frame.body), opened_at=house.wall)
     house.sessions[name] = session
@@ -283,8 +289,13 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
         text = f"agent {session.agent}: {full}; try again later, or raise the limit"
         bounds.refuse(house, client.peer, frame.request, f"{session.agent}.queued_turns_max", text)
         return
+    methods = long(frame.serves)
+    if full := house.budget.texts_full(methods):
+        bounds.refuse(house, client.peer, frame.request, "texts", f"{full}: serve fewer methods, or try again later")
+        return
     if no_prompt(house, client, frame):
         return
+    house.budget.texts += methods
     entry = session.entry("prompt", session.last + 1, PROMPT_HEAD + frame.body, house.wall)
     house.enter(entry)
     size = len(frame.body)

@@ -6,6 +6,7 @@ anything is written. Simulator and tests ask `of_house` after every step.
 
 from collections import Counter
 
+from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import LIVING, State
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import Session, TurnState
@@ -103,3 +104,6 @@ def of_bytes(house: House) -> None:
     bodies += [turn.body for each in turns for turn in each if turn is not None]
     kept = sum(len(body.kept or b"") for body in bodies)
     assert kept == budget.kept, f"{kept} bytes of bodies are kept, and {budget.kept} are counted"
+    texts = sum(long((session.cwd,)) for session in house.sessions.values())
+    texts += sum(long(turn.serves) for each in turns for turn in each if turn is not None)
+    assert texts == budget.texts, f"{texts} bytes of long texts are kept, and {budget.texts} are counted"

@@ -62,7 +62,7 @@ class Before:
     def __init__(self, house: House, event: Event) -> None:
         budget = house.budget
         rows, effects, unfed, handing = house.rows, house.effects, house.unfed, house.handing
-        self._lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept)
+        self._lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept, budget.texts)
         house.admitted.clear()
         self.played = False
         self._open_calls: dict[str, OpenCall] | None = None
@@ -90,7 +90,7 @@ class Before:
 
         What it wants of processes stays, or we would wait for the end of one that never began.
         """
-        rows, effects, unfed, handing, calls, bodies = self._lengths
+        rows, effects, unfed, handing, calls, bodies, texts = self._lengths
         for row in reversed(house.rows[rows:]):
             if isinstance(row, Entry):
                 house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
@@ -104,7 +104,7 @@ class Before:
             house.handing.pop()
         for number in range(calls, house.calls_made):
             house.calls.pop(f"c{number + 1}", None)
-        house.budget.kept = bodies
+        house.budget.kept, house.budget.texts = bodies, texts
         if self._open_calls is not None:
             house.calls = self._open_calls
         known = {kept[0].id for kept in self._kept}

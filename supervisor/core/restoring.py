@@ -3,6 +3,7 @@
 from understudy.protocol.codec import UNREADABLE
 from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX, SERVES_MAX
 from understudy.supervisor.core import asks, losses, turns
+from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.events import TurnRow
 from understudy.supervisor.core.house import House, Role
@@ -26,6 +27,7 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         session = Session(row.session, row.agent, row.cwd, opening, memory, row.last, row.last)
         session.opened_at, session.quarantined = row.opened_at, row.damage or _beyond_bounds(row)
         house.sessions[row.session] = session
+        house.budget.texts += long((row.cwd,))
         if session.agent in house.roles:
             house.roles[session.agent].sessions += 1
     house.opens.update(restored.opens)
@@ -44,6 +46,7 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
 def _turn(house: House, row: RestoredTurn) -> Turn:
     body = house.budget.keep(row.body, row.size)
     serves = [each for each in row.serves if len(each) <= METHOD_CHARACTERS_MAX][:SERVES_MAX]
+    house.budget.texts += long(serves)
     return Turn(row.turn, body, serves, row.client, continues=row.state == CONTINUED)
 
 
@@ -62,6 +65,7 @@ def _take_back_handed(house: House, role: Role, session: Session, row: RestoredT
             asks.restore_entry(house, session, turn, entry)
     except UNREADABLE as error:
         house.budget.let_go(turn.body)
+        house.budget.texts -= long(turn.serves)
         session.asks.clear()
         session.answers.clear()
         session.quarantined = f"turn {turn.number} cannot be read from the log: {error}"

@@ -19,6 +19,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.supervisor.core import asks, bounds
+from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import MemoryRow, TurnRow
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Role
@@ -188,6 +189,7 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
         asks.close(house, session, ask, {"error": f"the turn ended ({reason})"})
     house.cancels.pop((session.id, turn.number), None)
     house.budget.let_go(turn.body)
+    house.budget.texts -= long(turn.serves)
     if session.current is turn:
         bounds.tell_dropped(house, session, turn.number, role.child.spec)
     house.write(session, "ended", turn.number, {"reason": reason, **body})

@@ -23,6 +23,7 @@ import zmq
 from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.supervisor import link
+from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -101,6 +102,7 @@ class Shell:
         )
         self._read_back = ReadBack(self._log, self._backstage, self.push, self._is_there, self.warn)
         self._events: list[Event] = []
+        self._asserts = invariants.VARIABLE in os.environ
         self._scheduled = False
         self._outbox = Outbox()
         self._tended = 0
@@ -221,6 +223,8 @@ class Shell:
             return
         effects = self._core.handle(events, time.monotonic(), _wall())
         events.clear()  # What is large is held by its effects from here on.
+        if self._asserts:
+            invariants.of_house(self._core.house)
         self._run(effects)
 
     def _run(self, effects: list[Effect]) -> None:

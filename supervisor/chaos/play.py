@@ -56,6 +56,7 @@ class Report:
     verdict: Verdict = field(default_factory=Verdict)
     processes_left: int = 0
     descriptors_leaked: int = 0
+    asserted: int = 0  # Breaches of our own invariants that the house told of.
 
     def broken(self) -> dict[str, int]:
         """Return how often each promise was broken: all must be zero."""
@@ -66,6 +67,7 @@ class Report:
             "interrupted while still queued": self.verdict.interrupted_queued,
             "processes left": self.processes_left,
             "descriptors leaked": self.descriptors_leaked,
+            "own invariants broken": self.asserted,
         }
 
     @property

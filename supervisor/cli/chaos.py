@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from understudy.protocol.errors import LocalError, UnderstudyError
@@ -22,6 +23,7 @@ from understudy.supervisor.chaos.play import Plan, Report, play
 from understudy.supervisor.chaos.proc import left
 from understudy.supervisor.cli.up import start_in_background
 from understudy.supervisor.config import ConfigError, load
+from understudy.supervisor.core import invariants
 from understudy.supervisor.core.specs import AgentSpec
 from understudy.supervisor.directories import directories
 
@@ -63,6 +65,7 @@ def run(options: Any) -> int:
             report = asyncio.run(play(plan, _tell))
             if private:
                 report.left_behind(_end(runtime_dir, state_dir), "after the house was shut down")
+                report.asserted = Path(state_dir, "house.log").read_text(errors="replace").count("AssertionError")
     except ChaosError as error:
         print(f"understudy: {error}", file=sys.stderr)
         return 2
@@ -88,6 +91,7 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
         if not options.config:
             options.config, _ = write_cast(folder)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # Not without an end to the house.
+        os.environ[invariants.VARIABLE] = "1"
         start_in_background(options.config, runtime_dir, state_dir, ABANDONED_S)
         try:
             yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), True

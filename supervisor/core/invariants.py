@@ -1,7 +1,8 @@
 """What always holds of the core's state between two events. Pure; it changes nothing.
 
 The running house asks `of_session` about each session that an event touched: a breach sets that session apart before
-anything is written. Simulator and tests ask `of_house` after every step.
+anything is written. Simulator and tests ask `of_house` after every step; so does a house with `VARIABLE` in its
+environment, as chaos starts it: there a breach ends the supervisor.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from understudy.supervisor.core.child import LIVING, State
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import Session, TurnState
 
+VARIABLE = "UNDERSTUDY_ASSERT"
 NOT_TO_COME_BACK = (State.STOPPED, State.EXITED, State.UNKNOWN)
 
 

@@ -1,6 +1,7 @@
 """A real house for tests: started from the command line, looked at from outside, never left behind."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.chaos.proc import left, supervisor_of
+from understudy.supervisor.core import invariants
 
 WAIT_S_MAX = 60.0
 
@@ -34,6 +36,7 @@ class RealHouse:
         self.runtime_dir, self.state_dir = str(folder / "run"), str(folder / "state")
         self.config = folder / "understudy.toml"
         self.config.write_text(text or '[agent.rehearsal]\ndriver = "scripted"\n')
+        self.asserts = True  # It looks at all that always holds after each step, which a large house has no time for.
         self.keeper: subprocess.Popen[bytes] | None = None
 
     def command(self, *arguments: str) -> list[str]:
@@ -49,7 +52,11 @@ class RealHouse:
         """Start it and wait until it answers. `before` runs in the child before exec."""
         with (self.folder / "house.log").open("ab") as log:
             self.keeper = subprocess.Popen(
-                self.command("up", "-c", str(self.config)), stdout=log, stderr=log, preexec_fn=before
+                self.command("up", "-c", str(self.config)),
+                stdout=log,
+                stderr=log,
+                preexec_fn=before,
+                env={**os.environ, invariants.VARIABLE: "1"} if self.asserts else None,
             )
         keeper = self.keeper
         wait_until(lambda: self.answers() or keeper.poll() is not None, "the house to answer")

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeGuard
 
-from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, GENERATION_CHANGED, NO_HELLO, VERSION_MISMATCH
+from understudy.protocol.errors import (
+    BAD_FRAME,
+    CONNECTION_LOST,
+    GENERATION_CHANGED,
+    NO_HELLO,
+    UNKNOWN_ASK,
+    VERSION_MISMATCH,
+)
 from understudy.protocol.frames import (
     CREDIT_BYTES,
     ENTRY_OVERHEAD_BYTES,
@@ -158,6 +165,7 @@ class Follower:
         self._sent: set[str] = set()
         self._cancelling: Counter[str] = Counter()  # session -> how many cancels of everything in it are unanswered
         self._answers: dict[str, Answer] = {}
+        self._unwanted: set[str] = set()  # Of the answers: those that the house did not want, unless it asks again.
         self._doubted: set[str] = set()  # Of what is pending or answered: what the house may have been unable to read.
         self._out: list[FromClient] = []
         self._follows = 0
@@ -211,7 +219,7 @@ class Follower:
 
     def answer(self, frame: Answer) -> None:
         """Answer a question. Said again on each new connection: it may have been lost, and only the first one counts."""
-        self._answers.pop(frame.ask, None)
+        self._let_go(frame.ask)
         self._answers[frame.ask] = frame
         while len(self._answers) > ANSWERS_KEPT_MAX or (
             len(self._answers) > 1 and sum(len(each.body) for each in self._answers.values()) > ANSWERS_KEPT_BYTES_MAX
@@ -278,8 +286,7 @@ class Follower:
             case Welcome():
                 return self._welcome(frame)
             case Ask():
-                # One whose answer was lost with a connection got it again with the next hello.
-                return [] if frame.ask in self._answers else [Asked(frame)]
+                return [] if self._is_answered(frame.ask) else [Asked(frame)]
             case Ping():
                 self._out.append(Pong())
                 return []
@@ -298,7 +305,7 @@ class Follower:
         for number, place in self.places.items():
             self._out.append(self._follow(number, place))
         self._send_unsent()
-        self._out.extend(self._answers.values())
+        self._out.extend(answer for ask, answer in self._answers.items() if ask not in self._unwanted)
         return happenings
 
     def _renumbered(self) -> list[Happening]:
@@ -327,9 +334,20 @@ class Follower:
                 self._send_unsent()
         return frame is not None
 
+    def _is_answered(self, ask: str) -> bool:
+        """Return whether a question that is put to us has our answer, or gets it again: it is not served twice.
+
+        One whose answer was lost with a connection got it with the next hello; unless whoever asks came back later.
+        """
+        if ask in self._unwanted:
+            self._unwanted.discard(ask)
+            self._out.append(self._answers[ask])
+        return ask in self._answers
+
     def _let_go(self, ask: str) -> None:
         """Say an answer no more."""
         self._answers.pop(ask, None)
+        self._unwanted.discard(ask)
         self._doubted.discard(_answer_name(ask))
 
     def _send_unsent(self) -> None:
@@ -374,7 +392,9 @@ class Follower:
         kind, _, name = frame.request.partition(":")
         if kind == "follow" and name.isdecimal() and len(name) < 20 and self.places.pop(int(name), None) is not None:
             return [FollowEnded(int(name), frame)]
-        if kind == "answer":
+        if kind == "answer" and frame.code == UNKNOWN_ASK and name in self._answers:
+            self._unwanted.add(name)
+        elif kind == "answer":
             self._let_go(name)
         return [Replied(frame.request, frame)] if self._take(frame.request) else []
 

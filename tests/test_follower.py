@@ -215,6 +215,21 @@ def test_a_question_that_was_answered_is_not_asked_again_when_the_answer_is_said
     assert [] == said(machine)
 
 
+def test_a_question_that_is_put_again_after_its_answer_was_not_wanted_is_answered_and_not_served_again() -> None:
+    machine = connected()
+    machine.receive(question("q"))
+    machine.answer(Answer("s", "q", b"yes"))
+    again(machine)
+    said(machine)
+
+    machine.receive(Fault("unknown_ask", "whoever asked is not back yet", "answer:q"))
+
+    assert [] == machine.receive(question("q"))
+    assert [Answer("s", "q", b"yes")] == said(machine)
+    again(machine)
+    assert [Answer("s", "q", b"yes")] == said(machine)
+
+
 def test_answers_are_kept_within_a_number_and_a_size() -> None:
     machine = connected()
     for number in range(ANSWERS_KEPT_MAX + 1):

@@ -63,6 +63,21 @@ def test_a_silent_actor_with_turns_is_asked_once_and_told_of_once() -> None:
     )
 
 
+def test_an_actor_whose_welcome_waits_for_the_log_is_not_asked_and_not_taken_for_hung() -> None:
+    house = a_house()
+    house.ticket = 1
+    hangs.greeted(house, house.roles["one"].child)
+
+    for now in (1.0, 5.0, 12.0):
+        assert [] == tick(house, now, ping_idle=True)
+    assert 0 == pings(house)
+    assert [] == hangs.dues(house)
+
+    house.committed = 1
+    tick(house, 13.0)
+    assert 1 == pings(house)
+
+
 def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
     house = a_house()
     tick(house, 1.0)

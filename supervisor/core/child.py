@@ -54,9 +54,13 @@ class Line:
 
 @dataclass(slots=True)
 class Link:
-    """When the actor was last heard, and since when a ping of ours waits for its answer."""
+    """When the actor was last heard, and since when a ping of ours waits for its answer.
+
+    `welcome`: the ticket after which its hello is answered. Before that it answers nothing.
+    """
 
     heard: float = 0.0
+    welcome: int = 0
     pinged: float | None = None
     silent: bool = False
 

@@ -18,13 +18,13 @@ LATE_S_MAX = 0.5  # A tick so late means that we were held up ourselves: what ac
 
 def greeted(house: House, child: Child) -> None:
     """The actor has a new connection: it is heard from now on."""
-    child.link = Link(house.now)
+    child.link = Link(house.now, house.after)
     _look_within(house, PING_BUSY_EVERY_S)
 
 
 def stopped(house: House, child: Child) -> None:
     """A signal stopped its process: ask it at once, and give it as long as any for the answer."""
-    if child.state is State.RUNNING and child.link.pinged is None and not child.link.silent:
+    if child.state is State.RUNNING and child.link.pinged is None and _is_looked_at(house, child):
         _ping(house, child)
         house.replan = True
 
@@ -64,7 +64,7 @@ def dues(house: House) -> list[float]:
     for role in house.roles.values():
         child = role.child
         for each in role.actors:
-            if each.state is not State.RUNNING or each.link.silent:
+            if each.state is not State.RUNNING or not _is_looked_at(house, each):
                 continue
             if each.link.pinged is not None:
                 found.append(each.link.pinged + ANSWER_S_MAX)
@@ -91,7 +91,7 @@ def ticked(house: House, ping_idle: bool) -> list[Kill]:
 
 def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late: bool) -> list[Kill]:
     link, plays = child.link, child is role.child
-    if link.silent:
+    if not _is_looked_at(house, child):
         return []
     if link.pinged is None:
         if ping_idle or (plays and role.running and house.now >= link.heard + PING_BUSY_EVERY_S):
@@ -108,6 +108,11 @@ def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late:
         return _react(house, role, playing(role), text)
     child.last_words = text  # No work is lost with an understudy, nor with one whose turns no agent has seen.
     return child.kill(text, house.now)
+
+
+def _is_looked_at(house: House, child: Child) -> bool:
+    """Return whether the link is to be judged: not one that is silent, nor one whose hello waits for the log to be answered."""
+    return not child.link.silent and child.link.welcome <= house.committed
 
 
 def _only_unseen(role: Role) -> bool:

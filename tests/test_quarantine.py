@@ -7,8 +7,21 @@ import pytest
 
 from tests.desk import CLIENT, House
 from understudy.protocol.errors import QUARANTINED
-from understudy.protocol.frames import Begin, Ended, Entry, Fault, Open, Prompt, Updates, pack
-from understudy.supervisor.core import invariants, losses, turns
+from understudy.protocol.frames import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Begin,
+    Ended,
+    Entry,
+    Fault,
+    Hello,
+    Open,
+    Opened,
+    Prompt,
+    Updates,
+    pack,
+)
+from understudy.supervisor.core import invariants, losses, requests, turns
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -17,8 +30,10 @@ from understudy.supervisor.core.events import (
     Exited,
     Kill,
     Record,
+    SessionRow,
     Spawn,
     TellClient,
+    TurnRow,
     Warn,
 )
 
@@ -147,6 +162,32 @@ def test_a_breach_that_nobody_noticed_is_found_before_anything_is_written(monkey
 
     assert ["failed"] * 3 == house.endings()
     assert "nobody watches" in house.core.house.sessions[name].quarantined
+
+
+@pytest.mark.parametrize("frame", ["prompt", "open"])
+def test_a_request_that_broke_is_carried_out_when_it_is_said_again(frame: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    request: Prompt | Open = Open("again", "one", "/")
+    if frame == "prompt":
+        request = Prompt("again", house.sessions["one"], pack([{"type": "text", "text": "x"}]))
+    remember = getattr(requests, f"remember_{frame}")
+
+    def breaks_late(*arguments: Any) -> None:
+        monkeypatch.setattr(requests, f"remember_{frame}", remember)
+        remember(*arguments)
+        raise AssertionError("for a test")
+
+    monkeypatch.setattr(requests, f"remember_{frame}", breaks_late)
+    house.handle(ClientSaid(CLIENT, request))
+    assert [] == [row for each in house.effects if isinstance(each, Record) for row in each.rows]
+    house.handle(ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
+    house.handle(ClientSaid(CLIENT, request))
+
+    rows = [row for each in house.effects if isinstance(each, Record) for row in each.rows]
+    assert 1 == sum(isinstance(row, TurnRow | SessionRow) and row.request == "again" for row in rows)
+    (answer,) = [each.frame for each in house.effects if isinstance(each, TellClient)]
+    assert isinstance(answer, Accepted | Opened)
+    invariants.of_house(house.core.house)
 
 
 def test_an_exit_that_breaks_half_way_settles_every_turn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

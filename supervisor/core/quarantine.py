@@ -24,6 +24,7 @@ from understudy.supervisor.core.events import (
     Stopped,
     TellActor,
     TellClient,
+    TurnRow,
 )
 from understudy.supervisor.core.house import House, OpenCall, Role
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
@@ -96,6 +97,9 @@ class Before:
                 house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
             elif isinstance(row, SessionRow):
                 house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
+                house.opens.pop(row.request, None)  # Its repeat would be told that it was carried out,
+            elif isinstance(row, TurnRow) and row.request:
+                house.prompts.pop((row.session, row.request), None)  # and so would that of this one.
         house.rows[rows:] = [row for row in house.rows[rows:] if isinstance(row, EpochRow)]
         house.effects[effects:] = [each for each in house.effects[effects:] if _stays(each)]
         while len(house.unfed) > unfed:

@@ -35,6 +35,7 @@ from understudy.supervisor.core.events import (
     Exited,
     FromKeeper,
     Kill,
+    Noted,
     Ready,
     ShutdownAsked,
     Spawn,
@@ -50,6 +51,7 @@ from understudy.supervisor.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
+EXITS_MAX = 1_000  # Of which no supervisor has said yet that they are in the log.
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
 SuperviseSafely = Callable[[HouseSpec, socket.socket], int]
@@ -90,6 +92,7 @@ class Keeper:
     _noted: bool = True
     _forked: bool = False
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
+    _exits: dict[tuple[str, int], reload.Exit] = field(default_factory=dict[tuple[str, int], reload.Exit])
     _queue: deque[bytes] = field(default_factory=deque[bytes])
     _hung_up: bool = False
     _succession: Succession = field(default_factory=Succession)
@@ -184,6 +187,8 @@ class Keeper:
                     self._blanks.want()
                 case Alive():
                     self._succession.alive(time.monotonic())
+                case Noted(actor=actor, epoch=epoch):
+                    self._exits.pop((actor, epoch), None)
                 case _:
                     assert_never(request)
 
@@ -345,7 +350,11 @@ class Keeper:
             del self._actors[pid]
             name, epoch, survivors = actor.spawned.actor, actor.spawned.epoch, len(strays) if late else 0
             oom_kills = self._groups.remove(actor.mark)
-            self._report(Exited(name, epoch, pid, status, len(actor.swept), survivors, oom_kills=oom_kills))
+            exited = Exited(name, epoch, pid, status, len(actor.swept), survivors, oom_kills=oom_kills)
+            self._report(exited)
+            self._exits[name, epoch] = reload.Exit(actor.spawned, exited)
+            if len(self._exits) > EXITS_MAX:
+                del self._exits[next(iter(self._exits))]
             actor.process.close()
             self._noted = False
 
@@ -366,6 +375,9 @@ class Keeper:
         living = [actor.spawned for actor in self._actors.values()]
         for spawned in living if self._succession.safe else []:
             self._kill(Kill(spawned.actor, spawned.epoch, signal.SIGKILL))
+        for each in self._exits.values():  # The last one may not have got to hear of it, or to write it down.
+            living.append(each.spawned)
+            self._report(each.exited)
         self._hung_up, self._starts_at = False, None
         process = self._fork(self._be_supervisor, theirs, living)
         theirs.close()
@@ -411,7 +423,8 @@ class Keeper:
             return
         self._blanks.dismiss()
         actors = [reload.Actor(a.spawned, a.mark, a.status, list(a.swept)) for a in self._actors.values()]
-        left = reload.Inherited(reload.VERSION, self.house, self._premises.descriptors, actors, list(self._not_ours))
+        descriptors, exits = self._premises.descriptors, list(self._exits.values())
+        left = reload.Inherited(reload.VERSION, self.house, descriptors, actors, list(self._not_ours), exits)
         try:
             reload.become(list(self.house.command), left)
         except Exception as error:  # noqa: BLE001 (whatever it is, the house goes on)
@@ -421,6 +434,7 @@ class Keeper:
     def _inherit(self, inherited: reload.Inherited) -> None:
         self._succession.served = True  # The house did, before.
         self._not_ours = set(inherited.not_ours)
+        self._exits = {(each.spawned.actor, each.spawned.epoch): each for each in inherited.exits}
         for actor in inherited.actors:
             process = reload.InheritedProcess(actor.spawned.pid, actor.status)
             self._actors[actor.spawned.pid] = _Living(

@@ -180,6 +180,13 @@ class Log:
         except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
 
+    def has_ended(self, actor: str, epoch: int) -> bool:
+        """Return whether the end of actor#epoch is recorded; as `restore`, before the first commit."""
+        try:
+            return self._recall.has_ended(actor, epoch)
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
     @property
     def wal_bytes(self) -> int:
         """The size of the write-ahead log."""

@@ -121,7 +121,11 @@ def _write_row(writer: sqlite3.Connection, keys: dict[str, int], row: OtherRow) 
             writer.execute("UPDATE sessions SET memory = ? WHERE id = ?", (row.memory, keys[row.session]))
         case EpochRow():
             values = (row.actor, row.epoch, row.pid, row.started, row.status)
-            writer.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", values)
+            writer.execute(  # What has ended stays so, also for a start that writes down which epochs are taken.
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET pid = excluded.pid,"
+                " started = excluded.started, status = coalesce(excluded.status, status)",
+                values,
+            )
         case StopRow():
             stopped_in = row.life if row.stopped else ""
             writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (STOPPED + row.agent, stopped_in))

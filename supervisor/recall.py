@@ -101,6 +101,11 @@ class Recall:
         found = self._query(f"SELECT {column} FROM sessions WHERE session = ?", (session,)).fetchone()
         return found[0] if found else b""
 
+    def has_ended(self, actor: str, epoch: int) -> bool:
+        """Return whether the end of actor#epoch is recorded. Nothing is pending."""
+        ended = "SELECT 1 FROM epochs WHERE actor = ? AND epoch = ? AND status IS NOT NULL"
+        return self._query(ended, (actor, epoch)).fetchone() is not None
+
     def everything(self, prompt_bytes_max: int, blob_bytes_max: int) -> Restored:
         """Return what the core needs to go on; of what is larger than the two bounds only its size. Nothing is pending."""
         query = self._query

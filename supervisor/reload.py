@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from understudy.supervisor.core.events import Spawned
+from understudy.supervisor.core.events import Exited, Spawned
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.wakeup import ENDING, NOTED
 
@@ -31,6 +31,13 @@ class Actor(msgspec.Struct, frozen=True):
     ended: list[int] = []
 
 
+class Exit(msgspec.Struct, frozen=True):
+    """The end of an actor's process, which may not be in the log yet."""
+
+    spawned: Spawned
+    exited: Exited
+
+
 class _Version(msgspec.Struct):
     """All that is to be read of what another version may have left."""
 
@@ -45,6 +52,7 @@ class Inherited(msgspec.Struct, frozen=True):
     descriptors: list[int]
     actors: list[Actor]
     not_ours: list[int] = []
+    exits: list[Exit] = []
 
 
 @dataclass(slots=True)

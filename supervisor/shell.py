@@ -38,6 +38,7 @@ from understudy.supervisor.core.events import (
     ForgetMarks,
     Kill,
     LogFailed,
+    Noted,
     ReadEntries,
     Ready,
     Sampled,
@@ -79,10 +80,12 @@ class Shell:
         self._loop = asyncio.get_running_loop()
         self._link = keeper
         self._house_id = house_id
-        self._living = {(each.actor, each.epoch): each for each in living}
         # First of all: who comes back connects while the log is read, and is heard right after.
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir, house.state_dir)
         restored = self._open_log(os.path.join(house.state_dir, "log.sqlite"))  # noqa: PTH118
+        # Whose end the last supervisor may not have heard of counts as living: the keeper tells of it again.
+        living = [each for each in living if not self._log.has_ended(each.actor, each.epoch)]
+        self._living = {(each.actor, each.epoch): each for each in living}
         self._marks = Marks(house.state_dir, house.runtime_dir, living)
         shown = self._marks.left()
         for actor, epoch in shown:  # A spawn that the log did not get to hear of counts as well.
@@ -254,6 +257,7 @@ class Shell:
                 link.send(self._link, effect)
             case ForgetMarks(actor=actor, epoch=epoch):
                 self._marks.forget(actor, epoch)
+                link.send(self._link, Noted(actor, epoch))
             case Warn(text=text):
                 self._loop.call_soon(self.warn, text)  # First what somebody waits for.
             case Finish(reload=reload):

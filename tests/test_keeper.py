@@ -6,6 +6,7 @@ import signal
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,33 @@ def test_a_signal_that_does_not_ask_for_the_end_ends_nobody(houses: Houses) -> N
 
     assert (agent, supervisor) == (house.pid("a"), house.supervisor())
     assert "SIGHUP does nothing here; new code or configuration: understudy reload" in house.log()
+
+
+def test_what_ended_as_expected_while_nobody_supervised_is_not_run_again(houses: Houses, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    house = houses(
+        f"[agent.p]\ndriver = 'program'\ncommand = ['sh', '-c', 'echo run >> {runs}; read line < {tmp_path}/end']\n"
+        "restart = { policy = 'transient' }\n[agent.q]\ndriver = 'scripted'\n"
+    )
+    os.mkfifo(tmp_path / "end")
+    wait_until(lambda: all(row["state"] == "RUNNING" for row in house.rows()), "both to run")
+    before, actor = house.supervisor(), house.pid("p")
+
+    os.kill(before, signal.SIGSTOP)
+    (tmp_path / "end").write_text("now\n")
+    wait_until(lambda: not Path(f"/proc/{actor}").exists(), "its end")
+    os.kill(before, signal.SIGKILL)
+
+    def row(name: str) -> dict[str, Any]:
+        return next(each for each in house.rows() if each["name"] == name)
+
+    for reason in ("its death", "another one's"):
+        wait_until(lambda before=before: house.supervisor() not in (0, before), "the next supervisor")  # type: ignore[misc]
+        house.wait_answering()
+        wait_until(lambda: row("q")["state"] == "RUNNING", "the other one to be back")
+        assert ("EXITED", "run\n") == (row("p")["state"], runs.read_text()), reason
+        before = house.supervisor()
+        os.kill(before, signal.SIGKILL)
 
 
 def test_quit_ends_the_house_in_a_hurry_and_leaves_nothing(houses: Houses) -> None:

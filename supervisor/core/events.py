@@ -93,7 +93,14 @@ class Alive(_Struct, frozen=True, tag="alive"):
     """The supervisor's loop turns. The shell says it."""
 
 
-ToKeeper = Spawn | Kill | Ready | Alive
+class Noted(_Struct, frozen=True, tag="noted"):
+    """The end of actor#epoch is in the log: the next supervisor need not be told. The shell says it."""
+
+    actor: str
+    epoch: int
+
+
+ToKeeper = Spawn | Kill | Ready | Alive | Noted
 
 
 # --- events: from the sockets, the log and the clock ------------------------------

@@ -115,6 +115,20 @@ def test_one_that_a_signal_stopped_is_asked_at_once_idle_or_not() -> None:
     assert house.roles["one"].child.link.silent
 
 
+def test_one_that_hangs_without_work_is_ended_when_work_comes() -> None:
+    house = a_house()
+    session, role = house.sessions["s"], house.roles["one"]
+    turn, session.current, role.running = session.current, None, 0
+    hangs.stopped(house, role.child)
+    assert [] == tick(house, hangs.ANSWER_S_MAX)
+
+    assert turn is not None
+    session.current, turn.state = turn, TurnState.HANDED
+    role.plays(session)
+
+    assert [Kill("one", 1, signal.SIGKILL)] == tick(house, 5.0)
+
+
 def test_an_understudy_that_hangs_is_ended_whatever_is_done_about_others() -> None:
     house = a_house()
     role = house.roles["one"]
@@ -237,6 +251,10 @@ def test_a_stopped_actor_without_work_is_noticed_too(tmp_path: Path) -> None:
         wait_until(lambda: house.rows()[0]["link"] != "", "the silence to be noticed", hangs.ANSWER_S_MAX + 5)
         os.kill(pid, signal.SIGCONT)
         wait_until(lambda: house.rows()[0]["link"] == "", "the link to be well")
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: house.rows()[0]["link"] != "", "the silence to be noticed", hangs.ANSWER_S_MAX + 5)
+        assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
+        assert pid != house.pid()
     finally:
         house.stop()
 

@@ -91,6 +91,9 @@ def ticked(house: House, ping_idle: bool) -> list[Kill]:
 
 def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late: bool) -> list[Kill]:
     link, plays = child.link, child is role.child
+    if link.silent and plays and _only_unseen(role):  # They were handed over since: it did not play then.
+        child.last_words = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s"
+        return child.kill(child.last_words, house.now)
     if not _is_looked_at(house, child):
         return []
     if link.pinged is None:

@@ -7,6 +7,7 @@ JSON. What `wrong_with` lets through, every one of them can read. It says what i
 import math
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -55,11 +56,10 @@ def wrong_with(body: bytes, shape: Shape = "any") -> str:
         return "" if shape != "blocks" else f"it must be {KIND_NAMES[shape]}, and is empty"
     if len(body) <= QUICK_BYTES_MAX:
         try:
-            (_QUICK.get(shape) or _quick(shape))(body)
+            if _has_shape(quick_decode()(body), shape):
+                return ""
         except UNREADABLE:
             pass  # Too deep for this look, or wrong: the thorough one tells.
-        else:
-            return ""
     return Look(body, shape).wrong()
 
 
@@ -69,7 +69,7 @@ def packed_quickly(value: Any) -> bytes | None:
         packed = encoded(value)
         if len(packed) > QUICK_BYTES_MAX:
             return None
-        (_QUICK.get("any") or _quick("any"))(packed)
+        quick_decode()(packed)
     except (*UNREADABLE, TypeError, OverflowError):
         return None
     return packed
@@ -93,17 +93,28 @@ def too_deep() -> str:
     return f"nested deeper than {NESTING_MAX} levels"
 
 
-_QUICK: dict[str, Callable[[bytes], Any]] = {}
+@cache
+def quick_decode() -> Callable[[bytes], Any]:
+    """Return what decodes nothing that is wrong: it is as quick as what decodes anything.
 
-
-def _quick(shape: Shape) -> Callable[[bytes], Any]:
-    """Return what decodes nothing that is wrong: it is as quick as what decodes anything, and takes a while to make."""
+    It takes some milliseconds to make: whoever forks processes that will want it makes it before.
+    """
     kind: Any = None | bool | int | Finite | str
     for _ in range(QUICK_NESTING):
         kind = None | bool | int | Finite | str | list[kind] | dict[str, kind]
-    types: dict[Shape, Any] = {"any": kind, "map": dict[str, kind] | None, "blocks": list[dict[str, kind]]}
-    decode = _QUICK[shape] = msgspec.msgpack.Decoder(types[shape]).decode
-    return decode
+    return msgspec.msgpack.Decoder(kind).decode
+
+
+def _has_shape(value: Any, shape: Shape) -> bool:
+    if shape == "map":
+        return value is None or type(value) is dict
+    if shape == "blocks":
+        if type(value) is not list:
+            return False
+        for each in value:
+            if type(each) is not dict:
+                return False
+    return True
 
 
 class _WrongError(Exception):

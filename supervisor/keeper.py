@@ -491,8 +491,10 @@ def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:
 def load_code(house: HouseSpec) -> tuple[Supervise, SuperviseSafely, Act]:
     """Load what children run before the first fork, so that they need not. Raises whatever a broken module raises."""
     from understudy.actors import entry
+    from understudy.protocol.bodies import quick_decode
     from understudy.supervisor import safe, shell
 
+    quick_decode()
     for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")
     return shell.main, safe.main, entry.main

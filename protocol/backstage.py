@@ -52,6 +52,7 @@ from understudy.protocol.sizes import (
 UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
 UPDATES_BYTES_MAX = 256 << 10
 NUMBERED_OVERHEAD_BYTES = 128
+NOTHING = pack({})
 UNMENDED = frozenset(
     {mending.NESTING, mending.THING}
 )  # What whoever wrote the agent's code is told of, instead of losing it.
@@ -162,6 +163,7 @@ class Backstage:
         self._gathering: _Gathering | None = None
         self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether go was given
         self._beginning: dict[tuple[str, int], None] = {}
+        self._over: set[tuple[str, int]] = set()  # Turns whose endings are not acknowledged.
         self._asked: dict[str, Ask] = {}
         self._mended: set[tuple[str, int]] = set()  # Turns of which it was told that something in them was mended.
         self._out: list[FromActor] = []
@@ -223,13 +225,15 @@ class Backstage:
     def end(self, session: str, turn: int, reason: str, body: dict[str, Any] | None = None) -> None:
         """Say the one ending of a turn that was handed over, whatever is in it: what cannot be sent is cut or mended."""
         assert (session, turn) in self._playing, f"turn {turn} of {session} is not being played"
-        packed, mended = _packed_anyhow(body or {})
+        packed, mended = _packed_anyhow(body) if body else (NOTHING, False)
         self._gather()
         mended = mended and self._first_mended(session, turn)
         self._mended.discard((session, turn))
         del self._playing[session, turn]
         self._beginning.pop((session, turn), None)
-        self._asked = {name: ask for name, ask in self._asked.items() if (ask.session, ask.turn) != (session, turn)}
+        if self._asked:
+            self._asked = {name: ask for name, ask in self._asked.items() if (ask.session, ask.turn) != (session, turn)}
+        self._over.add((session, turn))
         self._number += 1
         reason = clipped(reason, REASON_CHARACTERS_MAX)
         self._keep(Ended(self._number, session, turn, reason, packed, mended), len(packed))
@@ -341,21 +345,21 @@ class Backstage:
         happenings: list[Happening] = [Freed()]
         while self._kept:
             frame, size = self._kept[0]
-            last = frame.n + frame.count - 1 if isinstance(frame, Updates) else frame.n
+            last = frame.n + frame.count - 1 if type(frame) is Updates else frame.n
             if last > number:
                 break
             self._kept.popleft()
             self.unrecorded_bytes -= size
-            if isinstance(frame, Ended):
+            if type(frame) is Ended:
+                self._over.discard((frame.session, frame.turn))
                 happenings.append(EndRecorded(frame.session, frame.turn))
         return happenings
 
     def _handed(self, frame: Handover) -> list[Happening]:
         key = (frame.session, frame.turn)
-        over = any(isinstance(kept, Ended) and (kept.session, kept.turn) == key for kept, _ in self._kept)
         if key in self._beginning:  # A supervisor that let it wait after the welcome has not heard that.
             self._tell(Begin(*key))
-        if over or key in self._playing:
+        if key in self._over or key in self._playing:
             return []  # Sent again after a reconnect.
         self._playing[key] = frame.go
         return [TurnHanded(frame)]

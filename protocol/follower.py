@@ -277,7 +277,7 @@ class Follower:
         match frame:
             case Entries():
                 return self._entries(frame)
-            case Opened() | Accepted() | Result():
+            case Accepted() | Opened() | Result():
                 if not self._take(frame.request):
                     return []  # The repeat of an answer that had come.
                 return [Replied(frame.request, frame)]

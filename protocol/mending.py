@@ -47,7 +47,7 @@ def mended(body: Any, odd: set[str] | None = None, depth: int = NESTING_MAX) -> 
 
 def whole_characters(value: str) -> str:
     """Return `value` with each half of a character (a lone surrogate) replaced by U+FFFD."""
-    return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _key(key: Any, odd: set[str] | None) -> str:

@@ -107,7 +107,8 @@ class Reconnecting:
     def _take(self, frames: list[Frame]) -> None:
         self._heard = True
         for frame in frames:
-            self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
+            if happenings := self._machine.receive(frame):  # type: ignore[arg-type]
+                self._happen(happenings)
         self.flush()
 
     def _happen(self, happenings: list[Happening]) -> None:

@@ -222,7 +222,7 @@ class Shell:
     def _step(self) -> None:
         self._scheduled = False
         events, self._events = self._events, []
-        if not events:
+        if not events or self.status.done():  # What comes after the end is said again to the next supervisor.
             return
         effects = self._core.handle(events, time.monotonic(), _wall())
         events.clear()  # What is large is held by its effects from here on.
@@ -300,6 +300,8 @@ class Shell:
 
     def _try_again(self) -> None:
         self._retrying = None
+        if self.status.done():
+            return
         self._run(self._commit())
 
     def _set_timer(self) -> None:

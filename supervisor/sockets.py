@@ -35,10 +35,13 @@ from understudy.protocol.frames import (
     decoder,
 )
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
+from understudy.supervisor.core.budget import weight
 from understudy.supervisor.parts import Parts
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
-BYTES_PER_DRAIN = 1 << 20
+BYTES_PER_DRAIN = 1 << 18  # To look at a body may take a microsecond for each four bytes.
+FRAMES_AT_ONCE = 128  # Of one message: what it has more is taken bit by bit, between what others say.
+REST_FRAMES_MAX, REST_BYTES_MAX = 1 << 14, 2 << 20  # While so much of long messages is left, nothing more is read.
 LAZY_S = 0.005
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -87,6 +90,8 @@ class Router:
         self._on_frames, self._on_lost, self._known, self._warn = on_frames, on_lost, known, warn
         self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
+        self._rests: dict[bytes, deque[Frame]] = {}  # Of long messages; who has waited the longest comes first.
+        self._rest_frames = self._rest_bytes = 0
         self._outgoing: dict[bytes, list[Frame]] = {}
         self._urgent: dict[bytes, None] = {}
         self._lazy = False
@@ -139,7 +144,10 @@ class Router:
         if self._socket.closed:
             return
         socket = self._socket
-        room, bytes_room = FRAMES_PER_DRAIN, BYTES_PER_DRAIN
+        if self._rests:
+            self._take_rest()
+        full = self._rest_frames >= REST_FRAMES_MAX or self._rest_bytes >= REST_BYTES_MAX
+        room, bytes_room = 0 if full else FRAMES_PER_DRAIN, BYTES_PER_DRAIN
         while room > 0 and bytes_room > 0:
             if not zmq_poll(self._poll, 0):
                 break
@@ -151,6 +159,8 @@ class Router:
             bytes_room -= len(first)
             room -= self._take(peer, None if first.more else first.bytes)
         else:
+            self._schedule()
+        if self._rests:
             self._schedule()
         self._on_drained()
         self.flush()
@@ -171,12 +181,38 @@ class Router:
                 whole = len(self._parts)
                 frames = self._joined(peer, frames)
                 if len(self._parts) < whole:  # A large one: in a step of its own.
-                    self._on_frames(peer, frames)
+                    self._hear(peer, frames)
                     return FRAMES_PER_DRAIN
                 break
         if frames:
-            self._on_frames(peer, frames)
+            self._hear(peer, frames)
         return 1 + len(frames)
+
+    def _hear(self, peer: bytes, frames: list[Frame]) -> None:
+        """Pass frames on; of many only the first, or the step would keep everybody waiting: the rest in later drains."""
+        if peer not in self._rests:
+            if len(frames) <= FRAMES_AT_ONCE:
+                self._on_frames(peer, frames)
+                return
+            self._on_frames(peer, frames[:FRAMES_AT_ONCE])
+            frames = frames[FRAMES_AT_ONCE:]
+        self._rests.setdefault(peer, deque()).extend(frames)
+        self._rest_frames += len(frames)
+        self._rest_bytes += sum(map(weight, frames))
+
+    def _take_rest(self) -> None:
+        """Pass on some of what the peer that has waited the longest said in long messages."""
+        peer = next(iter(self._rests))
+        rest = self._rests.pop(peer)
+        frames, size = list[Frame](), 0
+        while rest and len(frames) < FRAMES_AT_ONCE and size < BYTES_PER_DRAIN:
+            frames.append(rest.popleft())
+            size += weight(frames[-1])
+        self._rest_frames -= len(frames)
+        self._rest_bytes -= size
+        if rest:
+            self._rests[peer] = rest
+        self._on_frames(peer, frames)
 
     def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
         """Return `frames` with what their parts complete; whoever says hello or goodbye gives up what is unfinished."""
@@ -232,6 +268,9 @@ class Router:
     def _let_go(self, peer: bytes, why: str) -> None:
         """Some of what the peer said is lost: hear it again from its next hello on, for which it is asked in a while."""
         self._lose(peer, why)
+        rest = self._rests.pop(peer, deque())
+        self._rest_frames -= len(rest)
+        self._rest_bytes -= sum(map(weight, rest))
         self._pausing[peer] = None
         self._loop.call_later(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX), self._ask_again, peer)
 

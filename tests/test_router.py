@@ -13,10 +13,12 @@ from understudy.protocol.frames import (
     Fault,
     Frame,
     FromClient,
+    Goodbye,
     Hello,
     Part,
     Prompt,
     ToClient,
+    Unfollow,
     Welcome,
     decode,
     decoder,
@@ -33,6 +35,7 @@ class Ends:
 
     def __init__(self, folder: Path) -> None:
         self.heard: list[Frame] = []
+        self.steps: list[int] = []
         self.lost: list[bytes] = []
         self.known: set[bytes] = set()
         self.context: zmq.Context[Any] = zmq.Context()
@@ -54,6 +57,7 @@ class Ends:
         self.client.connect(address)
 
     def _hear(self, peer: bytes, frames: list[Frame]) -> None:
+        self.steps.append(len(frames))
         self.heard.extend(frames)
         if isinstance(frames[0], Hello):
             self.known.add(peer)
@@ -125,6 +129,31 @@ def test_a_peer_that_takes_nothing_is_given_up_at_a_bound_in_bytes(
             assert sent < 2_000, "130 MB wait for a peer that takes nothing"
             await asyncio.sleep(0)
         assert [peer] == ends.lost
+        ends.close()
+
+    asyncio.run(play())
+
+
+def test_a_message_of_thousands_of_frames_is_taken_bit_by_bit_in_order_and_lets_others_through(tmp_path: Path) -> None:
+    count = 10_000
+
+    async def play() -> None:
+        ends = Ends(tmp_path)
+        other: Any = ends.context.socket(zmq.DEALER)
+        other.linger = 0
+        other.connect(f"ipc://{tmp_path}/gateway")
+        ends.send(Hello(PROTOCOL_VERSION, "c"))
+        assert isinstance(await ends.answer(), Welcome)
+        ends.send(*(Unfollow(number) for number in range(count)))
+        ends.send(Unfollow(count))
+        await ends.until(lambda: len(ends.heard) > 1)
+        other.send(encode([Goodbye()])[0])
+        await ends.until(lambda: len(ends.heard) == count + 3)
+
+        assert list(range(count + 1)) == [each.follow for each in ends.heard if isinstance(each, Unfollow)]
+        assert Goodbye() in ends.heard[:-1]
+        assert sockets.FRAMES_AT_ONCE >= max(ends.steps)
+        other.close(0)
         ends.close()
 
     asyncio.run(play())

@@ -22,6 +22,7 @@ from understudy.protocol.jsonrpc import (
 )
 
 REQUESTS_MAX = 10_000  # Unanswered, either way.
+REQUEST_BYTES_MAX = 64 << 20  # Of large requests of the other side's that are unanswered.
 
 OnRequest = Callable[[str, Any], Awaitable[Any]]
 OnNotification = Callable[[str, Any], Awaitable[None]]
@@ -53,6 +54,7 @@ class Connection:
         self._next = 0
         self._answers: dict[Id, asyncio.Future[Any]] = {}
         self._serving: dict[asyncio.Task[None], Id] = {}
+        self._served_bytes = 0
         self.closed_reason = ""
 
     async def feed(self, piece: bytes) -> None:
@@ -119,13 +121,22 @@ class Connection:
             future.set_exception(error_of(message.error))
 
     def _serve(self, request: Request) -> None:
-        if len(self._serving) >= REQUESTS_MAX:
-            refusal = {"code": INVALID_REQUEST, "message": f"{REQUESTS_MAX} requests are unanswered already"}
+        many = f"{REQUESTS_MAX} requests" if len(self._serving) >= REQUESTS_MAX else ""
+        if request.size and self._served_bytes + request.size > REQUEST_BYTES_MAX:
+            many = f"requests of {self._served_bytes} bytes"
+        if many:
+            refusal = {"code": INVALID_REQUEST, "message": f"{many} are unanswered already"}
             self._send(line({"id": request.id, "error": refusal}))
             return
         task = asyncio.ensure_future(self._answer(request))
         self._serving[task] = request.id
-        task.add_done_callback(self._serving.pop)
+        self._served_bytes += request.size
+        size = request.size  # The callback must not hold the request.
+        task.add_done_callback(lambda done: self._served(done, size))
+
+    def _served(self, task: "asyncio.Task[None]", size: int) -> None:
+        del self._serving[task]
+        self._served_bytes -= size
 
     async def _answer(self, request: Request) -> None:
         try:

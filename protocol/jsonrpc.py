@@ -14,6 +14,7 @@ from understudy.protocol.mending import mended, whole_characters
 from understudy.protocol.sizes import NESTING_MAX
 
 LINE_BYTES_MAX = 32 << 20
+LARGE_LINE_BYTES = 1 << 12
 HEAD_BYTES = 1 << 10  # Of a line that cannot be read: there an answer names its request.
 MESSAGE_CHARACTERS_MAX = 10_000  # Of an error.
 CODES = range(-(2**31), 2**31)
@@ -52,12 +53,13 @@ class JsonRpcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Wants an answer with the same id. `odd`: what was mended in it, for people."""
+    """Wants an answer with the same id. `odd`: what was mended in it, for people; `size`: of its line, if that is large."""
 
     id: Id
     method: str
     params: Any
     odd: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,11 @@ class Lines:
         self._pieces, self._size = [], 0
         if size > LINE_BYTES_MAX:
             return [_unread(line, f"a line of {size} bytes; the limit is {LINE_BYTES_MAX}", lost=True)]
-        return parse(line, self._mend) if line.strip() else []
+        found = parse(line, self._mend) if line.strip() else []
+        if size <= LARGE_LINE_BYTES:
+            return found
+        each_has = size // max(1, len(found))
+        return [replace(each, size=each_has) if isinstance(each, Request) else each for each in found]
 
 
 def parse(line: bytes, mend: bool = False) -> list[Message]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.protocol import connection
 from understudy.protocol.connection import REQUESTS_MAX, Connection
 from understudy.protocol.jsonrpc import (
     CANCELLED,
@@ -257,6 +258,23 @@ def test_a_request_with_its_cancel_in_the_same_read_is_answered(method: str) -> 
     (answer,) = desk.said
     assert (1, 1) == (answer["id"], desk.begun)
     assert CANCELLED == answer.get("error", {"code": CANCELLED})["code"]
+
+
+def test_large_requests_are_refused_while_too_many_bytes_of_them_are_unanswered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_BYTES_MAX", 100_000)
+
+    async def play(desk: Desk) -> None:
+        for number in range(5):
+            await desk.feed({"id": number, "method": "wait", "params": {"text": "x" * 40_000}})
+        await desk.feed({"id": 5, "method": "echo"}, cancel(0))
+        await desk.feed({"id": 6, "method": "wait", "params": {"text": "x" * 40_000}})
+
+    desk = run(play)
+    refused = {each["id"] for each in desk.said if "unanswered already" in each.get("error", {}).get("message", "")}
+    assert {2, 3, 4} == refused
+    assert 4 == desk.begun
 
 
 def test_a_second_cancel_does_not_break_off_what_the_first_set_going() -> None:

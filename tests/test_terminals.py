@@ -240,3 +240,24 @@ def test_what_is_no_text_is_not_written(tmp_path: Path, content: Any) -> None:
 
     assert INVALID_PARAMS == error_of("fs/write_text_file", path=str(path), content=content).code
     assert not path.exists()
+
+
+def test_no_file_is_read_while_the_program_leaves_its_answers_unread(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    read = {"path": str(tmp_path / "file")}
+
+    async def act() -> list[bool]:
+        room = asyncio.Event()
+
+        async def wait() -> None:
+            await room.wait()
+
+        local = LocalClient(0, 0, wait)
+        reads = [asyncio.ensure_future(local.serve("fs/read_text_file", read, "/")) for _ in range(9)]
+        await asyncio.wait(reads, timeout=0.1)
+        before = [each.done() for each in reads]
+        room.set()
+        await asyncio.wait_for(asyncio.gather(*reads), 20)
+        return before
+
+    assert [False] * 9 == asyncio.run(act())

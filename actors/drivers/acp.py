@@ -75,7 +75,7 @@ class AcpProgram(Actor):
         self._early = Early()
         self._opening = 0
         self._doors: dict[str, _Door] = {}
-        self._local = LocalClient(role.data_limit_mb, role.files)
+        self._local = LocalClient(role.data_limit_mb, role.files, self._program.room)
 
     # --- the program ---
 

@@ -19,6 +19,7 @@ from understudy.actors.limits import exit_code
 from understudy.protocol.owners import open_ours
 
 READ_BYTES = 1 << 18
+UNREAD_BYTES_MAX = 64 << 20  # A program that leaves so much unread is not listened to until it reads.
 STDERR_BYTES_MAX = 10 << 20
 STDERR_LINES_KEPT = 20
 LOOK_S = 0.05
@@ -66,6 +67,7 @@ class Piped:
             transport, _ = await loop.connect_read_pipe(functools.partial(asyncio.StreamReaderProtocol, reader), pipe)
             self._pipes.append(transport)
         writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, program.stdin)
+        writing.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
         self._out = asyncio.StreamWriter(writing, protocol, None, loop)
         reading, draining = loop.create_task(self._read(stdout)), loop.create_task(self._drain(stderr))
         self._watching = loop.create_task(self._watch(program, reading, draining))
@@ -77,6 +79,12 @@ class Piped:
             self.unread += len(line)
         else:
             self._out.write(line)
+
+    async def room(self) -> None:
+        """Wait while the program leaves too much unread; its end is an end of that, too."""
+        if self._out is not None:
+            with contextlib.suppress(ConnectionError):
+                await self._out.drain()
 
     async def stop(self, grace_s: float) -> None:
         """Close its stdin, wait, terminate, kill. One that ends at the end of its stdin may take nearly all the time."""
@@ -96,6 +104,7 @@ class Piped:
             self._hears = True
             await self._hear(piece)
             self._hears = False
+            await self.room()
 
     async def _drain(self, stderr: asyncio.StreamReader) -> None:
         """Read stderr always; write it to the agent's log, which is bounded; drop it when that fails."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import subprocess
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from understudy.actors.drivers import files
@@ -11,6 +12,7 @@ from understudy.protocol.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_N
 
 OUTPUT_BYTES_MAX = 1 << 20
 TERMINALS_MAX = 64
+READS_MAX = 4  # At once; an answer to them may be large, and the next waits until there is room for it.
 
 
 class _Terminal(asyncio.Protocol):
@@ -61,10 +63,15 @@ class _Terminal(asyncio.Protocol):
 
 
 class LocalClient:
-    """Serves `fs/*` and `terminal/*` for one program; what it starts has the program's limits."""
+    """Serves `fs/*` and `terminal/*` for one program; what it starts has the program's limits.
 
-    def __init__(self, data_limit_mb: int, files: int) -> None:
+    `room` waits while the program leaves its answers unread.
+    """
+
+    def __init__(self, data_limit_mb: int, files: int, room: Callable[[], Awaitable[None]] | None = None) -> None:
         self._limits = (data_limit_mb, files)
+        self._room = room or _always
+        self._reads = asyncio.Semaphore(READS_MAX)
         self._terminals: dict[str, _Terminal] = {}
         self._made = 0
 
@@ -73,13 +80,19 @@ class LocalClient:
         try:
             match method:
                 case "fs/read_text_file":
-                    return {"content": await asyncio.to_thread(files.read, params)}
+                    async with self._reads:
+                        await self._room()
+                        return {"content": await asyncio.to_thread(files.read, params)}
                 case "fs/write_text_file":
                     await asyncio.to_thread(files.write, params)
                     return {}
                 case "terminal/create":
                     return await self._create(params, cwd)
-                case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
+                case "terminal/output":
+                    async with self._reads:
+                        await self._room()
+                        return await self._use(method, params.get("terminalId"))
+                case "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
                     return await self._use(method, params.get("terminalId"))
                 case _:
                     raise JsonRpcError(METHOD_NOT_FOUND, f"nobody here serves {method[:100]}")
@@ -157,3 +170,7 @@ def _limit(params: dict[str, Any]) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise JsonRpcError(INVALID_PARAMS, "outputByteLimit must be a whole number, 0 or more")
     return min(limit, OUTPUT_BYTES_MAX)
+
+
+async def _always() -> None:
+    """There is room."""

@@ -16,6 +16,7 @@ from tests.faults.house import RealHouse, wait_until
 from tests.stage import Stage
 from tests.test_life import row, wait_state
 from understudy.actors.actor import Role
+from understudy.actors.drivers import piped as pipes
 from understudy.actors.drivers.piped import Piped
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.errors import UnderstudyError
@@ -418,6 +419,29 @@ def test_what_a_program_never_read_is_taken_back_from_what_it_left_behind(tmp_pa
 
     assert (1_000_000, 1_000_000, b"") == (piped.written, piped.unread, rest)
     assert "the program sh was killed by SIGKILL" == piped.reason
+
+
+def test_a_program_that_reads_nothing_is_not_listened_to_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipes, "UNREAD_BYTES_MAX", 1 << 20)
+
+    async def act() -> Piped:
+        async def hear(piece: bytes) -> None:
+            piped.send(piece)
+
+        ended = asyncio.Event()
+        piped = Piped(role(tmp_path, "yes"), hear, ended.set)
+        await piped.start()
+        async with asyncio.timeout(WAIT_S_MAX):
+            while piped.written <= 1 << 20:  # noqa: ASYNC110 (it happens in a pipe)
+                await asyncio.sleep(0.001)
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        await piped.stop(0.1)
+        return piped
+
+    assert (3 << 20) > asyncio.run(act()).written
 
 
 # --- memory -----------------------------------------------------------------------

@@ -229,13 +229,13 @@ def test_a_loaded_session_is_replayed_from_the_log(start: Start) -> None:
 def test_a_session_loaded_in_mid_turn_goes_on_streaming(start: Start) -> None:
     editor, other = start(), start()
     session = editor.new()
-    turn = editor.prompt(session, "[[stream 100 5]]")
+    turn = editor.prompt(session, "[[stream 1000 5]]")
     editor.until(says("5 "))
     other.ask("initialize", protocolVersion=1)
 
     other.ask("session/load", sessionId=session, cwd="/tmp", mcpServers=[])
 
-    other.until(says("100 "))
+    other.until(says("1000 "))
     editor.answer(turn)
     assert editor.text() == other.text()
 

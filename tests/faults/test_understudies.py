@@ -91,9 +91,9 @@ def test_a_supervisor_that_falls_takes_each_back_in_its_part(house: RealHouse) -
 def test_a_reload_in_mid_turn_leaves_the_actor_and_its_turn_alone(house: RealHouse) -> None:
     before = all_ready(house)
     command = house.command("prompt", "rehearsal", "[[stream 100 10]]")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as prompt:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as prompt:
         assert prompt.stdout is not None
-        begun = prompt.stdout.read(2)
+        begun = os.read(prompt.stdout.fileno(), 2)  # Past the buffer, whose rest `communicate` would not see.
         assert 0 == house.run("reload").returncode
         said, told = prompt.communicate()
 

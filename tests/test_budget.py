@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.desk import House
+from understudy.protocol.frames import PROTOCOL_VERSION, Hello
 from understudy.supervisor.core.budget import Body, Budget, Limits
+from understudy.supervisor.core.events import ClientSaid, Ticked
 
 A, B = b"a", b"b"
 LIMITS = Limits(1000, 100, 2000, 50, 20, 50)
@@ -142,3 +145,20 @@ def test_what_is_spent_is_what_had_room_and_was_said(sizes: list[tuple[bytes, in
 
         assert there_is_room == at_once.spend(peer, size)
         assert in_turn == at_once
+
+
+def test_those_who_take_nothing_are_given_up_until_there_is_room_for_a_while() -> None:
+    house = House()
+    budget, clients = house.core.house.budget, house.core.house.clients
+    budget.limits = Limits(share_bytes=1_000, under_way_bytes_max=10_000)
+    for number in range(5):
+        peer = b"%d" % number
+        house.handle(ClientSaid(peer, Hello(PROTOCOL_VERSION, f"still {number}")))
+        budget.said(peer, 2_500)
+        budget.pinged(peer, 0, 0, 0.0)
+    assert budget.crowded
+
+    house.core.handle([Ticked()], 11.0, 0.0)
+
+    assert budget.roomy
+    assert 1 == sum(each.id.startswith("still") for each in clients.values())

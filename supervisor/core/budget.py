@@ -82,6 +82,11 @@ class Budget:
         """Whether as much is under way as may be."""
         return self.under_way >= self.limits.under_way_bytes_max
 
+    @property
+    def roomy(self) -> bool:
+        """Whether there is room for a good while, also when others take some of it at once."""
+        return self.under_way < self.limits.under_way_bytes_max // 2
+
     def open(self, peer: bytes) -> None:
         """Somebody said hello: from here on what is said to that connection is counted. What is under way stays so."""
         if peer not in self.windows:

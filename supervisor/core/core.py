@@ -338,7 +338,7 @@ class Core:
         """The house is full of what some do not take: give those up, the one with most first, until there is room."""
         house = self.house
         for peer in list(house.budget.still(house.now)):
-            if not house.budget.crowded:
+            if house.budget.roomy:
                 return
             size_mb = house.budget.windows[peer].under_way / (1 << 20)
             client = house.clients.get(peer)

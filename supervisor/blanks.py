@@ -72,11 +72,15 @@ def fork_blank(target: Callable[[Callable[[], Any], int], NoReturn]) -> Blank | 
     """
     ours, theirs = multiprocessing.Pipe()
 
-    def be(ours: "Connection[Any, Any]", theirs: "Connection[Any, Any]") -> NoReturn:
-        ours.close()
-        target(lambda: pickle.loads(theirs.recv_bytes()), theirs.fileno())
+    def receive() -> Any:
+        with theirs:
+            return pickle.loads(theirs.recv_bytes())
 
-    process = fork(be, ours, theirs)
+    def be() -> NoReturn:
+        ours.close()
+        target(receive, theirs.fileno())
+
+    process = fork(be)
     theirs.close()
     if isinstance(process, str):
         ours.close()

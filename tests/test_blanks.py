@@ -42,6 +42,18 @@ def test_a_blank_becomes_the_next_actor_and_another_is_forked(house: RealHouse) 
         assert "here\n" == house.run("prompt", "rehearsal", "here").stdout
 
 
+def test_an_actor_that_was_a_blank_holds_no_more_than_one_that_was_not(house: RealHouse) -> None:
+    def descriptors(pid: int) -> int:
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    actor, waiting = house.pid(), blank(house)  # The first one of a house was none.
+    held = descriptors(actor)
+    os.kill(actor, signal.SIGKILL)
+    wait_until(lambda: house.pid() == waiting, "the blank to play")
+
+    wait_until(lambda: held == descriptors(waiting), f"the blank to hold {held} descriptors", 20)
+
+
 def test_a_blank_that_died_is_replaced_and_a_start_does_without(house: RealHouse) -> None:
     for _ in range(3):
         actor, waiting = house.pid(), blank(house)

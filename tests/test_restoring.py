@@ -62,6 +62,16 @@ def test_a_turn_is_settled_by_what_its_own_actor_had_shown(shown: Shown, expecte
     assert {"s": expected} == Start(turn("s", 1), shown=shown).settled
 
 
+def test_whoever_waits_for_turns_of_an_agent_that_left_the_configuration_is_told_why() -> None:
+    start = Start(turn("s", 1), turn("t", 0, "queued"), shown={}, agent="another")
+
+    rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
+    text = "turns wait: agent a is not in the configuration; put it back: understudy reload"
+    notes = [(row.session, row.turn, unpack(row.body)["text"]) for row in rows if isinstance(row, Entry)]
+    assert [("s", 1, text), ("t", 1, text)] == notes
+    assert {} == start.settled
+
+
 def test_the_turns_of_who_lives_wait_and_those_of_the_dead_beside_it_do_not() -> None:
     start = Start(turn("dead", 1), turn("alive", 2), shown={("a", 1): {("dead", 1)}}, living=(2,))
 

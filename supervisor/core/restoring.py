@@ -32,11 +32,16 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
             house.roles[session.agent].sessions += 1
     house.opens.update(restored.opens)
     house.prompts.update(restored.prompts)
+    told: set[str] = set()
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
         role = house.roles.get(session.agent)
         if role is None or session.quarantined:  # Its agent left the configuration: until that is back.
             house.unsettled.add((session.agent, open_turn.epoch))
+            if role is None and not session.quarantined and session.id not in told:
+                told.add(session.id)  # Who waits for its turns would see but silence.
+                text = f"turns wait: agent {session.agent} is not in the configuration; put it back: understudy reload"
+                house.write(session, "note", open_turn.turn, {"text": text})
         elif open_turn.state not in HANDED_STATES:
             turns.enqueue(house, session, _turn(house, open_turn))
         else:

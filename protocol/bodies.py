@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from understudy.protocol.codec import UNREADABLE, encoded, pack
+from understudy.protocol.codec import PIECE_BYTES, UNREADABLE, encoded, pack, pieces_of
 from understudy.protocol.mending import mended, whole_characters
 from understudy.protocol.sizes import NESTING_MAX, VALUES_MAX, Finite
 
@@ -61,6 +61,28 @@ def wrong_with(body: bytes, shape: Shape = "any") -> str:
         except UNREADABLE:
             pass  # Too deep for this look, or wrong: the thorough one tells.
     return Look(body, shape).wrong()
+
+
+class _Block(msgspec.Struct, gc=False):
+    """What of a content block tells whether it asks for anything; not opened, for it may be large."""
+
+    type: msgspec.Raw = msgspec.Raw(b"\xc0")
+    text: msgspec.Raw = msgspec.Raw(b"\xa0")
+
+
+_blocks = msgspec.msgpack.Decoder(list[_Block])
+_TEXT_TYPE = pack("text")
+
+
+def is_blank(blocks: bytes) -> bool:
+    """Return whether content blocks, in which nothing is wrong, are none, or texts of white space only."""
+    return all(memoryview(block.type) == _TEXT_TYPE and not _has_words(block.text) for block in _blocks.decode(blocks))
+
+
+def _has_words(value: msgspec.Raw) -> bool:
+    whole = memoryview(value)
+    kind, follow, _ = HEADS[whole[0]]
+    return kind != TEXT or any(piece.strip() for piece in pieces_of(whole[1 + follow :]))
 
 
 def packed_quickly(value: Any) -> bytes | None:
@@ -189,12 +211,18 @@ class Look:
     def _see_text(self, start: int, length: int) -> None:
         if start + length > len(self._body):
             raise _WrongError("it is cut short")
+        text = memoryview(self._body)[start : start + length]
+        first = ""
         try:
-            text = str(memoryview(self._body)[start : start + length], "utf-8")
+            if length <= PIECE_BYTES:
+                first = str(text, "utf-8")
+            else:
+                for piece in pieces_of(text):
+                    first = first or piece
         except UnicodeDecodeError as error:
             raise _WrongError("a text that is not UTF-8") from error
         if self._keyed and self._left % 2:
-            self._keys[-1] = text[:PLACE_CHARACTERS_MAX]
+            self._keys[-1] = first[:PLACE_CHARACTERS_MAX]
 
     def _see_float(self, after: int, follow: int) -> None:
         form = ">f" if follow == 4 else ">d"

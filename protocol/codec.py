@@ -1,12 +1,13 @@
 """msgpack as bytes: bodies packed and unpacked, messages put together. Pure. It knows no frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from understudy.protocol.sizes import PART_BYTES, Id, Number, RequestId
 
+PIECE_BYTES = 1 << 16
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError)
 
 encoded = msgspec.msgpack.Encoder().encode
@@ -73,6 +74,19 @@ def refusal(error: Exception) -> str:
     if not isinstance(error, UnicodeEncodeError):
         return str(error)
     return f"{error.object[max(0, error.start - 20) : error.end]!a} is no text: its end is no character of UTF-8"
+
+
+def pieces_of(text: bytes | memoryview) -> Iterator[str]:
+    """Yield a text in UTF-8 bit by bit: one wide character makes four bytes of each. Raises `UnicodeDecodeError`."""
+    at, size = 0, len(text)
+    while at < size:
+        end = min(at + PIECE_BYTES, size)
+        while at < end < size and text[end] & 0xC0 == 0x80:  # Not within a character.
+            end -= 1
+        if end == at:
+            end = size  # It is no UTF-8, as decoding it tells.
+        yield str(text[at:end], "utf-8")
+        at = end
 
 
 def pack(body: object) -> bytes:

@@ -41,7 +41,7 @@ from understudy.supervisor.parts import Parts
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
 BYTES_PER_DRAIN = 1 << 18  # To look at a body may take a microsecond for each four bytes.
 FRAMES_AT_ONCE = 128  # Of one message: what it has more is taken bit by bit, between what others say.
-REST_FRAMES_MAX, REST_BYTES_MAX = 1 << 14, 2 << 20  # While so much of long messages is left, nothing more is read.
+REST_FRAMES_MAX, REST_BYTES_MAX = 1 << 16, 12 << 20  # While so much of long messages is left, nothing more is read.
 LAZY_S = 0.005
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)

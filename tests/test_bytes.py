@@ -272,3 +272,11 @@ def test_long_lists_of_methods_are_refused_at_a_bound_and_given_back_with_their_
     desk.ask(Cancel("c", session))
     desk.said(Ended(1, session, 2, "cancelled"))
     assert 0 == desk.core.house.budget.texts
+
+
+def test_a_stranger_is_told_once_for_all_that_it_says_at_once() -> None:
+    desk = Desk(agent())
+    desk.told.clear()
+    desk.tell(*(ClientSaid(b"stranger", Verb(f"r{number}", "status")) for number in range(1_000)))
+
+    assert ["no_hello"] == [frame.code for frame in desk.told if isinstance(frame, Fault)]

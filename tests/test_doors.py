@@ -467,3 +467,34 @@ def test_the_seed_of_a_fuzzer_tells_all() -> None:
 
     assert one.taken == other.taken
     assert one.core.house.ticket == other.core.house.ticket
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize(
+    ("block", "blank"),
+    [
+        ({"type": "text", "text": " \n\u3000"}, True),
+        ({"type": "text", "text": " \n\u3000 x"}, False),
+        ({"type": "text", "text": 5}, False),
+        ({"type": "image", "text": " "}, False),
+        ({}, False),
+    ],
+)
+def test_a_prompt_of_white_space_only_is_found_blank_however_large_it_is(
+    block: dict[str, Any], blank: bool, size: int
+) -> None:
+    blocks = [{"type": "text", "text": "\u3000" * size}, {"type": "text"}, block]
+
+    assert blank is bodies.is_blank(pack(blocks))
+
+
+@pytest.mark.parametrize("wide", ["\U0001f600", "\u20ac"])
+@pytest.mark.parametrize("lead", range(4))
+def test_a_large_text_is_looked_at_bit_by_bit_wherever_its_characters_lie(wide: str, lead: int) -> None:
+    whole = pack(["x" * lead + wide * 50_000])
+
+    assert "" == bodies.wrong_with(whole)
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 0x40
+    assert "UTF-8" in bodies.wrong_with(bytes(broken))
+    assert "UTF-8" in bodies.wrong_with(whole[:-1] + b"\xf0")

@@ -48,7 +48,9 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
         return
     if role is None or child is None:
         # A dead letter: nothing of an older incarnation has an effect. One that lives and was given up says hello.
-        house.effects.append(TellActor(peer, Fault(NO_HELLO, "this connection is not known: say hello")))
+        last = house.effects[-1] if house.effects else None
+        if not (isinstance(last, TellActor) and last.peer == peer):  # Once for all that it says at once.
+            house.effects.append(TellActor(peer, Fault(NO_HELLO, "this connection is not known: say hello")))
         return
     hangs.heard(house, role, child)
     match frame:

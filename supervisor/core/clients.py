@@ -1,11 +1,11 @@
 """What clients ask of the house: each frame of theirs, answered or refused. Pure."""
 
-from typing import Annotated, Any, assert_never
+from typing import Annotated, assert_never
 
 import msgspec
 
 from understudy import __version__
-from understudy.protocol.bodies import clipped, fit
+from understudy.protocol.bodies import clipped, fit, is_blank
 from understudy.protocol.doors import Wrong, about, wrong_with_body
 from understudy.protocol.errors import (
     AGENT_FAILED,
@@ -51,7 +51,7 @@ from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTE
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import AT_REST
-from understudy.supervisor.core.events import ClientSaid, SessionRow, TurnRow
+from understudy.supervisor.core.events import ClientSaid, SessionRow, TellClient, TurnRow
 from understudy.supervisor.core.house import CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
@@ -70,15 +70,7 @@ class VerbOptions(msgspec.Struct, frozen=True):
     hurry: bool = False
 
 
-class _Block(msgspec.Struct, gc=False):
-    """What of a content block tells whether it asks for anything."""
-
-    type: Any = None
-    text: Any = ""
-
-
 _options = msgspec.msgpack.Decoder(VerbOptions | None)
-_blocks = msgspec.msgpack.Decoder(list[_Block])
 
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
@@ -88,7 +80,9 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         hello(house, peer, frame)
         return
     if client is None:
-        house.fault(peer, NO_HELLO, "say hello first: this connection is not known", about(frame))
+        last = house.effects[-1] if house.effects else None
+        if not (isinstance(last, TellClient) and last.peer == peer):  # Once for all that it says at once.
+            house.fault(peer, NO_HELLO, "say hello first: this connection is not known", about(frame))
         return
     client.heard, client.pinged = house.now, False
     wrong = wrong_with_body(frame)
@@ -313,11 +307,10 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
 
 def no_prompt(house: House, client: Client, frame: Prompt) -> bool:
     """Refuse what asks for nothing; return whether it did."""
-    for block in _blocks.decode(frame.body):
-        if block.type != "text" or str(block.text).strip():
-            return False
-    house.fault(client.peer, EMPTY_PROMPT, "the prompt is empty: there is nothing to do", frame.request)
-    return True
+    if is_blank(frame.body):
+        house.fault(client.peer, EMPTY_PROMPT, "the prompt is empty: there is nothing to do", frame.request)
+        return True
+    return False
 
 
 def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> None:

@@ -144,11 +144,12 @@ def test_a_message_of_thousands_of_frames_is_taken_bit_by_bit_in_order_and_lets_
         other.connect(f"ipc://{tmp_path}/gateway")
         ends.send(Hello(PROTOCOL_VERSION, "c"))
         assert isinstance(await ends.answer(), Welcome)
+        other.send(encode([Goodbye("connected")])[0])
+        await ends.until(lambda: len(ends.heard) > 1)
         ends.send(*(Unfollow(number) for number in range(count)))
         ends.send(Unfollow(count))
-        await ends.until(lambda: len(ends.heard) > 1)
         other.send(encode([Goodbye()])[0])
-        await ends.until(lambda: len(ends.heard) == count + 3)
+        await ends.until(lambda: len(ends.heard) == count + 4)
 
         assert list(range(count + 1)) == [each.follow for each in ends.heard if isinstance(each, Unfollow)]
         assert Goodbye() in ends.heard[:-1]

@@ -49,7 +49,8 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
     if role is None or child is None:
         # A dead letter: nothing of an older incarnation has an effect. One that lives and was given up says hello.
         last = house.effects[-1] if house.effects else None
-        if not (isinstance(last, TellActor) and last.peer == peer):  # Once for all that it says at once.
+        told = isinstance(last, TellActor) and last.peer == peer and getattr(last.frame, "code", "") == NO_HELLO
+        if not told:  # Once for all that it says at once.
             house.effects.append(TellActor(peer, Fault(NO_HELLO, "this connection is not known: say hello")))
         return
     hangs.heard(house, role, child)

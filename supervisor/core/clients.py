@@ -81,7 +81,8 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
         return
     if client is None:
         last = house.effects[-1] if house.effects else None
-        if not (isinstance(last, TellClient) and last.peer == peer):  # Once for all that it says at once.
+        told = isinstance(last, TellClient) and last.peer == peer and getattr(last.frame, "code", "") == NO_HELLO
+        if not told:  # Once for all that it says at once.
             house.fault(peer, NO_HELLO, "say hello first: this connection is not known", about(frame))
         return
     client.heard, client.pinged = house.now, False

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,16 @@ class RealHouse:
         """Carry out a verb."""
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=100)
 
-    def start(self, before: Callable[[], None] | None = None) -> None:
-        """Start it and wait until it answers. `before` runs in the child before exec."""
+    def start(self, before: Callable[[], None] | None = None, environ: Mapping[str, str] | None = None) -> None:
+        """Start it, with `environ` besides ours, and wait until it answers. `before` runs in the child before exec."""
+        asserts = {invariants.VARIABLE: "1"} if self.asserts else {}
         with (self.folder / "house.log").open("ab") as log:
             self.keeper = subprocess.Popen(
                 self.command("up", "-c", str(self.config)),
                 stdout=log,
                 stderr=log,
                 preexec_fn=before,
-                env={**os.environ, invariants.VARIABLE: "1"} if self.asserts else None,
+                env={**os.environ, **asserts, **(environ or {})},
             )
         keeper = self.keeper
         wait_until(lambda: self.answers() or keeper.poll() is not None, "the house to answer")

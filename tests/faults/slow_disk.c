@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int is_of_a_log(int fd)
@@ -50,6 +51,7 @@ static void wait_a_while(int fd)
     }
 
 SLOW(ssize_t, write, (int fd, const void *from, size_t size), (fd, from, size))
+SLOW(ssize_t, writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
 SLOW(ssize_t, pwrite, (int fd, const void *from, size_t size, off_t at), (fd, from, size, at))
 SLOW(ssize_t, pwrite64, (int fd, const void *from, size_t size, off64_t at), (fd, from, size, at))
 SLOW(int, fsync, (int fd), (fd))

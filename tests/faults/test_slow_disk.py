@@ -43,8 +43,7 @@ def house(tmp_path: Path, library: Path) -> Iterator[RealHouse]:
         '[house]\norphan_grace_s = 60\n[agent.rehearsal]\ndriver = "scripted"\nquiet_timeout_s = 2\n'
         f'restart = {{ intensity = 1000 }}\noptions = {{ ledger = "{tmp_path}/ledger" }}\n',
     )
-    environ = {"LD_PRELOAD": str(library), "SLOW_DISK": str(tmp_path / "delay")}
-    made.start(before=lambda: os.environ.update(environ))
+    made.start(environ={"LD_PRELOAD": str(library), "SLOW_DISK": str(tmp_path / "delay")})
     made.pid()
     yield made
     slow_down(made, 0)

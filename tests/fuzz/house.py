@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.fuzz.making import Live, Maker, as_map, pick
 from understudy.protocol.doors import decode_each, encode_or_fault
+from understudy.protocol.errors import NO_HELLO
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     PROTOCOL_VERSION,
@@ -347,7 +348,9 @@ class FuzzedHouse:
                 self._live.learn("ask", ask)
             case _:
                 pass
-        if isinstance(frame, Opened | Accepted | Result | Fault) and frame.request:
+        if isinstance(frame, Fault) and frame.code == NO_HELLO:  # Once, for all that was said without one.
+            self._forget(peer)
+        elif isinstance(frame, Opened | Accepted | Result | Fault) and frame.request:
             key = (peer, frame.request)
             if key in self._waiting:
                 assert self._waiting[key] > 0, f"{frame} is one answer too many"

@@ -144,7 +144,7 @@ class Shell:
         self._loop.call_later(ALIVE_EVERY_S, self._say_alive)
 
     def _open_sockets(self, runtime_dir: str, state_dir: str) -> tuple[Router, Router]:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = context = zmq.Context()
         backstage = Router(
             context,
             backstage_address(runtime_dir),
@@ -384,6 +384,7 @@ class Shell:
             if self._tending is not None:
                 self._tending.cancel()
             self._log.close()
+            self._context.term()  # It sends what is due, as long as `close` says: the process would end before.
             self.status.set_result(status)
 
 

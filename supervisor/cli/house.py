@@ -127,8 +127,14 @@ def _table(head: list[str], rows: list[list[object]]) -> None:
 
 
 def _shutdown(runtime_dir: str, hurry: bool) -> int:
-    pid = int(verb(runtime_dir, "shutdown", {"hurry": hurry})["pid"])
     lock = os.path.join(runtime_dir, "lock")  # noqa: PTH118
+    ran = held(lock)
+    try:
+        pid = int(verb(runtime_dir, "shutdown", {"hurry": hurry})["pid"])
+    except LocalError:
+        if ran and not held(lock):
+            return 0  # It ended before its answer was sent.
+        raise
     started = time.monotonic()
     told = False
     try:

@@ -68,11 +68,11 @@ def test_a_signal_that_does_not_ask_for_the_end_ends_nobody(houses: Houses) -> N
 
 def test_what_ended_as_expected_while_nobody_supervised_is_not_run_again(houses: Houses, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
+    os.mkfifo(tmp_path / "end")
     house = houses(
         f"[agent.p]\ndriver = 'program'\ncommand = ['sh', '-c', 'echo run >> {runs}; read line < {tmp_path}/end']\n"
         "restart = { policy = 'transient' }\n[agent.q]\ndriver = 'scripted'\n"
     )
-    os.mkfifo(tmp_path / "end")
     wait_until(lambda: all(row["state"] == "RUNNING" for row in house.rows()), "both to run")
     before, actor = house.supervisor(), house.pid("p")
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 HEADER = b"understudy journal 1\n"
 HEAD = struct.Struct("<IIQ")
+_SEQUENCE = struct.Struct("<Q")
+_SEQUENCE_AT = HEAD.size - _SEQUENCE.size  # Where it stands in the head.
 
 
 class JournalError(Exception):
@@ -62,23 +64,44 @@ class Journal:
     def replay(self, after: int) -> Iterator[tuple[int, bytes]]:
         """Yield (sequence, payload) of the records that follow `after` without a gap; sets `damage` if some are lost.
 
-        A last record that is cut short was being written when its writer was killed: nobody was told of it.
+        A last record that is cut short was being written when its writer was killed: nobody was told of it. One whose
+        length is damaged looks the same, but for those behind it.
         """
         at = len(HEADER)
         while head := os.pread(self._file, HEAD.size, at):
             if len(head) < HEAD.size:
                 break
             length, check, sequence = HEAD.unpack(head)
-            payload = os.pread(self._file, length, at + HEAD.size)
-            if len(payload) < length:
+            is_whole = length <= self.size - at - HEAD.size
+            payload = os.pread(self._file, length, at + HEAD.size) if is_whole else b""
+            if not is_whole and self._is_cut(at, after):
                 break
-            if check != zlib.crc32(payload, sequence & 0xFFFFFFFF) or sequence > after + 1:
+            if not is_whole or check != zlib.crc32(payload, sequence & 0xFFFFFFFF) or sequence > after + 1:
                 self.damage = f"{self.path} is damaged at byte {at}: the {self.size - at} bytes from there on are lost"
                 break
             if sequence > after:
                 after = sequence
                 yield sequence, payload
             at += HEAD.size + length
+
+    def _is_cut(self, at: int, after: int) -> bool:
+        """Return whether the record at `at`, which seems to end behind the file, is cut short, and not its length wrong.
+
+        Then it is whole with all that is left, or the next after `after`, or the one after that, begins in it.
+        """
+        rest = os.pread(self._file, self.size - at, at)
+        _, check, sequence = HEAD.unpack_from(rest)
+        if check == zlib.crc32(rest[HEAD.size :], sequence & 0xFFFFFFFF):
+            return False
+        for wanted in (after + 1, after + 2):
+            found = rest.find(_SEQUENCE.pack(wanted), HEAD.size)
+            while found >= 0:
+                length, check, _ = HEAD.unpack_from(rest, found - _SEQUENCE_AT)
+                payload = rest[found + _SEQUENCE.size :][:length]
+                if len(payload) == length and check == zlib.crc32(payload, wanted & 0xFFFFFFFF):
+                    return False
+                found = rest.find(_SEQUENCE.pack(wanted), found + 1)
+        return True
 
     def clear(self) -> None:
         """Forget all records: the log has them."""

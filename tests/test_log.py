@@ -340,17 +340,22 @@ def test_a_record_cut_short_was_never_told_and_is_dropped(tmp_path: Path, open_l
     assert (1, []) == (again.generation, again.warnings)
 
 
-def test_a_damaged_journal_is_told_and_changes_the_generation(tmp_path: Path, open_log: Opener) -> None:
+@pytest.mark.parametrize("behind", [0, 1, 5])
+@pytest.mark.parametrize("at", [HEAD.size + 2, 2, 1])
+def test_a_damaged_journal_is_told_and_changes_the_generation(
+    tmp_path: Path, open_log: Opener, at: int, behind: int
+) -> None:
+    """Also where a length is damaged, so that the record seems to be cut short. `behind`: how many records are."""
     path, to = tmp_path / "log", tmp_path / "left"
     to.mkdir()
     log = open_log(str(path))
     log.commit([Record(1, [SESSION, entry(1)])])
     whole = journal_of(str(path)).stat().st_size
-    log.commit([Record(2, [entry(2)])])
-    log.commit([Record(3, [entry(3)])])
+    for number in range(2, 3 + behind):
+        log.commit([Record(number, [entry(number)])])
     left = killed_with(path, log, to)
     with journal_of(left).open("r+b") as file:
-        file.seek(whole + HEAD.size + 2)
+        file.seek(whole + at)
         file.write(b"!!")
 
     again = open_log(left)

@@ -36,11 +36,13 @@ from understudy.supervisor.core.events import (
     TurnRow,
     Warn,
 )
+from understudy.supervisor.core.specs import RestartPolicy
 
 
 def break_one(house: House) -> list[Effect]:
-    """Break an invariant about agent `one`: what has ended ends again."""
-    house.core.house.roles["one"].child.state = State.EXITED
+    """Break an invariant about agent `one`: it ends, and its policy is none that there is."""
+    policy: Any = None
+    house.core.house.roles["one"].child.line.restarts.policy = RestartPolicy(policy=policy)
     return house.handle(Exited("one", 1, 7, -9, shown=[]))
 
 

@@ -4,11 +4,12 @@ from random import Random
 
 import pytest
 
-from understudy.protocol.frames import Entry, pack, unpack
+from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Entry, pack, unpack
+from understudy.supervisor.core.child import State
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import Exited, ForgetMarks, Record, Spawned, TurnRow
+from understudy.supervisor.core.events import ActorSaid, Exited, ForgetMarks, Record, RestRow, Spawned, TurnRow
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
-from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, RestartPolicy
 
 BODY = pack([{"type": "text", "text": "x"}])
 
@@ -127,3 +128,22 @@ def test_a_session_that_the_log_gives_back_as_damaged_is_set_apart() -> None:
     core = Core(HouseSpec((AgentSpec("a"),), "/r", "/s"), Restored([known]), {}, Random(1), [], 0.0, 0.0)
 
     assert "turn 1 cannot be read" == core.house.sessions["s"].quarantined
+
+
+def test_an_exit_that_is_in_the_log_and_told_again_changes_nothing() -> None:
+    """The supervisor fell after it wrote it down, before the keeper heard so."""
+    spec = HouseSpec((AgentSpec("a", restart=RestartPolicy(policy=Comeback.TRANSIENT)),), "", "")
+    core = Core(spec, Restored(), {}, Random(1), [], 0.0, 0.0)
+    core.start(0.0, 0.0)
+    core.handle([Spawned("a", 1, 7, 7), ActorSaid(b"a", ActorHello(BACKSTAGE_VERSION, "a", 1, 7))], 0.0, 0.0)
+    effects = core.handle([Exited("a", 1, 7, 0)], 0.0, 0.0)
+    rests = [row for each in effects if isinstance(each, Record) for row in each.rows if isinstance(row, RestRow)]
+    following = Core(spec, Restored(epochs={"a": 1}, rests={"a": rests[-1]}), {}, Random(1), [], 0.0, 0.0)
+    following.start(0.0, 0.0)
+    child = following.house.roles["a"].child
+    before = (child.state, child.why)
+
+    effects = following.handle([Exited("a", 1, 7, 0)], 0.0, 0.0)
+
+    assert (State.EXITED, "exited with status 0") == before == (child.state, child.why)
+    assert any(isinstance(each, ForgetMarks) for each in effects)  # The keeper hears it now.

@@ -74,8 +74,9 @@ def _put(house: House, peer: bytes, pending: OpenAsk) -> None:
 
 def give_up_on(house: House, client: str | None) -> None:
     """Refuse what only this client could answer (None: any client that is not there)."""
+    there = {each.id for each in house.clients.values()}
     for session, turn in _playing(house):
-        if client not in (None, turn.client) or house.peer_of(turn.client) is not None:
+        if client not in (None, turn.client) or turn.client in there:
             continue
         for name in [name for name, pending in session.asks.items() if not pending.public]:
             answer(house, session, Answer(session.id, name, error=f"the client that prompted is gone [{CLIENT_GONE}]"))

@@ -77,14 +77,28 @@ def _signal(house: House, client: Client, request: str, child: Child, number: in
 def answer(house: House) -> None:
     """Answer the verbs whose actors have all reached their state. Called when a step ends."""
     for wait in list(house.waits):
-        outcomes = [_outcome(house, house.roles[name].child, wait.verb, epoch) for name, epoch in wait.epochs.items()]
-        if None not in outcomes or house.stopping:
+        outcomes = _outcomes(house, wait)
+        if outcomes is not None:
             house.waits.remove(wait)
             rows = [
                 {"name": name, "state": house.roles[name].child.state.value, "error": outcome}
-                for name, outcome in zip(wait.epochs, outcomes, strict=True)
+                for name, outcome in outcomes.items()
             ]
             house.tell(wait.peer, Result(wait.request, fit(rows)), house.after)
+
+
+def _outcomes(house: House, wait: Wait) -> dict[str, str | None] | None:
+    """Return what came of each actor, None while one of them is under way, unless the house ends.
+
+    First it looks at the one that was under way when it looked last: verbs that wait are many, and so may be their actors.
+    """
+    found: dict[str, str | None] = {}
+    for name in dict.fromkeys((wait.under_way or next(iter(wait.epochs)), *wait.epochs)):
+        found[name] = _outcome(house, house.roles[name].child, wait.verb, wait.epochs[name])
+        if found[name] is None and not house.stopping:
+            wait.under_way = name
+            return None
+    return {name: found[name] for name in wait.epochs}
 
 
 def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:
@@ -95,20 +109,26 @@ def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:
         return ""
     if child.state is State.EXITED:
         return ""
-    leaving = any(each.state is State.STOPPING for role in house.roles.values() for each in role.actors)
-    if child.state in AT_REST and child.crowded and not leaving:
-        return f"{child.state.value}: {child.why}"
-    return _hopeless(child)
+    if child.state in AT_REST and child.crowded:
+        leaving = any(each.state is State.STOPPING for role in house.roles.values() for each in role.actors)
+        return None if leaving else f"{child.state.value}: {child.why}"
+    return _hopeless(child, set())
 
 
-def _hopeless(child: Child) -> str | None:
-    """Say why the actor, or one that it starts after, will certainly not be RUNNING unless somebody does something."""
+def _hopeless(child: Child, seen: set[str]) -> str | None:
+    """Say why the actor, or one that it starts after, will certainly not be RUNNING unless somebody does something.
+
+    `seen`: those of whom nothing was to be said, however many start after them.
+    """
+    if child.name in seen:
+        return None
+    seen.add(child.name)
     if child.state in AT_REST and not child.held:
         return f"{child.state.value}: {child.why}"
     if child.cannot_start and child.state is State.BACKOFF:
         return f"{child.state.value}: {child.why}; it is tried again in the background"
     for other in [line.player for line in child.others if line.player is not None] if child.held else []:
-        why = _hopeless(other)
+        why = _hopeless(other, seen)
         if why is not None:
             return f"{child.state.value}: it starts after {other.name}, which is {why}"
     return None

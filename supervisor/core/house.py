@@ -71,12 +71,16 @@ class OpenCall:
 
 @dataclass(slots=True)
 class Wait:
-    """A verb that is answered when its actors (with their epochs when it came) have reached its state."""
+    """A verb that is answered when its actors (with their epochs when it came) have reached its state.
+
+    `under_way`: one of them that had not when it was looked at last.
+    """
 
     peer: bytes
     request: str
     verb: str
     epochs: dict[str, int]
+    under_way: str = ""
 
 
 @dataclass(slots=True)

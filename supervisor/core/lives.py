@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from understudy.supervisor.core import casting, hangs, limits, losses
-from understudy.supervisor.core.child import Child, State
+from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.events import EpochRow, Exited, Sampled, Spawned, SpawnFailed, Stopped
 from understudy.supervisor.core.house import House, Role
 
@@ -19,7 +19,7 @@ def reported(house: House, role: Role, event: Spawned | SpawnFailed | Exited | S
                 _spawn_failed(house, role, child, reason)
             casting.after_fall(house, role)
         case Exited():
-            if child is not None:
+            if child is not None and child.state in LIVING:  # Else it was told before: the keeper did not hear that.
                 _exited(house, role, child, event)
             house.forget_marks(event.actor, event.epoch)
         case Stopped():

@@ -1,0 +1,75 @@
+"""What verbs that wait, and clients that leave, cost everybody else: counted in calls, not in time."""
+
+import sys
+from collections.abc import Callable
+from random import Random
+from types import FrameType
+
+from tests.desk import CLIENT, House
+from understudy.protocol.frames import PROTOCOL_VERSION, Goodbye, Hello, Verb, pack
+from understudy.supervisor.core.core import Core
+from understudy.supervisor.core.events import ClientSaid, Event
+from understudy.supervisor.core.restored import Restored
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+
+
+def calls(act: Callable[[], object]) -> int:
+    """Return how many functions `act` calls."""
+    count = 0
+
+    def see(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        del frame, argument
+        count += event in ("call", "c_call")
+
+    sys.setprofile(see)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def core_of(*agents: AgentSpec) -> Core:
+    core = Core(HouseSpec(agents, "", ""), Restored(), {}, Random(1), [], 0.0, 0.0)
+    core.start(0.0, 0.0)
+    handle(core, ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
+    return core
+
+
+def handle(core: Core, *events: Event) -> None:
+    core.handle(list(events), 0.0, 0.0)
+
+
+def test_verbs_that_wait_for_many_agents_are_not_gone_through_at_each_step() -> None:
+    core = core_of(*(AgentSpec(f"a{at}") for at in range(60)))
+    for at in range(100):
+        handle(core, ClientSaid(CLIENT, Verb(f"v{at}", "start", pack({"names": ["all"]}))))
+
+    assert 100 == len(core.house.waits)
+    assert calls(lambda: handle(core)) < 1_000
+
+
+def test_a_verb_for_one_that_starts_after_layers_of_others_looks_at_each_once() -> None:
+    layers = [[f"l{layer}.{at}" for at in range(3)] for layer in range(20)]
+    below: list[str] = []
+    agents = []
+    for layer in layers:
+        agents += [AgentSpec(name, after=tuple(below)) for name in layer]
+        below = layer
+    core = core_of(*agents)
+
+    assert calls(lambda: handle(core, ClientSaid(CLIENT, Verb("v", "start", pack({"names": below}))))) < 10_000
+
+
+def test_a_client_that_leaves_turns_behind_is_not_looked_for_once_for_each() -> None:
+    house = House()
+    for at in range(200):
+        house.handle(ClientSaid(b"other%d" % at, Hello(PROTOCOL_VERSION, f"other{at}")))
+    house.prompt("one")
+    house.prompt("two")
+    session = house.core.house.sessions[house.sessions["one"]]
+    role = house.core.house.roles["one"]
+    role.playing.update({f"again{at}": session for at in range(200)})  # As many turns of its as that.
+
+    assert calls(lambda: house.handle(ClientSaid(CLIENT, Goodbye("")))) < 1_000

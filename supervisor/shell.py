@@ -4,8 +4,6 @@ Effects run in order; `core.outbox` holds those that wait for the log.
 """
 
 import asyncio
-import contextlib
-import ctypes
 import gc
 import os
 import resource
@@ -22,7 +20,7 @@ import zmq
 
 from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
-from understudy.supervisor import link
+from understudy.supervisor import heap, link
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -63,8 +61,6 @@ from understudy.supervisor.sockets import Router
 from understudy.supervisor.stderr import write_line
 
 TEND_S = 0.1
-M_MMAP_THRESHOLD = -3  # Of mallopt(3).
-MAPPED_BYTES_MIN = 256 << 10
 SAMPLE_EVERY_S = 0.4
 SAMPLE_IDLE_S = 2.0  # So often the idle ones are looked at, too; less often when that took more than its share.
 SAMPLE_IDLE_S_MAX = 10.0
@@ -405,16 +401,12 @@ def _write(text: str) -> None:
 
 
 def _tune() -> None:
-    """Take all descriptors there are (libzmq aborts without), and collect garbage seldom: little of it is cyclic.
-
-    What is large goes back to the system as soon as it is free: by itself glibc keeps blocks as large as it has seen.
-    """
+    """Take all descriptors there are (libzmq aborts without), and collect garbage seldom: little of it is cyclic."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    with contextlib.suppress(AttributeError):  # Another C library.
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
+    heap.tune()
 
 
 def main(house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> int:

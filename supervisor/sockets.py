@@ -3,8 +3,8 @@
 One `send`, which coalesces until `flush`; one greedy, bounded drain. The file descriptor is edge-triggered:
 EVENTS is looked at again (by `zmq_poll`) after every send and every receive, or a message sleeps.
 
-A ROUTER cannot expel a peer, and what libzmq holds for one it holds until that leaves: so its marks are small. What
-a peer does not take waits here, counted, and is dropped when the peer is given up.
+libzmq's marks are small: what a peer does not take waits here, counted together with what libzmq still holds, and is
+dropped when the peer is given up: its connection ends then, or libzmq would hold its share for as long as it likes.
 """
 
 import asyncio
@@ -35,8 +35,10 @@ from understudy.protocol.frames import (
     decoder,
 )
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
+from understudy.supervisor import heap
 from understudy.supervisor.core.budget import weight
 from understudy.supervisor.parts import Parts
+from understudy.supervisor.unread import Unread
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
 BYTES_PER_DRAIN = 1 << 18  # To look at a body may take a microsecond for each four bytes.
@@ -49,7 +51,9 @@ MESSAGES_SENT_MAX = 32  # So many libzmq holds for a peer,
 MESSAGES_RECEIVED_MAX = 16  # and so many of a peer for us. Smaller ones cost an ask a tenth of its time and more.
 STUCK_BYTES_MAX = BODY_BYTES_MAX + (8 << 20)  # A peer that takes nothing while this much waits for it is given up.
 STUCK_STRANGER_BYTES_MAX = 1 << 16  # The same of a peer that did not say hello, or was forgotten.
-STUCK_HOUSE_BYTES_MAX = 64 << 20  # All peers together: the one that has taken nothing for the longest is given up.
+UNREAD_BYTES_MAX = 32 << 20  # All peers together, here and in libzmq: who has not gone on for the longest is given up,
+UNREAD_BYTES_THEN = 20 << 20  # until so much is left.
+EXPELLED_S = 30.0  # What comes so long from a connection that was ended had come before: a peer returns as another.
 RETRY_S = 0.01
 TEND_S = 1.0
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.0  # After it an end whose frame had to be dropped is asked to say it again.
@@ -97,8 +101,10 @@ class Router:
         self._lazy = False
         self._stuck: dict[bytes, _Stuck] = {}
         self._stuck_bytes = 0
-        self._retrying = self._tending = False
+        self._unread = Unread(MESSAGES_SENT_MAX)
+        self._retrying = self._tending = self._trimming = False
         self._pausing: dict[bytes, None] = {}
+        self._expelled: dict[bytes, None] = {}
         self._random = Random(os.urandom(16))
         self._scheduled = False
         self._socket = context.socket(zmq.ROUTER)
@@ -157,6 +163,11 @@ class Router:
             while more:  # Only garbage has more than one part: take it whole, or the next message is misread.
                 more = socket.recv(NOBLOCK, copy=False).more
             bytes_room -= len(first)
+            if peer in self._expelled:
+                bytes_room -= BYTES_PER_DRAIN >> 10
+                continue
+            if peer not in self._unread:
+                self._unread.heard(peer, first, self._loop.time())
             room -= self._take(peer, None if first.more else first.bytes)
         else:
             self._schedule()
@@ -268,11 +279,14 @@ class Router:
     def _let_go(self, peer: bytes, why: str) -> None:
         """Some of what the peer said is lost: hear it again from its next hello on, for which it is asked in a while."""
         self._lose(peer, why)
+        self._drop_rest(peer)
+        self._pausing[peer] = None
+        self._loop.call_later(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX), self._ask_again, peer)
+
+    def _drop_rest(self, peer: bytes) -> None:
         rest = self._rests.pop(peer, deque())
         self._rest_frames -= len(rest)
         self._rest_bytes -= sum(map(weight, rest))
-        self._pausing[peer] = None
-        self._loop.call_later(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX), self._ask_again, peer)
 
     def _ask_again(self, peer: bytes) -> None:
         if self._pausing.pop(peer, b"") is None and not self._socket.closed:
@@ -306,6 +320,8 @@ class Router:
                     self._wait(peer, stuck, messages)
                 else:
                     self._send(peer, messages)
+        if self._unread.due:
+            self._look()
         if zmq_poll(self._poll, 0):
             self._schedule()
 
@@ -339,7 +355,7 @@ class Router:
                 messages.clear()
                 self._lose(peer, "")
                 return False
-            messages.popleft()
+            self._unread.passed(peer, len(messages.popleft()))
         return False
 
     def _wait(self, peer: bytes, stuck: _Stuck, messages: deque[bytes]) -> None:
@@ -349,10 +365,24 @@ class Router:
         stuck.size += size
         self._stuck_bytes += size
         if stuck.size > (STUCK_BYTES_MAX if self._known(peer) else STUCK_STRANGER_BYTES_MAX):
-            self._lose(peer, f"took nothing while {stuck.size} bytes waited for it")
-        while self._stuck_bytes > STUCK_HOUSE_BYTES_MAX:
-            stillest = min(self._stuck, key=lambda each: self._stuck[each].since)
-            self._lose(stillest, f"has taken nothing for the longest while {self._stuck_bytes} bytes wait for all")
+            self._expel(peer, f"took nothing while {stuck.size} bytes waited for it")
+        if self._stuck_bytes + self._unread.waiting_bytes > UNREAD_BYTES_MAX:
+            self._look()
+
+    def _look(self) -> None:
+        """See what waits for all, and give up those who have not gone on for the longest while it is too much."""
+        waiting = self._unread.look(self._loop.time())
+        total = self._stuck_bytes + self._unread.waiting_bytes
+        if total <= UNREAD_BYTES_MAX:
+            return
+        for peer, stuck in self._stuck.items():
+            since, size = waiting.get(peer, (stuck.since, 0))
+            waiting[peer] = max(since, stuck.since), size + stuck.size
+        for peer in sorted(waiting, key=lambda each: waiting[each][0]):
+            self._expel(peer, f"has not read for the longest while {total} bytes wait for all")
+            total -= waiting[peer][1]
+            if total <= UNREAD_BYTES_THEN:
+                return
 
     def _retry(self) -> None:
         for peer, stuck in list(self._stuck.items()):
@@ -395,9 +425,27 @@ class Router:
             self._let_go(peer, "has not gone on with a large frame")
         for peer, stuck in list(self._stuck.items()):
             if stuck.size > STUCK_STRANGER_BYTES_MAX and not self._known(peer):
-                self._forget(peer)
+                self._expel(peer, "")
         if self._parts or self._stuck:
             self._tend_soon()
+
+    def _expel(self, peer: bytes, why: str) -> None:
+        """Give up a peer that does not read: its connection ends, and what waited for it is given back.
+
+        libzmq does so only when all that has come from the peer was taken: that is let go.
+        """
+        self._unread.expel(peer)
+        if not self._trimming:
+            self._trimming = True
+            self._loop.call_later(TEND_S, self._trim)  # By then libzmq has let go what was the peer's.
+        self._expelled[peer] = None
+        self._loop.call_later(EXPELLED_S, self._expelled.pop, peer, None)
+        self._lose(peer, why)
+        self._drop_rest(peer)
+
+    def _trim(self) -> None:
+        self._trimming = False
+        heap.trim()
 
     def _lose(self, peer: bytes, why: str) -> None:
         if why:

@@ -24,7 +24,7 @@ from understudy.protocol.frames import (
     decoder,
     encode,
 )
-from understudy.supervisor import parts, sockets
+from understudy.supervisor import parts, sockets, unread
 from understudy.supervisor.sockets import Router
 
 MIB = 1 << 20
@@ -129,6 +129,48 @@ def test_a_peer_that_takes_nothing_is_given_up_at_a_bound_in_bytes(
             assert sent < 2_000, "130 MB wait for a peer that takes nothing"
             await asyncio.sleep(0)
         assert [peer] == ends.lost
+        ends.close()
+
+    asyncio.run(play())
+
+
+def test_the_connection_of_a_peer_that_does_not_read_ends_when_too_much_waits_in_libzmq_and_it_may_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "UNREAD_BYTES_MAX", 1 * MIB)
+    monkeypatch.setattr(sockets, "UNREAD_BYTES_THEN", MIB // 2)
+    monkeypatch.setattr(unread, "LOOK_EVERY_BYTES", MIB // 4)
+    fault = Fault("x", "y", "", b"\xc5\xff\xff" + bytes(65_535))
+
+    async def play() -> None:
+        ends = Ends(tmp_path)
+        ends.send(Hello(PROTOCOL_VERSION, "silent"))
+        assert isinstance(await ends.answer(), Welcome)
+        reader: Any = ends.context.socket(zmq.DEALER)
+        reader.linger = 0
+        reader.connect(f"ipc://{tmp_path}/gateway")
+        reader.send(encode([Hello(PROTOCOL_VERSION, "reads")])[0])
+        await ends.until(lambda: len(ends.known) == 2 and bool(reader.poll(0)))
+        reader.recv()
+        silent, reads = sorted(ends.known)  # As they came.
+        sent = 0
+        while not ends.lost:
+            for peer in (silent, reads):
+                ends.router.send(peer, fault)
+            ends.router.flush()
+            sent += 1
+            assert sent <= sockets.MESSAGES_SENT_MAX, "libzmq takes no more: nothing else ends the connection"
+            await ends.until(lambda: bool(reader.poll(0)))
+            assert [fault] == decode(reader.recv(), decoder(ToClient))
+        assert [silent] == ends.lost
+
+        while ends.client.poll(1):  # What the kernel had.
+            ends.client.recv()
+        ends.send(Hello(PROTOCOL_VERSION, "silent"))
+        await ends.until(lambda: len(ends.known) == 2)
+        assert silent not in ends.known
+        assert isinstance(await ends.answer(), Welcome)
+        reader.close(0)
         ends.close()
 
     asyncio.run(play())

@@ -189,6 +189,17 @@ def unread_answers(house: RealHouse) -> Iterator[Raw]:
     yield raw
 
 
+def unread_answers_of_many(house: RealHouse) -> Iterator[Raw]:
+    raws = [Raw(house, f"silent {at}") for at in range(100)]
+    for at in range(20):
+        raws[0].send(Open(f"o{at}", "rehearsal", "/tmp/" + "x" * 2_000))
+        raws[0].until(Opened)
+    for at in range(64):
+        for raw in raws:
+            raw.send(Verb(f"v{at}", "sessions"))
+    yield from raws
+
+
 def waiting_calls(house: RealHouse) -> Iterator[Raw]:
     raws = [Raw(house, f"calls {at}") for at in range(4)]
     for raw in raws:
@@ -233,7 +244,17 @@ async def asked(house: RealHouse, until: Callable[[], bool]) -> list[float]:
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "takes",
-    [queued_prompts, openings, unread_entries, follows, questions, unfinished_parts, unread_answers, waiting_calls],
+    [
+        queued_prompts,
+        openings,
+        unread_entries,
+        follows,
+        questions,
+        unfinished_parts,
+        unread_answers,
+        unread_answers_of_many,
+        waiting_calls,
+    ],
 )
 def test_a_greedy_client_costs_the_house_little_and_others_are_served(
     house: RealHouse, takes: Callable[[RealHouse], Iterator[Raw]]

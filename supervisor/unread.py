@@ -1,0 +1,115 @@
+"""What libzmq holds for peers that do not read, and how it is given back. Decides nothing.
+
+libzmq does not tell what waits in it for a peer, and a ROUTER cannot expel one. But no more can wait than the last
+messages, as many as its queue takes; the kernel tells whether the peer has read all that left the queue; and a
+connection whose descriptor is shut down ends, with all that waited for it.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections import deque
+from dataclasses import dataclass
+
+import zmq
+
+LOOK_EVERY_BYTES = 8 << 20  # So much may be passed to all peers between two looks at what they have read.
+LOOK_EVERY_PEERS = 256  # And so many may come, that those who left are forgotten.
+
+
+@dataclass(slots=True)
+class _Connection:
+    """The connection of one peer: its descriptor, which is libzmq's, with the inode that says whether it is still that;
+    the sizes of its last messages, how many were passed since it was last seen to go on, and when that was.
+    """
+
+    descriptor: int
+    inode: int
+    sizes: deque[int]
+    passed: int
+    since: float
+
+
+class Unread:
+    """Accounts of the peers of one ROUTER, whose queues take `messages_max` messages each."""
+
+    def __init__(self, messages_max: int) -> None:
+        self._messages_max = messages_max
+        self._connections: dict[bytes, _Connection] = {}
+        self._passed = self._few = 0
+        self.waiting_bytes = 0
+
+    def __contains__(self, peer: bytes) -> bool:
+        return peer in self._connections
+
+    def heard(self, peer: bytes, message: zmq.Frame, now: float) -> None:
+        """A peer without an account has spoken: `message` came over its connection."""
+        try:
+            descriptor = int(message.get(zmq.SRCFD))
+            inode = os.fstat(descriptor).st_ino
+        except (zmq.ZMQError, OSError):
+            return  # It has left already.
+        self._connections[peer] = _Connection(descriptor, inode, deque(maxlen=self._messages_max), 0, now)
+
+    def passed(self, peer: bytes, size: int) -> None:
+        """`size` bytes for the peer were passed to libzmq."""
+        self._passed += size
+        connection = self._connections.get(peer)
+        if connection is not None:
+            connection.sizes.append(size)
+            connection.passed += 1
+
+    @property
+    def due(self) -> bool:
+        """Whether what was passed since the last look may be too much."""
+        return self._passed >= LOOK_EVERY_BYTES or len(self._connections) >= 2 * self._few + LOOK_EVERY_PEERS
+
+    def look(self, now: float) -> dict[bytes, tuple[float, int]]:
+        """Return who has not read all: since when it has not gone on, at the most, and how many bytes wait, at the most.
+
+        Their sum is `waiting_bytes`. A peer goes on when it has read all, or when its queue took more than it holds.
+        """
+        waiting: dict[bytes, tuple[float, int]] = {}
+        for peer, connection in list(self._connections.items()):
+            behind = _unsent(connection)
+            if behind is None:
+                del self._connections[peer]
+                continue
+            if not behind:
+                connection.sizes.clear()
+            if not behind or connection.passed > self._messages_max:
+                connection.passed, connection.since = 0, now
+            if connection.sizes:
+                waiting[peer] = connection.since, sum(connection.sizes)
+        self._passed, self._few = 0, len(self._connections)
+        self.waiting_bytes = sum(size for _, size in waiting.values())
+        return waiting
+
+    def expel(self, peer: bytes) -> None:
+        """End the connection of the peer: it may come again, as another."""
+        connection = self._connections.pop(peer, None)
+        if connection is None:
+            return
+        try:
+            copy = socket.socket(fileno=os.dup(connection.descriptor))  # From here on it is nobody else's.
+        except OSError:
+            return
+        with copy:
+            if os.fstat(copy.fileno()).st_ino == connection.inode:
+                try:
+                    copy.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    return  # It has ended itself.
+
+
+def _unsent(connection: _Connection) -> int | None:
+    """Return how much of what left libzmq the peer has not read, as the kernel counts; None when it has left."""
+    try:
+        if os.fstat(connection.descriptor).st_ino != connection.inode:
+            return None
+        answer = fcntl.ioctl(connection.descriptor, termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return None
+    return int(struct.unpack("i", answer)[0])

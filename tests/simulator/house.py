@@ -177,6 +177,7 @@ class Supervisor:
     began: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])  # When who began to run.
     fuse: int = -1  # So many effects are carried out before it is killed; negative: none is lit.
     newest: dict[str, int] = field(default_factory=dict[str, int])  # The epochs that it was told of.
+    wanted: int = 0  # The last ticket before a client wanted something: an agent that ended by then may start.
     halted_until: float = 0.0
     finished: bool = False
 
@@ -211,12 +212,12 @@ class Supervisor:
             return
         before, shown, unknown = self._fatal(), self._states(), self._unknown()
         self.began |= {(each.actor, each.epoch): self.scene.now for each in events if isinstance(each, Spawned)}
+        ticket = self.core.house.ticket
         effects = self.core.handle(events, self.scene.now, self.scene.wall)
-        for each in events:
-            if isinstance(each, ClientSaid) and isinstance(each.frame, Verb):
-                self.promises.ended.clear()  # A person may start whom he wants.
-            elif isinstance(each, ClientSaid) and isinstance(each.frame, Prompt | Call):
-                self.promises.ended.clear()  # In the same step it may be cancelled again.
+        if any(isinstance(each, ClientSaid) and isinstance(each.frame, Verb | Prompt | Call) for each in events):
+            # A person may start whom he wants; what a client asks for may be cancelled again in the same step.
+            self.promises.ended.clear()
+            self.wanted = ticket
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
             for name in before:
@@ -393,7 +394,7 @@ class Supervisor:
         records = self.outbox.records
         count = len(records) if self.scene.random.random() < 0.8 else self.scene.random.randint(1, len(records))
         for record in records[:count]:
-            self.promises.committed(record, self.scene.now)
+            self.promises.committed(record, self.scene.now, self.wanted)
         released, committed = self.outbox.written(count)
         for each in released:
             self._burn()

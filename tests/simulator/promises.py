@@ -81,14 +81,14 @@ class Promises:
         """The incarnation left a trace: its epoch must not be given out again."""
         self.noted[actor] = max(epoch, self.noted.get(actor, 0))
 
-    def committed(self, record: Record, now: float) -> None:
-        """The log has `record` now (and all before it)."""
+    def committed(self, record: Record, now: float, wanted: int) -> None:
+        """The log has `record` now (and all before it); what ended by the ticket `wanted` was wanted since."""
         self.disk.commits.append([])
         for row in record.rows:
             match row:
                 case Entry():
                     self._entry(row, now)
-                case RestRow(state="EXITED"):
+                case RestRow(state="EXITED") if record.ticket > wanted:
                     self.ended[row.agent] = row.life
                 case MarkRow():
                     before = self.disk.marks.get((row.actor, row.epoch), 0)

@@ -6,6 +6,7 @@ environment, as chaos starts it: there a breach ends the supervisor.
 """
 
 from collections import Counter
+from operator import attrgetter
 
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import LIVING, State
@@ -51,12 +52,14 @@ def of_agent(role: Role) -> None:
     epochs = [each.epoch for each in role.actors if each.epoch]
     assert len(epochs) == len(set(epochs)), f"{spec.name} has an epoch twice: {epochs}"
     assert max(epochs, default=0) <= role.child.line.epoch, f"{spec.name}: {epochs} of {role.child.line.epoch}"
-    living = [each.epoch for each in role.actors if each.state in LIVING]
+    oldest = min((each for each in role.actors if each.state in LIVING), key=attrgetter("epoch"), default=None)
     if role.child.state in LIVING:
-        assert role.child.epoch == min(living), f"{role.child.title} plays, beside {living}"
-    elif role.child.state not in NOT_TO_COME_BACK and not role.child.apart:
-        staying = [each.title for each in role.actors if each.state in LIVING and each.state is not State.STOPPING]
-        assert not staying, f"{role.child.title} is {role.child.state.name} while {staying} could play"
+        assert role.child is oldest, f"{role.child.title} plays, beside {oldest and oldest.title}"
+    elif oldest is not None and role.child.state not in NOT_TO_COME_BACK and not role.child.apart:
+        # One that is on its way out is waited for, whoever is younger.
+        assert oldest.state is State.STOPPING, (
+            f"{role.child.title} is {role.child.state.name}, {oldest.title} could play"
+        )
 
 
 def of_house(house: House) -> None:

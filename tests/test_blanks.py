@@ -2,22 +2,19 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.supervisor.chaos.proc import children, stat
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    house = RealHouse(tmp_path)
-    house.start()
+def house(houses: Houses) -> RealHouse:
+    house = houses("")
     house.pid()  # An actor that was forked without one looks like a blank at first.
-    yield house
-    house.stop()
+    return house
 
 
 def blanks(house: RealHouse) -> list[int]:

@@ -1,6 +1,6 @@
 """Bytes have owners: what a client or an actor costs the core, bounded, and given back when it leaves."""
 
-from tests.test_limits import CLIENT, Desk, agent, peer_of
+from tests.desk import CLIENT, Desk, agent, peer_of
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
     Accepted,

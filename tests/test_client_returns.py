@@ -4,8 +4,7 @@ import asyncio
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,14 +15,6 @@ from understudy.protocol.errors import GENERATION_CHANGED, RemoteError, Understu
 from understudy.protocol.items import Item
 
 WAIT_S_MAX = 60.0
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    made = RealHouse(tmp_path)
-    made.start()
-    yield made
-    made.stop()
 
 
 def be_forgotten(client: Client) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.test_limits import CLIENT, Desk, agent
+from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, INTERNAL, SAFE_MODE
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,6 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.supervisor.chaos.proc import stat
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    made = RealHouse(tmp_path)
-    made.start()
-    yield made
-    made.stop()
 
 
 class Editor:

@@ -4,31 +4,12 @@ import fcntl
 import os
 import signal
 import termios
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.supervisor.chaos.proc import descriptors
 from understudy.supervisor.wakeup import NOTED
-
-Houses = Callable[[str], RealHouse]
-
-
-@pytest.fixture
-def houses(tmp_path: Path) -> Iterator[Houses]:
-    made: list[RealHouse] = []
-
-    def start(text: str) -> RealHouse:
-        made.append(RealHouse(tmp_path, text))
-        made[-1].start()
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.stop()
 
 
 def keeper(house: RealHouse) -> int:

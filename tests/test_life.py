@@ -3,31 +3,14 @@
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.protocol.errors import RemoteError
 from understudy.protocol.once import verb
-
-Houses = Callable[[str], RealHouse]
-
-
-@pytest.fixture
-def houses(tmp_path: Path) -> Any:
-    made: list[RealHouse] = []
-
-    def start(text: str) -> RealHouse:
-        made.append(RealHouse(tmp_path, text))
-        made[-1].start()
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.stop()
 
 
 def row(house: RealHouse, name: str) -> dict[str, Any]:

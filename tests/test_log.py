@@ -1,24 +1,22 @@
-import errno
+"""The log: what is committed is read again, whatever became of the process, the disk or the machine."""
+
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.logs import SESSION, Opener, entry
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor import log as log_module
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
-from understudy.supervisor.journal import HEAD, HEADER, Journal
-from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.log import LogError
 from understudy.supervisor.mounts import network_warning
 from understudy.supervisor.schema import SCHEMA_VERSION
-
-SESSION = SessionRow("s1", "rehearsal", "/tmp", b"", "open-1")
 
 # What schema version 1 left on disks. It must load for ever: never change it.
 VERSION_1 = """
@@ -52,27 +50,6 @@ INSERT INTO entries VALUES (2, 1, 4, 0, 'update', x'81a7636f6e74656e749101', 1.5
 INSERT INTO turns VALUES (1, 1, 1, 'started', 'r1', x'90');
 INSERT INTO epochs VALUES ('rehearsal', 5, 77, 99, NULL);
 """
-
-
-def entry(first: int, last: int = 0, kind: str = "update", turn: int = 1) -> Entry:
-    return Entry("s1", first, last or first, turn, kind, pack({"content": [first]}), 1.5)
-
-
-Opener = Callable[..., Log]
-
-
-@pytest.fixture
-def open_log() -> Iterator[Opener]:
-    """Opens logs and closes them after the test; one that is opened twice looks as after a kill."""
-    opened: list[Log] = []
-
-    def open_one(path: str, boot_id: str = "") -> Log:
-        opened.append(Log(path, boot_id))
-        return opened[-1]
-
-    yield open_one
-    for log in opened:
-        log.close()
 
 
 def test_what_is_committed_is_read_again(tmp_path: Path, open_log: Opener) -> None:
@@ -274,132 +251,6 @@ def test_a_session_is_read_apart_from_its_neighbours(tmp_path: Path, open_log: O
     assert entries == {name: log.read(name, 1, 10_000) for name in names}
     assert [] == log.read("s2", 3, 10_000)
     assert [2, 2, 2] == [each.last for each in log.restore().sessions]
-
-
-def killed_with(path: Path, log: Log, to: Path) -> str:
-    """Return the path of a copy of the log as a kill would leave it now."""
-    for each in path.parent.glob(path.stem + "*"):
-        shutil.copy(each, to / each.name)
-    log.close()
-    return str(to / path.name)
-
-
-def journal_of(path: str) -> Path:
-    return Path(path + ".journal")
-
-
-def test_commits_that_only_the_journal_has_are_found_again_once(tmp_path: Path, open_log: Opener) -> None:
-    path, to = tmp_path / "log", tmp_path / "left"
-    to.mkdir()
-    log = open_log(str(path))
-    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, "queued", "r1")])])
-    log.tend()
-    log.commit([Record(2, [TurnRow("s1", 1, "started"), entry(2, 5), EpochRow("a", 3, 7, 9)])])
-    log.commit([Record(3, [entry(6)])])
-    left = killed_with(path, log, to)
-
-    for _ in range(2):
-        again = open_log(left)
-        restored = again.restore()
-        assert [1, 2, 6] == [each.first for each in again.read("s1", 0, 10_000)]
-        assert [(1, "started")] == [(turn.turn, turn.state) for turn in restored.turns]
-        assert {"a": 3} == restored.epochs
-        assert 1 == again.generation
-
-
-def test_a_journal_that_sqlite_has_already_is_not_taken_twice(tmp_path: Path, open_log: Opener) -> None:
-    path, to = tmp_path / "log", tmp_path / "left"
-    to.mkdir()
-    log = open_log(str(path))
-    log.commit([Record(1, [SESSION, entry(1)])])
-    journal = journal_of(str(path)).read_bytes()
-    log.tend()
-    log.commit([Record(2, [entry(2)])])
-    journal += journal_of(str(path)).read_bytes()[len(HEADER) :]
-    left = killed_with(path, log, to)
-    journal_of(left).write_bytes(journal)  # As when the kill came between SQLite's commit and the journal's end.
-
-    assert [1, 2] == [each.first for each in open_log(left).read("s1", 0, 10_000)]
-
-
-@pytest.mark.parametrize("cut", [1, HEAD.size - 1, HEAD.size, HEAD.size + 1, 0])
-def test_a_record_cut_short_was_never_told_and_is_dropped(tmp_path: Path, open_log: Opener, cut: int) -> None:
-    path, to = tmp_path / "log", tmp_path / "left"
-    to.mkdir()
-    log = open_log(str(path))
-    log.commit([Record(1, [SESSION, entry(1)])])
-    whole = journal_of(str(path)).stat().st_size
-    log.commit([Record(2, [entry(2)])])
-    left = killed_with(path, log, to)
-    os.truncate(journal_of(left), whole + cut)
-
-    again = open_log(left)
-    again.commit([Record(1, [entry(2)])])
-
-    assert [1, 2] == [each.first for each in again.read("s1", 0, 10_000)]
-    assert (1, []) == (again.generation, again.warnings)
-
-
-@pytest.mark.parametrize("behind", [0, 1, 5])
-@pytest.mark.parametrize("at", [HEAD.size + 2, 2, 1])
-def test_a_damaged_journal_is_told_and_changes_the_generation(
-    tmp_path: Path, open_log: Opener, at: int, behind: int
-) -> None:
-    """Also where a length is damaged, so that the record seems to be cut short. `behind`: how many records are."""
-    path, to = tmp_path / "log", tmp_path / "left"
-    to.mkdir()
-    log = open_log(str(path))
-    log.commit([Record(1, [SESSION, entry(1)])])
-    whole = journal_of(str(path)).stat().st_size
-    for number in range(2, 3 + behind):
-        log.commit([Record(number, [entry(number)])])
-    left = killed_with(path, log, to)
-    with journal_of(left).open("r+b") as file:
-        file.seek(whole + at)
-        file.write(b"!!")
-
-    again = open_log(left)
-
-    assert [1] == [each.first for each in again.read("s1", 0, 10_000)]
-    assert 2 == again.generation
-    assert [f"{journal_of(left)} is damaged at byte {whole}"] == [each.split(":")[0] for each in again.warnings]
-
-
-def test_what_a_failed_write_left_is_taken_back_before_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal(str(tmp_path / "journal"))
-    journal.append(1, b"first")
-    write, cut = os.writev, os.ftruncate
-
-    def fail(*_: object) -> int:
-        raise OSError(errno.EIO, "the disk is away")
-
-    def write_half(file: int, record: tuple[bytes, bytes]) -> int:
-        monkeypatch.setattr(os, "writev", fail)
-        return write(file, (record[0][:7],))
-
-    monkeypatch.setattr(os, "writev", write_half)
-    monkeypatch.setattr(os, "ftruncate", fail)
-    with pytest.raises(OSError, match="away"):
-        journal.append(2, b"second")
-    monkeypatch.setattr(os, "writev", write)
-    monkeypatch.setattr(os, "ftruncate", cut)
-
-    journal.append(2, b"again")
-
-    assert [(1, b"first"), (2, b"again")] == list(journal.replay(0))
-    assert "" == journal.damage
-    journal.close()
-
-
-def test_a_journal_of_something_else_is_refused_and_left_alone(tmp_path: Path, open_log: Opener) -> None:
-    path = tmp_path / "log"
-    journal_of(str(path)).write_bytes(b"dear diary")
-
-    with pytest.raises(LogError, match="move it away"):
-        open_log(str(path))
-    assert b"dear diary" == journal_of(str(path)).read_bytes()
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing_and_the_log_goes_on(tmp_path: Path, open_log: Opener) -> None:

@@ -1,12 +1,12 @@
 """What is large is read from the log when it is wanted, and what cannot be read is told of its session only."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.logs import Opener
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor.core.events import MemoryRow, Record, RestRow, SessionRow, TurnRow
 from understudy.supervisor.core.sessions import PROMPT_HEAD
@@ -15,10 +15,8 @@ from understudy.supervisor.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Log]:
-    made = Log(str(tmp_path / "log"))
-    yield made
-    made.close()
+def log(open_log: Opener, tmp_path: Path) -> Log:
+    return open_log(str(tmp_path / "log"))
 
 
 def content(characters: int) -> bytes:

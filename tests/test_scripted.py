@@ -1,6 +1,5 @@
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,8 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A scripted actor that is ready."""
-    stage = Stage(tmp_path)
-    stage.bind()
-    yield stage
-    stage.close()
-
-
-@pytest.fixture
 def ready(stage: Stage) -> Stage:
+    """A scripted actor that is ready."""
     stage.start()
     stage.greet()
     return stage

@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.editor import Editor, says
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.errors import RemoteError
 from understudy.protocol.items import Item
@@ -33,12 +33,10 @@ Act = Callable[[Client], Awaitable[Any]]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    made = RealHouse(tmp_path, CAST)
-    made.start()
+def house(houses: Houses) -> RealHouse:
+    made = houses(CAST)
     made.pid("a")
-    yield made
-    made.stop()
+    return made
 
 
 def states(house: RealHouse) -> dict[str, str]:

@@ -54,14 +54,6 @@ class Terminal:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    made = RealHouse(tmp_path)
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 def asked(house: RealHouse) -> Iterator[Terminal]:
     terminal = Terminal(house.command("prompt", "rehearsal", "[[ask May I?]]"))
     terminal.until("your choice: ")

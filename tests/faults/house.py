@@ -124,3 +124,6 @@ class RealHouse:
     def left(self) -> list[str]:
         """Return the processes of this house that live."""
         return left(self.runtime_dir, self.state_dir)
+
+
+Houses = Callable[[str], RealHouse]  # Starts a house with a configuration.

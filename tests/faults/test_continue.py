@@ -4,12 +4,11 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.house import RealHouse
+from tests.faults.house import Houses, RealHouse
 from tests.faults.test_kills import scripted
 from understudy.protocol.client import connect
 from understudy.protocol.frames import unpack
@@ -19,11 +18,8 @@ PROMPT = "[[stream 100000 1]]"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    house = RealHouse(tmp_path, f'{scripted(tmp_path)}on_crash = "continue"\n')
-    house.start()
-    yield house
-    house.stop()
+def house(houses: Houses, tmp_path: Path) -> RealHouse:
+    return houses(f'{scripted(tmp_path)}on_crash = "continue"\n')
 
 
 async def kinds_of_a_turn_that_falls(house: RealHouse, victims: list[str]) -> list[str]:

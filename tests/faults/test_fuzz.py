@@ -1,8 +1,6 @@
 """A real house under the fuzzer's fire, over its sockets: the same supervisor afterwards, others' asks answered meanwhile."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,14 +16,6 @@ from understudy.protocol.paths import backstage_address, gateway_address
 
 MESSAGES = 9_000
 FRAMES_PER_CONNECTION = 500
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    made = RealHouse(tmp_path)
-    made.start()
-    yield made
-    made.stop()
 
 
 def flood(address: str, side: Any, seed: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from tests.faults.promises import kept
 from understudy.protocol.client import connect
 from understudy.protocol.frames import (
@@ -36,13 +36,8 @@ from understudy.supervisor.chaos.proc import stat
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    made = RealHouse(
-        tmp_path, f'[agent.rehearsal]\ndriver = "scripted"\noptions = {{ ledger = "{tmp_path}/ledger" }}\n'
-    )
-    made.start()
-    yield made
-    made.stop()
+def house(houses: Houses, tmp_path: Path) -> RealHouse:
+    return houses(f'[agent.rehearsal]\ndriver = "scripted"\noptions = {{ ledger = "{tmp_path}/ledger" }}\n')
 
 
 @pytest.fixture

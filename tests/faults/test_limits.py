@@ -7,13 +7,12 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from tests.test_life import row, wait_state
 from understudy.actors.drivers.terminals import LocalClient
 from understudy.protocol.client import connect
@@ -23,7 +22,6 @@ from understudy.supervisor.chaos.proc import children, stat
 
 pytestmark = pytest.mark.faults
 
-Houses = Callable[[str], RealHouse]
 STRAY = """
 import os, sys, time
 if os.fork() == 0:
@@ -37,20 +35,6 @@ if os.fork() == 0:
     os._exit(0)
 time.sleep(1000)
 """
-
-
-@pytest.fixture
-def houses(tmp_path: Path) -> Iterator[Houses]:
-    made: list[RealHouse] = []
-
-    def start(text: str) -> RealHouse:
-        made.append(RealHouse(tmp_path, text))
-        made[-1].start()
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.stop()
 
 
 def prompting(house: RealHouse, text: str, *options: str) -> "subprocess.Popen[str]":

@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
@@ -24,11 +23,8 @@ FOLDERS = ("src", "protocol", "actors", "supervisor")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    house = RealHouse(tmp_path, scripted(tmp_path))
-    house.start()
-    yield house
-    house.stop()
+def house(houses: Houses, tmp_path: Path) -> RealHouse:
+    return houses(scripted(tmp_path))
 
 
 async def reload_under_load(house: RealHouse, rounds: int) -> None:

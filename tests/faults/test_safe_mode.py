@@ -4,21 +4,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.once import verb
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[RealHouse]:
-    house = RealHouse(tmp_path)
-    house.start()
-    yield house
-    house.stop()
 
 
 def in_safe_mode(house: RealHouse) -> bool:

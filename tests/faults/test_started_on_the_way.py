@@ -126,5 +126,5 @@ def test_it_is_reloaded_like_any_other(alone: RealHouse) -> None:
 
     done = alone.run("reload")
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert 0 == done.returncode, done.stderr
     assert pid == keeper_of(alone.runtime_dir)

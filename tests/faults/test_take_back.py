@@ -3,12 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.house import RealHouse
+from tests.faults.house import Houses, RealHouse
 from tests.faults.test_kills import ROUNDS, program, scripted
 from understudy.protocol.client import Client, Session, connect
 
@@ -17,11 +16,8 @@ UPDATES = 60
 
 
 @pytest.fixture(params=["scripted", "program"])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealHouse]:
-    house = RealHouse(tmp_path, {"scripted": scripted, "program": program}[request.param](tmp_path))
-    house.start()
-    yield house
-    house.stop()
+def house(request: pytest.FixtureRequest, houses: Houses, tmp_path: Path) -> RealHouse:
+    return houses({"scripted": scripted, "program": program}[request.param](tmp_path))
 
 
 async def stream(session: Session, text: str, seen: asyncio.Event) -> tuple[str, list[str]]:

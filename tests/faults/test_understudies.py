@@ -6,25 +6,22 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.house import RealHouse, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from tests.faults.promises import kept
 from tests.faults.test_kills import ROUNDS, SESSIONS, let_pass, program, rounds, scripted
 from understudy.protocol.errors import UnderstudyError
 
 
 @pytest.fixture(params=["scripted", "program"])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealHouse]:
+def house(request: pytest.FixtureRequest, houses: Houses, tmp_path: Path) -> RealHouse:
     text = {"scripted": scripted, "program": program}[request.param](tmp_path)
-    house = RealHouse(tmp_path, f"{text}understudies = 2\n")
-    house.start()
-    yield house
-    house.stop()
+    return houses(f"{text}understudies = 2\n")
 
 
 def rows(house: RealHouse) -> dict[str, dict[str, Any]]:

@@ -2,14 +2,15 @@
 
 It keeps its sessions in the folder `$STRICT`, but not what was set in them, and notes there every request that it gets.
 A prompt is one of: `update KIND N`, `ask KIND N`, `answer JSON`, `raw LINE`, `hold`, `write` (which mode `ask` forbids).
-The file `slow` in its folder has it wait at `session/load` and `session/new` until that is gone; `refuse`: it refuses
-what is set.
+The file `slow` in its folder has it wait at `session/load` and `session/new` while somebody has that locked; `refuse`:
+it refuses what is set.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def serve(method: str, number: Any, params: dict[str, Any]) -> None:
     session = params.get("sessionId", "")
     if method in ("session/new", "session/load"):
         (FOLDER / "opening").touch()
-        while (FOLDER / "slow").exists():
-            time.sleep(0.005)
+        with contextlib.suppress(FileNotFoundError), (FOLDER / "slow").open() as slow:
+            fcntl.flock(slow, fcntl.LOCK_SH)
     if method in ODD:
         send(id=number, result=ODD[method])
         return

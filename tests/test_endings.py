@@ -16,10 +16,12 @@ from understudy.protocol.items import Ending
 END = Ending("end_turn", {})
 
 
-def play(scene: Callable[[Follower, Endings], Coroutine[Any, Any, None]]) -> None:
+def play(
+    scene: Callable[[Follower, Endings], Coroutine[Any, Any, None]], flush: Callable[[], None] = lambda: None
+) -> None:
     async def main() -> None:
         machine = Follower("c")
-        waits = Endings(machine, lambda: None)
+        waits = Endings(machine, flush)
         async with asyncio.timeout(20):
             await scene(machine, waits)
         waits.end(LocalError(CLOSED, "closed"))
@@ -46,6 +48,7 @@ async def wait_for(waits: Endings, session: str, turn: int) -> "asyncio.Task[End
 
 def test_a_session_that_nobody_waits_for_any_more_is_followed_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "IDLE_S", 0.01)
+    flushed = asyncio.Event()
 
     async def scene(machine: Follower, waits: Endings) -> None:
         answered, cancelled = await wait_for(waits, "a", 2), await wait_for(waits, "b", 2)
@@ -53,12 +56,13 @@ def test_a_session_that_nobody_waits_for_any_more_is_followed_no_longer(monkeypa
         come(machine, waits, "a", ended(2))
         assert END == await answered
         cancelled.cancel()
-        while len(machine.places) > 1:  # noqa: ASYNC110 (nobody could set an event)
-            await asyncio.sleep(0.001)
+        while len(machine.places) > 1:
+            flushed.clear()
+            await flushed.wait()
         assert ["c"] == [place.session for place in machine.places.values()]
         still.cancel()
 
-    play(scene)
+    play(scene, flushed.set)
 
 
 def test_however_many_sessions_were_waited_for_few_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """The one way to touch a ROUTER: whoever is given up there is told, and what was its is given back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ from understudy.supervisor import parts, sockets, unread
 from understudy.supervisor.sockets import Router
 
 MIB = 1 << 20
+WAIT_S_MAX = 20
 
 
 class Ends:
     """A router that knows everybody who said hello, and a bare client of it."""
 
     def __init__(self, folder: Path) -> None:
+        self.told = asyncio.Event()
         self.heard: list[Frame] = []
         self.steps: list[int] = []
         self.lost: list[bytes] = []
@@ -59,12 +62,14 @@ class Ends:
     def _hear(self, peer: bytes, frames: list[Frame]) -> None:
         self.steps.append(len(frames))
         self.heard.extend(frames)
+        self.told.set()
         if isinstance(frames[0], Hello):
             self.known.add(peer)
             self.router.send(peer, Welcome(PROTOCOL_VERSION, 1))
 
     def _lose(self, peer: bytes) -> None:
         self.lost.append(peer)
+        self.told.set()
         self.known.discard(peer)
 
     def send(self, *frames: Frame) -> None:
@@ -72,12 +77,14 @@ class Ends:
             self.client.send(message)
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not holds():  # noqa: ASYNC110 (it happens in libzmq)
-                await asyncio.sleep(0.001)
+        """Wait until `holds`, which rests on what the router told."""
+        async with asyncio.timeout(WAIT_S_MAX):
+            while not holds():
+                self.told.clear()
+                await self.told.wait()
 
     async def answer(self) -> Frame:
-        await self.until(lambda: bool(self.client.poll(0)))
+        assert await asyncio.to_thread(self.client.poll, 1000 * WAIT_S_MAX), "no answer"
         return decode(self.client.recv(), decoder(ToClient))[0]
 
     def close(self) -> None:
@@ -86,14 +93,23 @@ class Ends:
         self.context.destroy(0)
 
 
+def play(folder: Path, scene: Callable[[Ends], Coroutine[Any, Any, None]]) -> None:
+    """Play a scene with two ends; they are closed however it goes."""
+
+    async def main() -> None:
+        with closing(Ends(folder)) as ends:
+            await scene(ends)
+
+    asyncio.run(main())
+
+
 def test_a_large_frame_for_which_there_is_no_room_is_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "UNFINISHED_BYTES_MAX", 2 * MIB)
     prompt = Prompt("r", "s", b"\x91\x80")
 
-    async def play() -> None:
-        ends = Ends(tmp_path)
+    async def scene(ends: Ends) -> None:
         ends.send(Hello(PROTOCOL_VERSION, "c"))
         assert isinstance(await ends.answer(), Welcome)
         ends.send(*(Part(last=False, piece=b"x" * 500_000) for _ in range(6)))
@@ -106,9 +122,8 @@ def test_a_large_frame_for_which_there_is_no_room_is_asked_for_again(
         assert 1 == len(ends.heard)
         ends.send(Hello(PROTOCOL_VERSION, "c"), prompt)
         await ends.until(lambda: len(ends.heard) == 3)
-        ends.close()
 
-    asyncio.run(play())
+    play(tmp_path, scene)
 
 
 def test_a_peer_that_takes_nothing_is_given_up_at_a_bound_in_bytes(
@@ -116,8 +131,7 @@ def test_a_peer_that_takes_nothing_is_given_up_at_a_bound_in_bytes(
 ) -> None:
     monkeypatch.setattr(sockets, "STUCK_BYTES_MAX", 4 * MIB)
 
-    async def play() -> None:
-        ends = Ends(tmp_path)
+    async def scene(ends: Ends) -> None:
         ends.send(Hello(PROTOCOL_VERSION, "c"))
         assert isinstance(await ends.answer(), Welcome)
         (peer,) = ends.known
@@ -129,9 +143,8 @@ def test_a_peer_that_takes_nothing_is_given_up_at_a_bound_in_bytes(
             assert sent < 2_000, "130 MB wait for a peer that takes nothing"
             await asyncio.sleep(0)
         assert [peer] == ends.lost
-        ends.close()
 
-    asyncio.run(play())
+    play(tmp_path, scene)
 
 
 def test_the_connection_of_a_peer_that_does_not_read_ends_when_too_much_waits_in_libzmq_and_it_may_come_again(
@@ -179,24 +192,22 @@ def test_the_connection_of_a_peer_that_does_not_read_ends_when_too_much_waits_in
 def test_a_message_of_thousands_of_frames_is_taken_bit_by_bit_in_order_and_lets_others_through(tmp_path: Path) -> None:
     count = 10_000
 
-    async def play() -> None:
-        ends = Ends(tmp_path)
-        other: Any = ends.context.socket(zmq.DEALER)
-        other.linger = 0
-        other.connect(f"ipc://{tmp_path}/gateway")
-        ends.send(Hello(PROTOCOL_VERSION, "c"))
-        assert isinstance(await ends.answer(), Welcome)
-        other.send(encode([Goodbye("connected")])[0])
-        await ends.until(lambda: len(ends.heard) > 1)
-        ends.send(*(Unfollow(number) for number in range(count)))
-        ends.send(Unfollow(count))
-        other.send(encode([Goodbye()])[0])
-        await ends.until(lambda: len(ends.heard) == count + 4)
+    async def scene(ends: Ends) -> None:
+        other: Any
+        with ends.context.socket(zmq.DEALER) as other:
+            other.linger = 0
+            other.connect(f"ipc://{tmp_path}/gateway")
+            ends.send(Hello(PROTOCOL_VERSION, "c"))
+            assert isinstance(await ends.answer(), Welcome)
+            other.send(encode([Goodbye("connected")])[0])
+            await ends.until(lambda: len(ends.heard) > 1)
+            ends.send(*(Unfollow(number) for number in range(count)))
+            ends.send(Unfollow(count))
+            other.send(encode([Goodbye()])[0])
+            await ends.until(lambda: len(ends.heard) == count + 4)
 
-        assert list(range(count + 1)) == [each.follow for each in ends.heard if isinstance(each, Unfollow)]
-        assert Goodbye() in ends.heard[:-1]
-        assert sockets.FRAMES_AT_ONCE >= max(ends.steps)
-        other.close(0)
-        ends.close()
+            assert list(range(count + 1)) == [each.follow for each in ends.heard if isinstance(each, Unfollow)]
+            assert Goodbye() in ends.heard[:-1]
+            assert sockets.FRAMES_AT_ONCE >= max(ends.steps)
 
-    asyncio.run(play())
+    play(tmp_path, scene)

@@ -13,7 +13,7 @@ from understudy.actors.drivers.files import FILE_BYTES_MAX
 from understudy.actors.drivers.terminals import TERMINALS_MAX, LocalClient
 from understudy.actors.processes import MARK_VARIABLE
 from understudy.protocol.jsonrpc import INVALID_PARAMS, NOT_FOUND, JsonRpcError
-from understudy.supervisor.chaos.proc import stat
+from understudy.supervisor.chaos.proc import children, stat
 
 Serve = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
@@ -22,12 +22,13 @@ def run(act: Callable[[Serve], Awaitable[Any]], cwd: str = "/") -> Any:
     """Return what `act` does with a local client, whose terminals are ended."""
 
     async def inner() -> Any:
-        local = LocalClient(0, 0)
+        local, before = LocalClient(0, 0), set(children(os.getpid()))
         try:
             return await asyncio.wait_for(act(lambda method, params: local.serve(method, params, cwd)), 20)
         finally:
             local.close()
-            await asyncio.sleep(0.05)  # So that what was killed is reaped before the loop is gone.
+            # It is reaped by the loop.
+            await asyncio.to_thread(wait_until, lambda: before >= set(children(os.getpid())), "the killed to be reaped")
 
     return asyncio.run(inner())
 

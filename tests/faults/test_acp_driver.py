@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -175,12 +176,12 @@ def test_a_session_whose_opening_is_cancelled_is_opened_again(make: Make, how: s
             await session.ask("one")
             await asyncio.to_thread(strict.kill)
             (strict.folder / "opening").unlink()
-        (strict.folder / "slow").touch()
-        turn = await session.prompt("two")
-        await asyncio.to_thread(wait_until, (strict.folder / "opening").exists, "the opening to begin")
-        await turn.cancel()
-        ending = await turn.ending()
-        (strict.folder / "slow").unlink()
+        with (strict.folder / "slow").open("w") as slow:
+            fcntl.flock(slow, fcntl.LOCK_EX)
+            turn = await session.prompt("two")
+            await asyncio.to_thread(wait_until, (strict.folder / "opening").exists, "the opening to begin")
+            await turn.cancel()
+            ending = await turn.ending()
         answers = [await session.ask(f"three {at}") for at in range(3)]
         texts = [
             item.body["content"]["text"]
@@ -429,13 +430,14 @@ def test_a_program_that_reads_nothing_is_not_listened_to_without_end(
     async def act() -> Piped:
         async def hear(piece: bytes) -> None:
             piped.send(piece)
+            if piped.written > 1 << 20:
+                unread.set()
 
-        ended = asyncio.Event()
+        ended, unread = asyncio.Event(), asyncio.Event()
         piped = Piped(role(tmp_path, "yes"), hear, ended.set)
         await piped.start()
         async with asyncio.timeout(WAIT_S_MAX):
-            while piped.written <= 1 << 20:  # noqa: ASYNC110 (it happens in a pipe)
-                await asyncio.sleep(0.001)
+            await unread.wait()
         for _ in range(1_000):
             await asyncio.sleep(0)
         await piped.stop(0.1)

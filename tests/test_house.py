@@ -114,14 +114,46 @@ def test_a_prompt_from_standard_input_that_is_no_text_is_refused_in_words(house:
     )
 
 
-def test_in_a_folder_that_was_removed_the_command_line_says_so(house: RealHouse, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("streams", "verb", "status", "stdout", "stderr"),
+    [
+        (">&-", ("status",), 0, "", ""),
+        (">&-", ("prompt", "rehearsal", "hello"), 0, "", "(session "),
+        ("<&-", ("prompt", "rehearsal", "-"), 1, "", "understudy: the prompt is empty: there is nothing to do"),
+        (
+            ">/dev/full",
+            ("status",),
+            1,
+            "",
+            "understudy: the output cannot be written: No space left on device",
+        ),
+        (">/dev/full", ("prompt", "rehearsal", "hello"), 1, "", "understudy: the output cannot be written"),
+        ("", ("prompt", "rehearsal", "h\u00e9llo \U0001f3ad"), 0, "h\\xe9llo \\U0001f3ad\n", "(session "),
+    ],
+)
+def test_the_command_line_lives_with_streams_that_are_closed_full_or_of_few_characters(
+    house: RealHouse, streams: str, verb: tuple[str, ...], status: int, stdout: str, stderr: str
+) -> None:
+    command = ["sh", "-c", f'exec "$@" {streams}', "sh", *house.command(*verb)]
+    environ = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
+
+    assert (status, stdout) == (said.returncode, said.stdout)
+    assert said.stderr.startswith(stderr)
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("verb", [("prompt", "rehearsal", "hello"), ("up", "-d", "--state-dir", "/nowhere")])
+def test_in_a_folder_that_was_removed_the_command_line_says_so(
+    house: RealHouse, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
     (tmp_path / "gone").mkdir()
     command = [
         "sh",
         "-c",
         'cd gone && rmdir ../gone && exec "$@"',
         "sh",
-        *house.command("prompt", "rehearsal", "hello"),
+        *house.command(*verb),
     ]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 

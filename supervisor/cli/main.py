@@ -1,28 +1,52 @@
 """The command line: parses, dispatches; every verb's work is in its own file, imported when needed."""
 
+import errno
+import io
 import os
 import sys
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 QUICK_VERBS = (["status"], ["sessions"], ["shutdown"])
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
+    _open_streams()
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in UNWRITTEN:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Or the exit fails for what is unwritten.
+        if not isinstance(error, BrokenPipeError):
+            print(f"understudy: the output cannot be written: {error.strerror}", file=sys.stderr)
         return EXIT_ERROR
     if argv is None and arguments[:1] in QUICK_VERBS:
         os._exit(status)  # All that is left is to free memory, which takes an eighth of `status`.
     return status
+
+
+def _open_streams() -> None:
+    """Open what the caller closed of the three streams, or what is opened next takes their places and our output.
+
+    What cannot be written in the terminal's encoding is shown escaped.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest that is free: this one.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(arguments: list[str]) -> int:

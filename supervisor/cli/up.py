@@ -77,6 +77,7 @@ def start_in_background(
 
     One that runs already, or that another starts in this moment, keeps this one from starting: that is an error, too.
     """
+    os.getcwd()  # noqa: PTH109 (the house is to stand in it: it may be gone)
     runtime, state = directories(runtime_dir, state_dir, os.environ)
     plan = {"config": config, "runtime_dir": runtime, "state_dir": state, "idle_exit_s": idle_exit_s}
     output = Path(state, "house.log")

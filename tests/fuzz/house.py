@@ -25,6 +25,7 @@ from understudy.protocol.frames import (
     FrameError,
     FromActor,
     FromClient,
+    Goodbye,
     Handover,
     Hello,
     Joiner,
@@ -118,6 +119,8 @@ class FuzzedHouse:
         self._turns: defaultdict[bytes, dict[tuple[str, int], None]] = defaultdict(dict)
         self._joiners: dict[bytes, Joiner] = {}
         self._waiting: Counter[tuple[bytes, str]] = Counter()
+        self._late: Counter[tuple[bytes, str]] = Counter()  # Answers that nobody waits for any more, and that may come.
+        self._since_hello: Counter[tuple[bytes, str]] | None = None  # Of these, what this message says after a hello.
         self.taken = 0
         for name in ("agent", "actor"):
             self._live.values[name] = ["a", "b", "c"]
@@ -240,12 +243,21 @@ class FuzzedHouse:
             return error
 
     def _expect(self, peer: bytes, frame: Frame) -> None:
-        if type(frame).__struct_config__.tag in REQUESTS:
-            self._waiting[peer, frame.request] += 1  # type: ignore[union-attr]
+        if isinstance(frame, Hello | Goodbye):
+            self._since_hello = Counter() if isinstance(frame, Hello) else None
+        elif type(frame).__struct_config__.tag in REQUESTS:
+            key = (peer, frame.request)  # type: ignore[union-attr]
+            self._waiting[key] += 1
+            if self._since_hello is not None:
+                self._since_hello[key] += 1
 
     def _forget(self, peer: bytes) -> None:
+        """Nobody waits any more for the answers to what the peer said before its last hello."""
         for key in [key for key in self._waiting if key[0] == peer]:
-            del self._waiting[key]
+            self._late[key] += self._waiting.pop(key)
+        for key, count in (self._since_hello or {}).items():
+            if key[0] == peer:
+                self._waiting[key] = count
 
     def _lose(self, peer: bytes) -> None:
         self._forget(peer)
@@ -259,10 +271,12 @@ class FuzzedHouse:
         self._handling = True
         while self._inbox and not self._finished:
             known = dict(self.core.house.clients)
-            self._carry_out(self.core.handle(self._inbox.popleft(), self._now, self._now))
+            effects = self.core.handle(self._inbox.popleft(), self._now, self._now)
             for peer, client in known.items():
                 if self.core.house.clients.get(peer) is not client:
                     self._forget(peer)
+            self._carry_out(effects)
+            self._since_hello = None
         self._handling = False
 
     def _exit(self, name: str, epoch: int) -> None:
@@ -352,9 +366,11 @@ class FuzzedHouse:
             self._forget(peer)
         elif isinstance(frame, Opened | Accepted | Result | Fault) and frame.request:
             key = (peer, frame.request)
-            if key in self._waiting:
+            if key in self._waiting and (self._waiting[key] > 0 or not self._late[key]):
                 assert self._waiting[key] > 0, f"{frame} is one answer too many"
                 self._waiting[key] -= 1
+            elif self._late[key] > 0:
+                self._late[key] -= 1
 
     def _to_actor(self, peer: bytes, frame: Frame) -> None:
         match frame:

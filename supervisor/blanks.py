@@ -4,16 +4,15 @@ A blank waits for its role on a pipe, connected to the supervisor already. When 
 blank with it.
 """
 
-import contextlib
 import multiprocessing
-import os
 import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
+
+from understudy.supervisor.children import Process, fork
 
 BLANK_AFTER_S = 0.02  # First the actor that somebody waits for, then the next blank.
 BACKOFF_S = 0.25
@@ -24,7 +23,7 @@ ROLE_BYTES_MAX = 32 << 10  # What the pipe takes at once: a blank that is stoppe
 class Blank:
     """A process that waits for a role, and the keeper's end of its pipe."""
 
-    process: BaseProcess
+    process: Process
     pipe: "Connection[Any, Any]"
 
     def give(self, role: object) -> bool:
@@ -44,33 +43,15 @@ class Blank:
         self.pipe.close()
 
 
-def fork(target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | str:
-    """Fork a child that runs `target`; return the reason when that fails."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
-    try:
-        process.start()
-    except OSError as error:
-        return str(error)
-    return process
-
-
-def close_others(kept: list[int]) -> None:
-    """Close all descriptors but the standard ones and those that are `kept`: a fresh child has whatever its parent had.
-
-    Of each of the parent's other children that is two pipes of `multiprocessing`, which no object here owns.
-    """
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
-            with contextlib.suppress(OSError):  # The listing's own is closed by now.
-                os.close(int(name))
-
-
 def fork_blank(target: Callable[[Callable[[], Any], int], NoReturn]) -> Blank | None:
     """Fork a child that runs `target(receive, descriptor)`: `receive` returns its role, or raises `EOFError`.
 
-    It blocks until `descriptor` is readable.
+    It blocks until `descriptor` is readable. Return None when there can be none now: actors start without.
     """
-    ours, theirs = multiprocessing.Pipe()
+    try:
+        ours, theirs = multiprocessing.Pipe()
+    except OSError:
+        return None
 
     def receive() -> Any:
         with theirs:
@@ -114,7 +95,7 @@ class Blanks:
         self._due = None
         self._blank = fork_blank(target)
 
-    def give(self, role: object) -> BaseProcess | None:
+    def give(self, role: object) -> Process | None:
         """Let it be `role`; return None when there is none to be had. The next is forked in a while."""
         blank, self._blank = self._blank, None
         self.want()
@@ -127,7 +108,7 @@ class Blanks:
 
     def see_ended(self) -> None:
         """Look whether it has ended by itself."""
-        if self._blank is not None and self._blank.process.exitcode is not None:
+        if self._blank is not None and self._blank.process.poll() is not None:
             self.dismiss()
             self.want(BACKOFF_S)
 

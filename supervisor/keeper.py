@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NoReturn, assert_never
 
@@ -28,8 +27,9 @@ from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
 from understudy.supervisor import link, reload
-from understudy.supervisor.blanks import Blanks, close_others, fork
+from understudy.supervisor.blanks import Blanks
 from understudy.supervisor.cgroups import Groups
+from understudy.supervisor.children import Process, close_others, fork
 from understudy.supervisor.core.events import (
     Alive,
     Exited,
@@ -70,7 +70,7 @@ class _Living:
     """An actor's process, or what is left of its tree."""
 
     spawned: Spawned
-    process: BaseProcess | reload.InheritedProcess
+    process: Process
     mark: str
     status: int | None = None
     swept: set[int] = field(default_factory=set[int])
@@ -86,11 +86,10 @@ class Keeper:
     supervise_safely: SuperviseSafely
     act: Act
     _link: socket.socket = field(init=False)
-    _supervisor: BaseProcess | None = None
+    _supervisor: Process | None = None
     _starts_at: float | None = None  # A failed start is tried again then.
     _blanks: Blanks = field(default_factory=Blanks)
     _noted: bool = True
-    _forked: bool = False
     _actors: dict[int, _Living] = field(default_factory=dict[int, _Living])
     _exits: dict[tuple[str, int], reload.Exit] = field(default_factory=dict[tuple[str, int], reload.Exit])
     _queue: deque[bytes] = field(default_factory=deque[bytes])
@@ -122,12 +121,14 @@ class Keeper:
         setproctitle("understudy: keeper")
         gc.collect()
         gc.freeze()
-        self._start_supervisor()
-        while True:
-            status = self._turn()
-            if status is not None:
-                self._end_rest()
-                return status
+        try:
+            self._start_supervisor()
+            status = None
+            while status is None:
+                status = self._turn()
+        finally:  # Whatever broke here: nobody else would end what lives.
+            self._end_rest()
+        return status
 
     # --- the loop ---
 
@@ -155,7 +156,6 @@ class Keeper:
             self._note_actors()
         if self._blanks.due_ms() == 0.0 and not self._wakeup.told:
             self._blanks.fork(self._be_actor)
-            self._forked = True
             self._rehearse()
         if self._succession.hangs(time.monotonic()) and self._supervisor is not None:
             _say("the supervisor hangs: ending it")
@@ -163,10 +163,10 @@ class Keeper:
         return self._see_supervisor()
 
     def _wait_ms(self) -> float | None:
-        if self._forked:
-            return 0.0
         if any(actor.status is not None for actor in self._actors.values()):
             return SWEEP_POLL_MS
+        if self._supervisor is None and self._starts_at is None:
+            return 0.0  # It could not be forked.
         now, dues = time.monotonic(), (self._succession.watch_due, self._starts_at)
         waits_ms = [max(0.0, 1000 * (due - now)) for due in dues if due is not None]
         blank_ms = None if self._wakeup.told else self._blanks.due_ms()
@@ -197,11 +197,10 @@ class Keeper:
         title = f"{request.actor}#{request.epoch}"
         mark = f"{self._premises.house_id}/{title}"
         role = self._role(spec, request)
-        process = self._blanks.give((role, mark)) or self._fork(self._be_actor, lambda: (role, mark))
+        process = self._blanks.give((role, mark)) or fork(self._be_actor, lambda: (role, mark))
         if isinstance(process, str):
             self._report(SpawnFailed(request.actor, request.epoch, process))
             return
-        assert process.pid is not None
         spawned = Spawned(request.actor, request.epoch, process.pid, processes.start_ticks(process.pid))
         self._actors[process.pid] = _Living(spawned, process, mark)
         self._report(spawned)
@@ -230,10 +229,6 @@ class Keeper:
         link.encode(Spawned("", 0, 0, processes.start_ticks(os.getpid())))
         self._unknown_children()
         self._note_actors()
-
-    def _fork(self, target: Callable[..., NoReturn], *arguments: object) -> BaseProcess | str:
-        self._forked = True
-        return fork(target, *arguments)
 
     def _be_actor(self, receive: Receive, waits_at: int | None = None) -> NoReturn:
         os.setsid()
@@ -297,15 +292,15 @@ class Keeper:
                 break
             actor = self._actors.get(seen.si_pid)
             if actor is not None and actor.status is None:
-                self._see_actor(actor)
-            elif seen.si_pid in (self._supervisor and self._supervisor.pid, self._blanks.pid):
-                self._see_dead()
+                actor.status = actor.process.poll()
+                actor.sweep_until = time.monotonic() + SWEEP_S_MAX
+            elif self._supervisor is not None and seen.si_pid == self._supervisor.pid:
+                self._supervisor.poll()  # See `_see_supervisor`.
+            elif seen.si_pid == self._blanks.pid:
+                self._blanks.see_ended()
             else:
                 os.waitpid(seen.si_pid, 0)  # A stray that came home.
         self._see_stopped()
-        if self._forked:  # multiprocessing reaps whoever died before it starts another: nobody else saw them.
-            self._forked = False
-            self._see_dead()
 
     def _see_stopped(self) -> None:
         """Report the actors that a signal has stopped since."""
@@ -314,19 +309,6 @@ class Keeper:
                 stopped = self._actors.get(seen.si_pid)
                 if stopped is not None:
                     self._report(Stopped(stopped.spawned.actor, stopped.spawned.epoch))
-
-    def _see_dead(self) -> None:
-        """Take the exit statuses of all that have ended; the supervisor's is looked at in `_see_supervisor`."""
-        for actor in self._actors.values():
-            self._see_actor(actor)
-        if self._supervisor is not None:
-            self._supervisor.join(0)
-        self._blanks.see_ended()
-
-    def _see_actor(self, actor: _Living) -> None:
-        if actor.status is None and actor.process.exitcode is not None:
-            actor.status = actor.process.exitcode
-            actor.sweep_until = time.monotonic() + SWEEP_S_MAX
 
     def _sweep(self, dead: list[_Living]) -> None:
         """End what is left of the trees of dead actors; report each of which nothing is."""
@@ -355,12 +337,11 @@ class Keeper:
             self._exits[name, epoch] = reload.Exit(actor.spawned, exited)
             if len(self._exits) > EXITS_MAX:
                 del self._exits[next(iter(self._exits))]
-            actor.process.close()
             self._noted = False
 
     def _unknown_children(self) -> list[int]:
         known = {pid for pid, actor in self._actors.items() if actor.status is None}
-        if self._supervisor is not None and self._supervisor.pid is not None:
+        if self._supervisor is not None:
             known.add(self._supervisor.pid)
         if self._blanks.pid is not None:
             known.add(self._blanks.pid)
@@ -369,7 +350,12 @@ class Keeper:
     # --- the supervisor ---
 
     def _start_supervisor(self) -> None:
-        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            _say(f"there can be no supervisor now: {error}")
+            self._starts_at = None
+            return
         self._link.setblocking(False)
         self._queue.clear()
         living = [actor.spawned for actor in self._actors.values()]
@@ -379,7 +365,7 @@ class Keeper:
             living.append(each.spawned)
             self._report(each.exited)
         self._hung_up, self._starts_at = False, None
-        process = self._fork(self._be_supervisor, theirs, living)
+        process = fork(self._be_supervisor, theirs, living)
         theirs.close()
         if isinstance(process, str):
             _say(f"the supervisor could not be forked: {process}")
@@ -396,11 +382,9 @@ class Keeper:
                 self._start_supervisor()
             return None
         process = self._supervisor
-        status = process.exitcode if process is not None else -signal.SIGKILL
+        status = process.poll() if process is not None else -signal.SIGKILL
         if status is None:
             return None
-        if process is not None:
-            process.close()
         self._link.close()
         self._supervisor = None
         following, wait_s = self._succession.ended(status, time.monotonic())
@@ -436,7 +420,7 @@ class Keeper:
         self._not_ours = set(inherited.not_ours)
         self._exits = {(each.spawned.actor, each.spawned.epoch): each for each in inherited.exits}
         for actor in inherited.actors:
-            process = reload.InheritedProcess(actor.spawned.pid, actor.status)
+            process = Process(actor.spawned.pid, actor.status)
             self._actors[actor.spawned.pid] = _Living(
                 actor.spawned, process, actor.mark, actor.status, set(actor.ended), time.monotonic() + SWEEP_S_MAX
             )
@@ -444,7 +428,7 @@ class Keeper:
     def _end_rest(self) -> None:
         """End whatever still lives, at the end of the house."""
         self._blanks.dismiss()
-        if self._supervisor is not None and self._supervisor.pid is not None:
+        if self._supervisor is not None:
             processes.kill(self._supervisor.pid, signal.SIGKILL)
         living = [actor.spawned for actor in self._actors.values()]
         until = time.monotonic() + SWEEP_S_MAX

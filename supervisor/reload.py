@@ -6,7 +6,6 @@ through a memory file. A keeper speaks its own version of that and the one befor
 
 import os
 import signal
-from dataclasses import dataclass
 
 import msgspec
 
@@ -53,25 +52,6 @@ class Inherited(msgspec.Struct, frozen=True):
     actors: list[Actor]
     not_ours: list[int] = []
     exits: list[Exit] = []
-
-
-@dataclass(slots=True)
-class InheritedProcess:
-    """A child that an earlier program of this process forked: as much of `multiprocessing.Process` as is needed."""
-
-    pid: int
-    _status: int | None = None
-
-    @property
-    def exitcode(self) -> int | None:
-        """The exit status (minus the signal), None while it lives."""
-        if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._status = os.waitstatus_to_exitcode(status) if pid else None
-        return self._status
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def become(command: list[str], left: Inherited) -> None:

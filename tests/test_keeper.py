@@ -2,7 +2,10 @@
 
 import fcntl
 import os
+import resource
 import signal
+import subprocess
+import sys
 import termios
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,48 @@ def test_the_last_of_many_actors_holds_no_more_than_the_first(houses: Houses) ->
 
     wait_until(as_many, "the last actor to hold no more than the first")
     assert [] == [each for each in descriptors(house.supervisor()) if each.startswith("pipe:")]
+
+
+def test_a_keeper_needs_no_more_descriptors_for_more_actors(tmp_path: Path) -> None:
+    """Where it may have few: it forks, notices falls and ends the house all the same."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    house = RealHouse(tmp_path, "".join(f"[agent.a{number:02}]\ndriver = 'scripted'\n" for number in range(40)))
+    house.start(before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, most)))
+    try:
+        wait_until(lambda: all(row["state"] == "RUNNING" for row in house.rows()), "the whole cast")
+        fallen = house.pid("a39")
+        os.kill(fallen, signal.SIGKILL)
+        wait_until(lambda: house.pid("a39") != fallen, "the next one")
+    finally:
+        house.stop()
+
+
+BREAKS = """
+import sys
+from understudy.supervisor.cli.main import main
+from understudy.supervisor.keeper import Keeper
+def breaks(self, request):
+    raise OSError("this breaks")
+Keeper._kill = breaks
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_keeper_that_breaks_leaves_nobody_behind(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    command = [sys.executable, "-c", BREAKS, *house.command("up", "-c", str(house.config))[3:]]
+    with (tmp_path / "house.log").open("ab") as log:
+        house.keeper = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        house.wait_answering()
+        os.kill(house.pid(), signal.SIGSTOP)  # So that it is to be killed.
+        house.keeper.send_signal(signal.SIGQUIT)
+
+        assert 1 == house.keeper.wait(20)
+        assert [] == house.left()
+        assert "this breaks" in house.log()
+    finally:
+        house.stop()
 
 
 def test_a_signal_that_does_not_ask_for_the_end_ends_nobody(houses: Houses) -> None:

@@ -45,12 +45,16 @@ def keep(options: Any, command: tuple[str, ...]) -> int:
     from understudy.supervisor.premises import HouseError
 
     inherited = reload.receive()
+    same = inherited.house.source if inherited is not None else ""  # Which `understudy reload` has checked.
     try:
-        house = load(options.config, options.runtime_dir, options.state_dir, os.environ)
+        house = load(options.config or same or None, options.runtime_dir, options.state_dir, os.environ)
         if options.idle_exit_s is not None:
             house = replace(house, idle_exit_s=options.idle_exit_s)
-    except ConfigError as error:
-        for mistake in error.mistakes:
+    except Exception as error:
+        mistakes = error.mistakes if isinstance(error, ConfigError) else [f"the configuration: {error}"]
+        if inherited is None and not isinstance(error, ConfigError):
+            raise
+        for mistake in mistakes:
             write_line(mistake)
         if inherited is None:
             return 2

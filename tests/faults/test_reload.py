@@ -15,6 +15,7 @@ from tests.faults.house import Houses, RealHouse, wait_until
 from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
+from understudy.protocol.once import verb
 from understudy.supervisor import reload
 from understudy.supervisor.core.events import Spawned
 
@@ -91,6 +92,29 @@ def test_a_mistake_in_the_configuration_changes_nothing(house: RealHouse) -> Non
     assert "did you mean 'turns_max'?" in ended.stderr
     assert "nothing was reloaded" in ended.stderr
     assert supervisor == house.supervisor()
+
+
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_a_configuration_that_is_gone_stays_as_it_was_whoever_asks_for_the_reload(tmp_path: Path, gone: str) -> None:
+    """The command line checks before it asks; other clients do not."""
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "understudy.toml").write_text('[agent.own]\ndriver = "scripted"\n')
+    house = RealHouse(tmp_path)
+    house.keeper = subprocess.Popen(house.command("up"), cwd=place)
+    try:
+        actor, supervisor = house.pid("own"), house.supervisor()
+        if gone == "file":
+            (place / "understudy.toml").unlink()
+        else:
+            shutil.rmtree(place)
+        verb(house.runtime_dir, "reload")
+        wait_until(lambda: house.supervisor() != supervisor, "the next supervisor")
+        house.wait_answering()
+
+        assert actor == house.pid("own")
+    finally:
+        house.stop()
 
 
 def test_code_that_cannot_be_loaded_is_a_mistake_too(tmp_path: Path) -> None:

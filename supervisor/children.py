@@ -1,0 +1,84 @@
+"""Forked children of the keeper: made, and asked for how they ended. Each costs the keeper no descriptor.
+
+Not `multiprocessing`'s: that keeps two pipes for each child, reaps children whom somebody else waits for, and joins all of
+them when the program ends, whatever it ends of.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+
+@dataclass(slots=True)
+class Process:
+    """A child of this process, forked by this program or by the one that it was before a reload."""
+
+    pid: int
+    _status: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status (minus the signal) once it has ended, None while it lives. Reaps it."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def fork(target: Callable[..., NoReturn], *arguments: object) -> Process | str:
+    """Fork a child that runs `target`, which leaves by `sys.exit`; return the reason when that fails."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # Or what waits in them would be written twice.
+        sys.stdout.flush()
+        sys.stderr.flush()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        return str(error)
+    if pid:
+        return Process(pid)
+    status = 1
+    try:
+        _leave_stdin()
+        target(*arguments)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 (nothing of the parent's may go on here)
+        traceback.print_exc()
+    finally:
+        _end(status)
+
+
+def _leave_stdin() -> None:
+    """The parent's is a terminal, or somebody else's pipe."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:
+        os.close(null)
+
+
+def _end(status: int) -> NoReturn:
+    """End this child as a program ends, but for what the parent registered for its own end."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 (an agent's threads come to their ends)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)
+
+
+def close_others(kept: list[int]) -> None:
+    """Close all descriptors but the standard ones and those that are `kept`: a fresh child has whatever its parent had."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):  # The listing's own is closed by now.
+                os.close(int(name))

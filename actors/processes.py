@@ -20,45 +20,44 @@ def start_ticks(pid: int) -> int:
     return 0 if fields is None or fields[0] == b"Z" else int(fields[19])
 
 
-def own_children(known: set[int]) -> list[int]:
-    """Return our living children but the `known` ones, zombies left out. For a process of one thread."""
+def own_children(known: set[int]) -> dict[int, int]:
+    """Return our living children but the `known` ones, zombies left out, and each one's session (setsid).
+
+    For a process of one thread.
+    """
     try:
         with open("/proc/thread-self/children", "rb") as file:
             pids = [int(pid) for pid in file.read().split()]
     except FileNotFoundError:  # A kernel without CONFIG_PROC_CHILDREN.
         pids = _pids()
     me = os.getpid()
-    found: list[int] = []
+    found: dict[int, int] = {}
     for pid in pids:
         fields = None if pid in known else _stat(pid)
         if fields is not None and int(fields[1]) == me and fields[0] != b"Z":
-            found.append(pid)
+            found[pid] = int(fields[3])
     return found
 
 
+def of_house(house_id: str) -> list[int]:
+    """Return the processes that bear a mark of the house, ourselves left out."""
+    return [pid for pid in _pids() if pid != os.getpid() and mark_of(pid).startswith(f"{house_id}/")]
+
+
 def marked(mark: str) -> list[int]:
-    """Return the processes whose environment bears a mark that begins with `mark`, ourselves left out."""
-    return [pid for pid in _pids() if pid != os.getpid() and bears(pid, mark)]
+    """Return the processes that bear this very mark, ourselves left out."""
+    return [pid for pid in _pids() if pid != os.getpid() and mark_of(pid) == mark]
 
 
-def bears(pid: int, mark: str) -> bool:
-    """Return whether the environment of `pid` bears a mark that begins with `mark`."""
+def mark_of(pid: int) -> str:
+    """Return the mark in the environment of `pid`, "" for none."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
     except OSError:
-        return False
-    return f"\0{MARK_VARIABLE}={mark}".encode() in b"\0" + environment
-
-
-def of_session(leader: int) -> list[int]:
-    """Return the living processes of the session (setsid) that `leader` made."""
-    found: list[int] = []
-    for pid in _pids():
-        fields = _stat(pid)
-        if fields is not None and int(fields[3]) == leader and fields[0] != b"Z":
-            found.append(pid)
-    return found
+        return ""
+    _, _, found = (b"\0" + environment).partition(f"\0{MARK_VARIABLE}=".encode())
+    return found.partition(b"\0")[0].decode(errors="replace")
 
 
 def kill(pid: int, number: int) -> bool:
@@ -79,15 +78,15 @@ def kill_group(group: int) -> bool:
     return True
 
 
-def end_all(mark: str, leaders: list[tuple[int, int]], bound_s: float) -> int:
-    """Kill the groups of `leaders` (pid, start ticks) and all that bear `mark`; return how many were left at the bound."""
+def end_all(house_id: str, leaders: list[tuple[int, int]], bound_s: float) -> int:
+    """Kill the groups of `leaders` (pid, start ticks) and all that bear a mark of the house; return how many were left at the bound."""
     until = time.monotonic() + bound_s
     while True:
         alive = [pid for pid, started in leaders if start_ticks(pid) == started != 0]
         for pid in alive:
             kill_group(pid)
             kill(pid, signal.SIGKILL)
-        strays = [pid for pid in marked(mark) if start_ticks(pid)]
+        strays = [pid for pid in of_house(house_id) if start_ticks(pid)]
         for pid in strays:
             kill(pid, signal.SIGKILL)
         if not alive and not strays:

@@ -62,7 +62,7 @@ Act = Callable[[Receive, HouseSpec, int | None], int]
 def end_everything(house_id: str, living: list[Spawned]) -> int:
     """End all processes of the house when nobody else can; return how many resisted."""
     leaders = [(each.pid, each.started) for each in living]
-    return processes.end_all(f"{house_id}/", leaders, SWEEP_S_MAX)
+    return processes.end_all(house_id, leaders, SWEEP_S_MAX)
 
 
 @dataclass(slots=True)
@@ -312,19 +312,16 @@ class Keeper:
 
     def _sweep(self, dead: list[_Living]) -> None:
         """End what is left of the trees of dead actors; report each of which nothing is."""
-        found: list[list[int]] = []
+        found: list[set[int]] = []
         for actor in dead:
             processes.kill_group(actor.spawned.pid)
-            found.append(self._groups.end(actor.mark))
-        unknown = self._unknown_children()
+            found.append(set(self._groups.end(actor.mark)))
+        # Each is looked at once: a living agent may have left thousands here.
+        unknown = [(pid, session, processes.mark_of(pid)) for pid, session in self._unknown_children().items()]
         for actor, strays in zip(dead, found, strict=True):
             pid, status = actor.spawned.pid, actor.status
             assert status is not None
-            strays += [
-                child
-                for child in unknown
-                if child not in strays and (processes.bears(child, actor.mark) or child in processes.of_session(pid))
-            ]
+            strays |= {child for child, session, mark in unknown if actor.mark == mark or pid == session}
             actor.swept |= {stray for stray in strays if processes.kill(stray, signal.SIGKILL)}
             late = time.monotonic() > actor.sweep_until
             if (strays or processes.kill_group(pid)) and not late:
@@ -339,7 +336,7 @@ class Keeper:
                 del self._exits[next(iter(self._exits))]
             self._noted = False
 
-    def _unknown_children(self) -> list[int]:
+    def _unknown_children(self) -> dict[int, int]:
         known = {pid for pid, actor in self._actors.items() if actor.status is None}
         if self._supervisor is not None:
             known.add(self._supervisor.pid)

@@ -21,8 +21,9 @@ from understudy.protocol.jsonrpc import (
     line,
 )
 
-REQUESTS_MAX = 10_000  # Unanswered, either way.
-REQUEST_BYTES_MAX = 64 << 20  # Of large requests of the other side's that are unanswered.
+REQUESTS_MAX = 10_000  # Of ours that are unanswered.
+SERVED_BYTES_MAX = 64 << 20
+REQUEST_BYTES = 1 << 14  # What one costs besides its line, if that is large.
 
 OnRequest = Callable[[str, Any], Awaitable[Any]]
 OnNotification = Callable[[str, Any], Awaitable[None]]
@@ -36,7 +37,8 @@ class Connection:
     of its own. `on_notification` is awaited before the next line is looked at: that is the backpressure,
     and it keeps an answer behind the notifications that came before it. With `on_odd` the other side is an agent,
     and what it says is made fit: `on_odd` gets the params where that was done, or None for a line that was lost,
-    and a text for people. What `on_notification` or `on_odd` raises, `feed` raises.
+    and a text for people. What `on_notification` or `on_odd` raises, `feed` raises. `served_bytes_max` bounds the other
+    side's requests that are unanswered: another is refused.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Connection:
         on_request: OnRequest,
         on_notification: OnNotification,
         on_odd: OnOdd | None = None,
+        served_bytes_max: int = SERVED_BYTES_MAX,
     ) -> None:
         self._send = send
         self._on_request = on_request
@@ -54,7 +57,7 @@ class Connection:
         self._next = 0
         self._answers: dict[Id, asyncio.Future[Any]] = {}
         self._serving: dict[asyncio.Task[None], Id] = {}
-        self._served_bytes = 0
+        self._served_bytes, self._served_bytes_max = 0, served_bytes_max
         self.closed_reason = ""
 
     async def feed(self, piece: bytes) -> None:
@@ -121,17 +124,15 @@ class Connection:
             future.set_exception(error_of(message.error))
 
     def _serve(self, request: Request) -> None:
-        many = f"{REQUESTS_MAX} requests" if len(self._serving) >= REQUESTS_MAX else ""
-        if request.size and self._served_bytes + request.size > REQUEST_BYTES_MAX:
-            many = f"requests of {self._served_bytes} bytes"
-        if many:
-            refusal = {"code": INVALID_REQUEST, "message": f"{many} are unanswered already"}
+        size = REQUEST_BYTES + request.size
+        if self._serving and self._served_bytes + size > self._served_bytes_max:
+            many = f"{len(self._serving)} requests ({self._served_bytes} bytes of {self._served_bytes_max})"
+            refusal = {"code": INVALID_REQUEST, "message": f"{many} are unanswered already; ask again when some are"}
             self._send(line({"id": request.id, "error": refusal}))
             return
         task = asyncio.ensure_future(self._answer(request))
         self._serving[task] = request.id
-        self._served_bytes += request.size
-        size = request.size  # The callback must not hold the request.
+        self._served_bytes += size
         task.add_done_callback(lambda done: self._served(done, size))
 
     def _served(self, task: "asyncio.Task[None]", size: int) -> None:

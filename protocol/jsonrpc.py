@@ -15,6 +15,7 @@ from understudy.protocol.sizes import NESTING_MAX
 
 LINE_BYTES_MAX = 32 << 20
 LARGE_LINE_BYTES = 1 << 12
+BATCH_MAX = 1_000
 HEAD_BYTES = 1 << 10  # Of a line that cannot be read: there an answer names its request.
 MESSAGE_CHARACTERS_MAX = 10_000  # Of an error.
 CODES = range(-(2**31), 2**31)
@@ -141,7 +142,10 @@ def parse(line: bytes, mend: bool = False) -> list[Message]:
         return [_unread(line, "nested too deep", lost=True)]
     except ValueError as error:
         return [_unread(line, f"no JSON: {error}", lost=False)]
-    found = [_message(each) for each in value] if isinstance(value, list) and value else [_message(value)]
+    many = len(value) if isinstance(value, list) else 0
+    if many > BATCH_MAX:
+        return [LineFault(None, INVALID_REQUEST, f"{many} messages in one batch; the limit is {BATCH_MAX}", lost=True)]
+    found = [_message(each) for each in value] if many else [_message(value)]
     if not odd:
         return found
     words = ", ".join(sorted(odd))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.protocol import connection
-from understudy.protocol.connection import REQUESTS_MAX, Connection
+from understudy.protocol.connection import REQUEST_BYTES, SERVED_BYTES_MAX, Connection
 from understudy.protocol.jsonrpc import (
+    BATCH_MAX,
     CANCELLED,
     HEAD_BYTES,
     INTERNAL_ERROR,
@@ -204,12 +204,13 @@ def test_an_errors_message_is_bounded() -> None:
 class Desk:
     """A connection, and what it says. A request `wait` waits until it is cancelled; others are answered with their params."""
 
-    def __init__(self, agent: bool = False) -> None:
+    def __init__(self, agent: bool = False, served_bytes_max: int = SERVED_BYTES_MAX) -> None:
         self.said: list[dict[str, Any]] = []
         self.notes: list[tuple[Any, str]] = []
         self.heard: list[Any] = []
         self.begun = 0
-        self.connection = Connection(self._send, self._serve, self._hear, self._note if agent else None)
+        note = self._note if agent else None
+        self.connection = Connection(self._send, self._serve, self._hear, note, served_bytes_max)
 
     def _send(self, line: bytes) -> None:
         self.said.append(json.loads(line))
@@ -238,9 +239,9 @@ class Desk:
             await asyncio.sleep(0)
 
 
-def run(act: Callable[[Desk], Any], agent: bool = False) -> Desk:
+def run(act: Callable[[Desk], Any], agent: bool = False, served_bytes_max: int = SERVED_BYTES_MAX) -> Desk:
     async def inner() -> Desk:
-        desk = Desk(agent)
+        desk = Desk(agent, served_bytes_max)
         await act(desk)
         desk.connection.close("over")
         return desk
@@ -261,18 +262,14 @@ def test_a_request_with_its_cancel_in_the_same_read_is_answered(method: str) -> 
     assert CANCELLED == answer.get("error", {"code": CANCELLED})["code"]
 
 
-def test_large_requests_are_refused_while_too_many_bytes_of_them_are_unanswered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection, "REQUEST_BYTES_MAX", 100_000)
-
+def test_large_requests_are_refused_while_too_many_bytes_of_them_are_unanswered() -> None:
     async def play(desk: Desk) -> None:
         for number in range(5):
             await desk.feed({"id": number, "method": "wait", "params": {"text": "x" * 40_000}})
         await desk.feed({"id": 5, "method": "echo"}, cancel(0))
         await desk.feed({"id": 6, "method": "wait", "params": {"text": "x" * 40_000}})
 
-    desk = run(play)
+    desk = run(play, served_bytes_max=150_000)
     refused = {each["id"] for each in desk.said if "unanswered already" in each.get("error", {}).get("message", "")}
     assert {2, 3, 4} == refused
     assert 4 == desk.begun
@@ -298,9 +295,16 @@ def test_two_requests_with_one_id_are_both_answered_and_both_cancelled() -> None
 
 
 def test_more_unanswered_requests_than_the_limit_are_refused() -> None:
-    desk = run(lambda desk: desk.feed(*({"id": at, "method": "wait"} for at in range(REQUESTS_MAX + 1))))
+    count = SERVED_BYTES_MAX // REQUEST_BYTES
+    desk = run(lambda desk: desk.feed(*({"id": at, "method": "wait"} for at in range(count + 1))))
 
-    assert [(REQUESTS_MAX, INVALID_REQUEST)] == [(said["id"], said["error"]["code"]) for said in desk.said]
+    assert [(count, INVALID_REQUEST)] == [(said["id"], said["error"]["code"]) for said in desk.said]
+
+
+def test_one_request_is_served_however_large_it_is() -> None:
+    desk = run(lambda desk: desk.feed({"id": 1, "method": "echo", "params": "x" * 200_000}), served_bytes_max=100_000)
+
+    assert [200_000] == [len(said["result"]) for said in desk.said]
 
 
 def test_what_an_agent_said_oddly_is_noted_with_its_params() -> None:
@@ -327,6 +331,16 @@ def test_a_request_whose_answer_cannot_be_read_fails() -> None:
             await asking
 
     run(act, agent=True)
+
+
+def test_a_batch_of_too_many_messages_is_refused_and_the_next_line_is_read() -> None:
+    one = b'{"method":"m"},'
+
+    fault, next_ = Lines().feed(b"[" + one * BATCH_MAX + one[:-1] + b"]\n" + one[:-1] + b"\n")
+
+    assert isinstance(fault, LineFault)
+    assert (None, INVALID_REQUEST, True) == (fault.id, fault.code, fault.lost)
+    assert Notification("m", {}) == next_
 
 
 def test_the_head_of_a_long_line_is_all_that_is_kept_of_it() -> None:

@@ -22,6 +22,7 @@ from understudy.protocol.jsonrpc import INVALID_PARAMS, JsonRpcError, error_of
 from understudy.protocol.sizes import REASON_CHARACTERS_MAX
 
 INITIALIZE_S_MAX = 55.0
+ASKED_BYTES_MAX = 32 << 20
 ID_CHARACTERS_MAX = 1000
 NOTES_MAX = 100  # Of what was odd in one turn: each is told once.
 PROTOCOL_VERSION = 1
@@ -66,7 +67,9 @@ class AcpProgram(Actor):
 
     def __init__(self, role: Role, voice: Voice) -> None:
         super().__init__(role, voice)
-        self._connection = Connection(self._send, self._on_request, self._on_notification, self._on_odd)
+        self._connection = Connection(
+            self._send, self._on_request, self._on_notification, self._on_odd, ASKED_BYTES_MAX
+        )
         self._program = Piped(role, self._connection.feed, self._on_end)
         self._capabilities: dict[str, Any] = {}
         self._initialized: dict[str, Any] = {}

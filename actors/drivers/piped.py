@@ -19,7 +19,7 @@ from understudy.actors.limits import exit_code
 from understudy.protocol.owners import open_ours
 
 READ_BYTES = 1 << 18
-UNREAD_BYTES_MAX = 64 << 20  # A program that leaves so much unread is not listened to until it reads.
+UNREAD_BYTES_MAX = 32 << 20  # A program that leaves so much unread is not listened to until it reads.
 STDERR_BYTES_MAX = 10 << 20
 STDERR_LINES_KEPT = 20
 LOOK_S = 0.05

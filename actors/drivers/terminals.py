@@ -12,7 +12,6 @@ from understudy.protocol.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_N
 
 OUTPUT_BYTES_MAX = 1 << 20
 TERMINALS_MAX = 64
-READS_MAX = 4  # At once; an answer to them may be large, and the next waits until there is room for it.
 
 
 class _Terminal(asyncio.Protocol):
@@ -71,7 +70,7 @@ class LocalClient:
     def __init__(self, data_limit_mb: int, files: int, room: Callable[[], Awaitable[None]] | None = None) -> None:
         self._limits = (data_limit_mb, files)
         self._room = room or _always
-        self._reads = asyncio.Semaphore(READS_MAX)
+        self._reading = asyncio.Lock()  # An answer may be large: the next waits until there is room for it.
         self._terminals: dict[str, _Terminal] = {}
         self._made = 0
 
@@ -80,7 +79,7 @@ class LocalClient:
         try:
             match method:
                 case "fs/read_text_file":
-                    async with self._reads:
+                    async with self._reading:
                         await self._room()
                         return {"content": await asyncio.to_thread(files.read, params)}
                 case "fs/write_text_file":
@@ -89,7 +88,7 @@ class LocalClient:
                 case "terminal/create":
                     return await self._create(params, cwd)
                 case "terminal/output":
-                    async with self._reads:
+                    async with self._reading:
                         await self._room()
                         return await self._use(method, params.get("terminalId"))
                 case "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":

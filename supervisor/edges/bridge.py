@@ -27,6 +27,8 @@ from understudy.supervisor.edges.reach import NoHouse, Reach
 from understudy.supervisor.edges.stdio import Input, Output
 from understudy.supervisor.edges.view import View
 
+LOOK_S = 0.5  # So often, while it does not read, an editor is looked at: is it there?
+
 
 class Bridge:
     """Serves one editor."""
@@ -44,6 +46,7 @@ class Bridge:
         self._capabilities = capabilities
         self._greeted(client_capabilities)
         self._views: dict[str, View] = {}
+        self._listing = asyncio.Lock()
         self._input, self._output = Input(), Output()
         self._connection = Connection(self._output.write, self._on_request, self._on_notification)
         runtime, state = directories(runtime_dir or None, state_dir or None, os.environ)
@@ -57,12 +60,19 @@ class Bridge:
         await self._connection.feed(rest)
         while piece := await self._input.read():
             await self._connection.feed(piece)
+            await self._read_by_editor()
         self._connection.close("the editor closed its end")
         for view in self._views.values():
             view.stop()
         await self._reach.close()
         self._output.close()
         return 0
+
+    async def _read_by_editor(self) -> None:
+        """Wait while the editor leaves our answers unread: what it asks next stays in its pipe, in its order."""
+        while not await self._output.room(LOOK_S):
+            if self._input.is_over():
+                self._output.give_up()
 
     def _greeted(self, client_capabilities: Any) -> None:
         self._serves = acp.serves(client_capabilities)
@@ -112,7 +122,7 @@ class Bridge:
         if method == "session/cancel" and view is not None:
             view.withdraw()
             # Not awaited: the next line may be of another session.
-            asyncio.ensure_future(view.session.cancel()).add_done_callback(_seen)
+            asyncio.ensure_future(view.cancel()).add_done_callback(_seen)
 
     def _made(self, session: Session) -> View:
         return View(session, self._connection, self._output.drained, self._notices)
@@ -174,7 +184,8 @@ class Bridge:
             return {}
 
     async def _list(self, params: dict[str, Any]) -> dict[str, Any]:
-        async with self._reach.client() as client:
+        async with self._reach.client() as client, self._listing:
+            await self._output.drained()  # One after the other, for lists are long.
             cwd = params.get("cwd")
             return {
                 "sessions": [

@@ -6,12 +6,16 @@ The real stdout is kept apart: what a library prints goes to stderr and never be
 import asyncio
 import contextlib
 import os
+import select
 import stat
 import sys
 from collections import deque
 
 READ_BYTES = 1 << 16
-UNWRITTEN_BYTES_HIGH = 1 << 16
+UNWRITTEN_BYTES_HIGH = 1 << 16  # Above it nothing is told that can wait.
+UNWRITTEN_BYTES_MAX = (
+    4 << 20
+)  # Above it nothing more is asked; so much in one go, before it reads, is an editor's right.
 
 
 class Input:
@@ -37,6 +41,12 @@ class Input:
             return b"" if self._ended.is_set() else await asyncio.to_thread(os.read, 0, READ_BYTES)
         return await self._reader.read(READ_BYTES)
 
+    def is_over(self) -> bool:
+        """Return whether the other side has closed its end, though what it wrote before may lie unread."""
+        poll = select.poll()
+        poll.register(0, 0)
+        return self._ended.is_set() or any(state & select.POLLHUP for _, state in poll.poll(0))
+
     def end(self) -> None:
         """Let `read` return the end now."""
         self._ended.set()
@@ -47,7 +57,7 @@ class Input:
 
 
 class Output:
-    """stdout: `write` never waits, `drained` does while more than a bound is unwritten."""
+    """stdout: `write` never waits; `drained` and `room` do while more than their bounds is unwritten."""
 
     def __init__(self) -> None:
         self._fd = os.dup(1)
@@ -74,8 +84,21 @@ class Output:
             self._room.clear()
 
     async def drained(self) -> None:
-        """Wait until the other side has read most of it."""
-        await self._room.wait()
+        """Wait until the other side has read most of it. Of all that wait, one may write until there is too much again."""
+        while not self._room.is_set():
+            await self._room.wait()
+
+    async def room(self, wait_s: float) -> bool:
+        """Wait, when far too much is unwritten, until most of it is read; return whether it was within `wait_s`."""
+        if self._size > UNWRITTEN_BYTES_MAX:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), wait_s)
+        return self._size <= UNWRITTEN_BYTES_MAX
+
+    def give_up(self) -> None:
+        """Nobody will read any more."""
+        self.broken = True
+        self._finish()
 
     def close(self) -> None:
         """Give up what is unwritten; leave the descriptor as it was found."""

@@ -39,8 +39,8 @@ class View:
         self._follower: asyncio.Task[None] | None = None
         self._failure: JsonRpcError | None = None
         self._own: set[int] = set()
-        self._accepting = 0
-        self._accepted = asyncio.Event()
+        self._accepting: set[asyncio.Future[Accepted]] = set()
+        self._cancelling: asyncio.Task[None] | None = None
         self._endings: dict[int, dict[str, Any]] = {}
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._questions: dict[str, Item] = {}
@@ -94,9 +94,9 @@ class View:
             self._fail(JsonRpcError(INTERNAL_ERROR, f"the session cannot be shown: {type(error).__name__}: {error}"))
 
     async def _show(self, item: Item, foreign: bool, notices: bool) -> None:
+        await self._drained()  # A slow editor stops the follow, not the house.
         for update in acp.updates(item.kind, item.body, foreign, notices):
             self.tell(update)
-        await self._drained()  # A slow editor stops the follow, not the house.
 
     def _note(self, item: Item) -> None:
         """Remember what an item means for questions and turns."""
@@ -145,7 +145,10 @@ class View:
         """Play one prompt and return its result; all its updates are sent before. Cancelled, it cancels the turn."""
         if self._failure is not None:
             raise self._failure
+        self._cancelling = None  # What is under way is not meant for this one.
         accepted = asyncio.ensure_future(self._accept(content, serves))
+        self._accepting.add(accepted)
+        accepted.add_done_callback(self._accepting.discard)
         playing = asyncio.ensure_future(self._play(accepted))
         self.playing.add(playing)
         playing.add_done_callback(self.playing.discard)
@@ -158,19 +161,14 @@ class View:
             return await playing
 
     async def _accept(self, content: list[Any], serves: tuple[str, ...]) -> Accepted:
-        self._accepting += 1
-        try:
-            turn = await self.session.prompt(content, serves=serves)
-            self._own.add(turn.number)
-            future = self._waiting[turn.number] = asyncio.get_running_loop().create_future()
-            if turn.number in self._endings:
-                self._own.discard(turn.number)
-                del self._waiting[turn.number]
-                future.set_result(self._endings.pop(turn.number))
-            return turn, future
-        finally:
-            self._accepting -= 1
-            self._accepted.set()
+        turn = await self.session.prompt(content, serves=serves)
+        self._own.add(turn.number)
+        future = self._waiting[turn.number] = asyncio.get_running_loop().create_future()
+        if turn.number in self._endings:
+            self._own.discard(turn.number)
+            del self._waiting[turn.number]
+            future.set_result(self._endings.pop(turn.number))
+        return turn, future
 
     async def _play(self, accepted: "asyncio.Future[Accepted]") -> dict[str, Any]:
         _, ending = await accepted
@@ -185,9 +183,18 @@ class View:
         return item.turn in self._own
 
     async def _all_accepted(self) -> None:
-        while self._accepting:
-            self._accepted.clear()
-            await self._accepted.wait()
+        """Wait for the acceptances that are on their way now."""
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+
+    async def cancel(self) -> None:
+        """Cancel all turns of the session that were asked for before. One that is under way, and after which nothing was
+        asked for, does that already.
+        """
+        if self._cancelling is None or self._cancelling.done():
+            # In a task of its own, as acceptances are: so they reach the house in the order in which they came.
+            self._cancelling = asyncio.ensure_future(self.session.cancel())
+            await self._cancelling
 
     async def cancel_own(self) -> None:
         """Cancel the turns that this editor prompted and wait for their endings."""
@@ -216,6 +223,7 @@ class View:
         assert task is not None
         self._direct.setdefault(turn, set()).add(task)
         try:
+            await self._drained()
             return await self._connection.request(method, params)
         finally:
             tasks = self._direct.get(turn)
@@ -250,6 +258,7 @@ class View:
 
     async def _permission(self, name: str, params: Any) -> None:
         shown = {**params, "sessionId": self.session.id} if isinstance(params, dict) else params
+        await self._drained()
         try:
             result = await self._connection.request(acp.PERMISSION, shown)
         except JsonRpcError as error:

@@ -1,4 +1,4 @@
-"""What verbs that wait, and clients that leave, cost everybody else: counted in calls, not in time."""
+"""What verbs that wait, clients that leave, and open questions cost everybody else: counted in calls, not in time."""
 
 import sys
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from random import Random
 from types import FrameType
 
 from tests.desk import CLIENT, House
-from understudy.protocol.frames import PROTOCOL_VERSION, Goodbye, Hello, Verb, pack
+from understudy.protocol.frames import PROTOCOL_VERSION, Ask, Goodbye, Hello, Prompt, Verb, pack
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import ClientSaid, Event
+from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 
@@ -73,3 +73,21 @@ def test_a_client_that_leaves_turns_behind_is_not_looked_for_once_for_each() -> 
     role.playing.update({f"again{at}": session for at in range(200)})  # As many turns of its as that.
 
     assert calls(lambda: house.handle(ClientSaid(CLIENT, Goodbye("")))) < 1_000
+
+
+def test_a_question_costs_no_more_the_more_of_them_are_open() -> None:
+    house = House()
+    session = house.sessions["one"]
+    house.handle(ClientSaid(CLIENT, Prompt("p", session, pack([{"type": "text", "text": "x"}]), ["read"])))
+    turn = house.core.house.sessions[session].current
+    assert turn is not None
+
+    def ask(number: int) -> int:
+        frame = Ask(number, session, turn.number, f"a{number}", "read", pack({}), public=False)
+        return calls(lambda: house.handle(ActorSaid(b"one", frame)))
+
+    first, *_, last = [ask(number) for number in range(1, 400)]
+
+    assert 399 == len(house.core.house.sessions[session].asks)
+    assert 399 * len(pack({})) == house.core.house.roles["one"].question_bytes
+    assert last < first + 100

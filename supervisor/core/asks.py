@@ -43,6 +43,8 @@ def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
     if bounds.questions_full(house, session, frame, child):
         return
     session.asks[frame.ask] = OpenAsk(turn.number, frame.method, house.now, None if frame.public else frame)
+    if not frame.public:
+        house.roles[session.agent].question_bytes += len(frame.body)
     if frame.public:
         body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
         house.write(session, "asked", turn.number, body)
@@ -60,6 +62,8 @@ def say_again(house: House, client: str, peer: bytes) -> None:
             for pending in session.asks.values():
                 if pending.frame is not None and pending.peer != peer:
                     _put(house, peer, pending)
+                    if house.clients[peer].unasked:
+                        return  # When there is room it is said on.
 
 
 def _put(house: House, peer: bytes, pending: OpenAsk) -> None:
@@ -103,7 +107,7 @@ def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> N
 
 def answer(house: House, session: Session, frame: Answer) -> bool:
     """Give the first answer to the actor; return False for a late or unknown one."""
-    pending = session.asks.pop(frame.ask, None)
+    pending = _taken(house, session, frame.ask)
     if pending is None:
         return False
     if session.current is not None:
@@ -133,6 +137,14 @@ def forget_given(role: Role, peer: bytes, ping: Sent) -> None:
 
 def close(house: House, session: Session, name: str, body: dict[str, object]) -> None:
     """A question that nobody will answer any more."""
-    pending = session.asks.pop(name)
-    if pending.public:
+    pending = _taken(house, session, name)
+    if pending is not None and pending.public:
         house.write(session, "answered", pending.turn, {"ask": name, **body})
+
+
+def _taken(house: House, session: Session, name: str) -> OpenAsk | None:
+    """Take a question out of those that are open; None: it is none of them."""
+    pending = session.asks.pop(name, None)
+    if pending is not None and pending.frame is not None:
+        house.roles[session.agent].question_bytes -= len(pending.frame.body)
+    return pending

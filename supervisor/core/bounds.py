@@ -96,8 +96,8 @@ def questions_full(house: House, session: Session, frame: Ask, child: Child) -> 
     full = f"{len(session.asks)} of {QUESTIONS_PER_TURN_MAX}" if len(session.asks) >= QUESTIONS_PER_TURN_MAX else ""
     size = len(frame.body)
     if not full and not frame.public:
-        agents = {name: _question_bytes(role) for name, role in house.roles.items()}
-        mine, everybody = agents[session.agent], sum(agents.values())
+        mine = house.roles[session.agent].question_bytes
+        everybody = sum(role.question_bytes for role in house.roles.values())
         for open_bytes, most in ((mine, QUESTION_BYTES_PER_AGENT_MAX), (everybody, QUESTION_BYTES_MAX)):
             if open_bytes and open_bytes + size > most:
                 full = f"they have {open_bytes} bytes, and this one has {size}; the limit is {most}"
@@ -106,11 +106,6 @@ def questions_full(house: House, session: Session, frame: Ask, child: Child) -> 
     text = f"too many questions are open ({full})"
     house.tell_actor(child, Answer(session.id, frame.ask, error=text), house.after)
     return True
-
-
-def _question_bytes(role: Role) -> int:
-    asks = [ask for session in role.playing.values() for ask in session.asks.values()]
-    return sum(len(ask.frame.body) for ask in asks if ask.frame is not None)
 
 
 def unasked(house: House, session: Session, frame: Ask, child: Child) -> bool:

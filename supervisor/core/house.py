@@ -95,6 +95,7 @@ class Role:
     running: int = 0
     queued: int = 0
     sessions: int = 0
+    question_bytes: int = 0  # Of the open questions that only one client can answer.
     waiting: dict[str, None] = field(default_factory=dict[str, None])
     resuming: dict[str, None] = field(default_factory=dict[str, None])  # Whose turns are to be handed over once more.
     playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.

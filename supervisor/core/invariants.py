@@ -81,6 +81,9 @@ def of_house(house: House) -> None:
         counted = (running[name], queued[name], sessions[name])
         kept = (role.running, role.queued, role.sessions)
         assert counted == kept, f"{name} has (running, queued, sessions) {counted}, and is said to have {kept}"
+        asks = [ask.frame for each in role.playing.values() for ask in each.asks.values() if ask.frame is not None]
+        asked = sum(len(frame.body) for frame in asks)
+        assert asked == role.question_bytes, f"{name} asks {asked} bytes, and is said to ask {role.question_bytes}"
     for session_id, number in house.cancels:
         current = house.sessions[session_id].current
         assert current is not None, f"turn {number} of {session_id} is over, its cancel is not"

@@ -84,7 +84,7 @@ class Before:
         if session is None and house.calls:
             self._open_calls = dict(house.calls)
         role = self._role
-        self._cast = None if role is None else (role.running, role.queued, role.actors)
+        self._cast = None if role is None else (role.running, role.queued, role.question_bytes, role.actors)
 
     def give_back(self, house: House) -> None:
         """Undo what the event wanted written and said, and what it did to sessions.
@@ -117,8 +117,9 @@ class Before:
         for kept in self._kept:
             _give_back(house, self._role, *kept)
         if self._role is not None and self._cast is not None:
-            self._role.running, self._role.queued, (self._role.child, *self._role.understudies) = self._cast
-            self._role.child.line.player = self._role.child
+            role = self._role
+            role.running, role.queued, role.question_bytes, (role.child, *role.understudies) = self._cast
+            role.child.line.player = role.child
 
 
 def _stays(effect: Effect) -> bool:

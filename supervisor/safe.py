@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -97,8 +98,9 @@ class SafeMode:
         loop = asyncio.get_running_loop()
         self._house, self._keeper = house, keeper
         self.status: asyncio.Future[int] = loop.create_future()
+        self._context: zmq.Context[Any] = zmq.Context()
         self._gateway = Router(
-            zmq.Context(),
+            self._context,
             gateway_address(house.runtime_dir),
             FromClient,
             house.state_dir,
@@ -118,7 +120,7 @@ class SafeMode:
             if said is not None:
                 self._gateway.send(peer, said)
             if isinstance(frame, Verb) and frame.verb in ENDS:
-                self._end(ENDS[frame.verb])
+                asyncio.get_running_loop().call_soon(self._end, ENDS[frame.verb])  # Not in the midst of a drain.
         self._gateway.flush()
 
     def _hear(self) -> None:
@@ -130,6 +132,7 @@ class SafeMode:
         if not self.status.done():
             asyncio.get_running_loop().remove_reader(self._keeper.fileno())
             self._gateway.close(FLUSH_MS)
+            self._context.term()  # It sends what is due, as long as `close` says: the process would end before.
             self.status.set_result(status)
 
 

@@ -41,7 +41,7 @@ from understudy.supervisor.parts import Parts
 from understudy.supervisor.unread import Unread
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
-BYTES_PER_DRAIN = 1 << 18  # To look at a body may take a microsecond for each four bytes.
+BYTES_PER_DRAIN = 1 << 16  # To look at a body may take a microsecond for each two bytes.
 FRAMES_AT_ONCE = 128  # Of one message: what it has more is taken bit by bit, between what others say.
 REST_FRAMES_MAX, REST_BYTES_MAX = 1 << 16, 12 << 20  # While so much of long messages is left, nothing more is read.
 LAZY_S = 0.005
@@ -150,11 +150,11 @@ class Router:
         if self._socket.closed:
             return
         socket = self._socket
+        room, bytes_room = FRAMES_PER_DRAIN, BYTES_PER_DRAIN
         if self._rests:
-            self._take_rest()
+            bytes_room = max(1, bytes_room - self._take_rest())  # One message at least: it may be another's.
         full = self._rest_frames >= REST_FRAMES_MAX or self._rest_bytes >= REST_BYTES_MAX
-        room, bytes_room = 0 if full else FRAMES_PER_DRAIN, BYTES_PER_DRAIN
-        while room > 0 and bytes_room > 0:
+        while room > 0 and bytes_room > 0 and not full:
             if not zmq_poll(self._poll, 0):
                 break
             peer = socket.recv(NOBLOCK)
@@ -192,27 +192,28 @@ class Router:
                 whole = len(self._parts)
                 frames = self._joined(peer, frames)
                 if len(self._parts) < whole:  # A large one: in a step of its own.
-                    self._hear(peer, frames)
+                    self._hear(peer, frames, FRAMES_AT_ONCE)
                     return FRAMES_PER_DRAIN
                 break
         if frames:
-            self._hear(peer, frames)
+            long = len(message or b"") // BYTES_PER_DRAIN
+            self._hear(peer, frames, min(FRAMES_AT_ONCE, 1 + len(frames) // (1 + long)) if long else FRAMES_AT_ONCE)
         return 1 + len(frames)
 
-    def _hear(self, peer: bytes, frames: list[Frame]) -> None:
-        """Pass frames on; of many only the first, or the step would keep everybody waiting: the rest in later drains."""
+    def _hear(self, peer: bytes, frames: list[Frame], most: int) -> None:
+        """Pass frames on; only the first `most`, or the step would keep everybody waiting: the rest in later drains."""
         if peer not in self._rests:
-            if len(frames) <= FRAMES_AT_ONCE:
+            if len(frames) <= most:
                 self._on_frames(peer, frames)
                 return
-            self._on_frames(peer, frames[:FRAMES_AT_ONCE])
-            frames = frames[FRAMES_AT_ONCE:]
+            self._on_frames(peer, frames[:most])
+            frames = frames[most:]
         self._rests.setdefault(peer, deque()).extend(frames)
         self._rest_frames += len(frames)
         self._rest_bytes += sum(map(weight, frames))
 
-    def _take_rest(self) -> None:
-        """Pass on some of what the peer that has waited the longest said in long messages."""
+    def _take_rest(self) -> int:
+        """Pass on some of what the peer that has waited the longest said in long messages; return its bytes."""
         peer = next(iter(self._rests))
         rest = self._rests.pop(peer)
         frames, size = list[Frame](), 0
@@ -224,6 +225,7 @@ class Router:
         if rest:
             self._rests[peer] = rest
         self._on_frames(peer, frames)
+        return size
 
     def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
         """Return `frames` with what their parts complete; whoever says hello or goodbye gives up what is unfinished."""

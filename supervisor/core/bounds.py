@@ -68,11 +68,11 @@ def calls_full(house: House, peer: bytes, size: int) -> str:
     """Say that the client, or all of them, have too many calls open for one more of `size` bytes, "" when not."""
     if len(house.calls) >= CALLS_MAX:
         return f"{len(house.calls)} of {CALLS_MAX} calls wait for their answers"
-    mine = [call for call in house.calls.values() if call.peer == peer]
+    mine = house.calls.of(peer)
     if len(mine) >= CALLS_PER_CLIENT_MAX:
         return f"{len(mine)} of {CALLS_PER_CLIENT_MAX} calls of this client wait for their answers"
-    for calls, most in ((mine, CALL_BYTES_PER_CLIENT_MAX), (house.calls.values(), CALL_BYTES_MAX)):
-        waiting = sum(len(call.body) for call in calls)
+    everybody = house.calls.body_bytes
+    for waiting, most in ((sum(mine.values()), CALL_BYTES_PER_CLIENT_MAX), (everybody, CALL_BYTES_MAX)):
         if waiting and waiting + size > most:
             return f"calls with {waiting} bytes wait for their actor, and this one has {size}; the limit is {most}"
     return ""

@@ -1,10 +1,13 @@
 """Requests to agents outside any turn: passed on when the actor is there, answered once. Pure."""
 
+from dataclasses import replace
+
 from understudy.protocol import bodies
 from understudy.protocol.errors import AGENT_ERROR
 from understudy.protocol.frames import ActorCall, Call, Fault, Result
 from understudy.supervisor.core.child import State
-from understudy.supervisor.core.house import House, OpenCall, Role
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.open_calls import OpenCall
 from understudy.supervisor.core.sessions import Session
 
 
@@ -22,24 +25,22 @@ def _send(house: House, name: str) -> None:
     """Send one call to its actor."""
     pending = house.calls[name]
     session = house.sessions[pending.session]
-    pending.sent = True
+    house.calls[name] = replace(pending, sent=True, body=b"")
     frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body)
-    pending.body = b""
     house.hand(house.roles[session.agent].child, frame, opening=session.opening, memory=session.memory)
 
 
 def send_waiting(house: House, role: Role) -> None:
     """The actor is there: send what waits for it, as it takes it."""
-    for name, pending in house.calls.items():
-        if pending.agent == role.child.spec.name and not pending.sent:
-            if not house.room(role.child.peer):
-                return
-            _send(house, name)
+    for name in list(house.calls.unsent(role.child.spec.name)):
+        if not house.room(role.child.peer):
+            return
+        _send(house, name)
 
 
 def waiting(house: House, role: Role) -> bool:
     """Return whether a call waits for the agent's actor."""
-    return any(call.agent == role.child.spec.name and not call.sent for call in house.calls.values())
+    return bool(house.calls.unsent(role.child.spec.name))
 
 
 def called(house: House, frame: Result | Fault) -> None:

@@ -190,7 +190,7 @@ def _give_back(house: House, client: Client) -> None:
     for number in list(client.follows):
         follows.unfollow(house, client, number)
     house.waits = [wait for wait in house.waits if wait.peer != client.peer]
-    for name in [name for name, call in house.calls.items() if call.peer == client.peer]:
+    for name in list(house.calls.of(client.peer)):
         del house.calls[name]
 
 

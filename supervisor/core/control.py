@@ -8,7 +8,8 @@ from understudy.protocol.frames import ActorCall, Result, Stop, pack
 from understudy.supervisor.core import bounds, casting
 from understudy.supervisor.core.child import AT_REST, Child, State
 from understudy.supervisor.core.events import StopRow
-from understudy.supervisor.core.house import Client, House, OpenCall, Wait
+from understudy.supervisor.core.house import Client, House, Wait
+from understudy.supervisor.core.open_calls import OpenCall
 
 WAITS_MAX = 1_000
 WAITS_PER_CLIENT_MAX = 100

@@ -28,6 +28,7 @@ from understudy.supervisor.core.events import (
     TellClient,
     Warn,
 )
+from understudy.supervisor.core.open_calls import OpenCalls
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
 
@@ -54,19 +55,6 @@ class Client:
     unasked: bool = False  # A question waits for room on the way to it.
     pinged: bool = False
     heard: float = 0.0
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """A call that waits for its answer; `sent` once its actor was there to take it."""
-
-    peer: bytes
-    request: str
-    session: str
-    agent: str
-    method: str
-    body: bytes
-    sent: bool = False
 
 
 @dataclass(slots=True)
@@ -167,7 +155,7 @@ class House:
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
     opens: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])  # See `requests`.
     prompts: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
-    calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
+    calls: OpenCalls = field(default_factory=OpenCalls)
     waits: list[Wait] = field(default_factory=list[Wait])
     peers: dict[bytes, str] = field(default_factory=dict[bytes, str])
     acks: dict[str, None] = field(default_factory=dict[str, None])

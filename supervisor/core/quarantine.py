@@ -26,7 +26,8 @@ from understudy.supervisor.core.events import (
     TellClient,
     TurnRow,
 )
-from understudy.supervisor.core.house import House, OpenCall, Role
+from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.open_calls import OpenCall, OpenCalls
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
 
 STORY_LINES_SHOWN = 4
@@ -82,7 +83,7 @@ class Before:
                 self._kept = [_keep(house.sessions[name], its) for name in names]
                 self.played = type(event) is Exited and its is not None and its.child.epoch == event.epoch
         if session is None and house.calls:
-            self._open_calls = dict(house.calls)
+            self._open_calls = house.calls.kept()
         role = self._role
         self._cast = None if role is None else (role.running, role.queued, role.question_bytes, role.actors)
 
@@ -110,7 +111,7 @@ class Before:
             house.calls.pop(f"c{number + 1}", None)
         house.budget.kept, house.budget.texts = bodies, texts
         if self._open_calls is not None:
-            house.calls = self._open_calls
+            house.calls = OpenCalls(self._open_calls)
         known = {kept[0].id for kept in self._kept}
         for session in [each for each in house.admitted if each.id not in known]:
             _withdraw(house, session)

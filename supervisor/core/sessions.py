@@ -38,7 +38,7 @@ class TurnState(Enum):
     RUNNING = "running"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Turn:
     """One prompt and what becomes of it; `number` is the number of its prompt entry."""
 

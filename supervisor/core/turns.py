@@ -213,7 +213,9 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
 def cancel(house: House, session: Session, number: int) -> int:
     """Cancel turn `number` (0: all of the session); return how many were told."""
     told = 0
-    for turn in [turn for turn in session.mailbox if number in (0, turn.number)]:
+    mailbox = session.mailbox  # In the order of their numbers: many may wait, and many cancels come for none of them.
+    there = bool(mailbox) and (not number or mailbox[0].number <= number <= mailbox[-1].number)
+    for turn in [turn for turn in mailbox if number in (0, turn.number)] if there else []:
         finish(house, session, turn, "cancelled", {"text": "cancelled before the agent saw it"})
         # It may have been handed over before the supervisor fell.
         house.tell_actor(house.roles[session.agent].child, CancelTurn(session.id, turn.number), house.after)

@@ -209,7 +209,7 @@ class Core:
         if type(event) is Committed:  # It is about all: there is no one to take out of play.
             self._dispatch(event)
             return
-        before = quarantine.Before(house, event)
+        before = quarantine.before(house, event)
         try:
             self._dispatch(event)
             if before.session is not None:

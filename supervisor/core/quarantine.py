@@ -1,12 +1,13 @@
 """What broke in one session or agent: its state is given back, that one is set apart with its story, the house goes on. Pure."""
 
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any
+
+import msgspec
 
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.frames import ActorHello, CancelTurn, Entry, Ping
 from understudy.supervisor.core import actors, calls, casting, invariants, losses, turns
+from understudy.supervisor.core.child import Child
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -33,66 +34,43 @@ from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, T
 STORY_LINES_SHOWN = 4
 CHARACTERS_MAX = 2_000
 SESSION_FIELDS = ("last", "memory", "current", "dropped")
-TURN_FIELDS = tuple(each.name for each in fields(Turn) if each.name not in ("number", "body", "serves", "client"))
-_of_turn = attrgetter(*TURN_FIELDS)
+_copy = msgspec.structs.replace  # That is what it makes when nothing is replaced.
 
 
-# A session as it was: its fields, its mailbox, questions and answers (None for none of them), whether it waits and is
-# watched, and the fields of the turns that an event may change: the one that runs, and the next. A plain tuple: one is
-# made for each event.
+# A session as it was: its fields, its mailbox, questions and answers (None for none of them), and copies of the
+# turns that an event may change: the one that runs, and the next. A plain tuple: one is made for each event.
 _Kept = tuple[
     Session,
     tuple[Any, ...],
     list[Turn] | None,
     dict[str, OpenAsk] | None,
     dict[str, Given] | None,
-    bool,
-    bool,
-    tuple[Any, ...] | None,
-    tuple[Any, ...] | None,
+    Turn | None,
+    Turn | None,
 ]
 
 
-class Before:
+class Before(msgspec.Struct):
     """What an event may change, as it is before it: to be given back when it breaks.
 
-    `session`: which it is about. `played`: it is the exit of whoever played the agent.
+    `session`: which it is about. `played`: it is the exit of whoever played the agent. `cast`: turns that run and wait,
+    bytes of questions, who plays, and who stands by.
     """
 
-    __slots__ = ("_cast", "_kept", "_lengths", "_open_calls", "_role", "played", "session")
-
-    def __init__(self, house: House, event: Event) -> None:
-        budget = house.budget
-        rows, effects, unfed, handing = house.rows, house.effects, house.unfed, house.handing
-        self._lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept, budget.texts)
-        house.admitted.clear()
-        self.played = False
-        self._open_calls: dict[str, OpenCall] | None = None
-        self._kept: list[_Kept] = []
-        self._role: Role | None = None
-        if type(event) is ActorSaid or type(event) is ClientSaid:
-            self.session = session = house.sessions.get(getattr(event.frame, "session", ""))
-            if session is not None:
-                self._role = house.roles.get(session.agent)
-                self._kept.append(_keep(session, self._role))
-        else:
-            self.session = session = None
-            if type(event) is Exited or type(event) is SpawnFailed:
-                self._role = its = _role_of(house, event)
-                names = {} if its is None else {**its.playing, **its.waiting}
-                self._kept = [_keep(house.sessions[name], its) for name in names]
-                self.played = type(event) is Exited and its is not None and its.child.epoch == event.epoch
-        if session is None and house.calls:
-            self._open_calls = house.calls.kept()
-        role = self._role
-        self._cast = None if role is None else (role.running, role.queued, role.question_bytes, role.actors)
+    session: Session | None
+    played: bool
+    lengths: tuple[int, ...]
+    role: Role | None
+    cast: tuple[int, int, int, Child, list[Child]] | None
+    kept: list[_Kept]
+    open_calls: dict[str, OpenCall] | None
 
     def give_back(self, house: House) -> None:
         """Undo what the event wanted written and said, and what it did to sessions.
 
         What it wants of processes stays, or we would wait for the end of one that never began.
         """
-        rows, effects, unfed, handing, calls, bodies, texts = self._lengths
+        rows, effects, unfed, handing, calls, bodies, texts = self.lengths
         for row in reversed(house.rows[rows:]):
             if isinstance(row, Entry):
                 house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
@@ -110,17 +88,49 @@ class Before:
         for number in range(calls, house.calls_made):
             house.calls.pop(f"c{number + 1}", None)
         house.budget.kept, house.budget.texts = bodies, texts
-        if self._open_calls is not None:
-            house.calls = OpenCalls(self._open_calls)
-        known = {kept[0].id for kept in self._kept}
+        if self.open_calls is not None:
+            house.calls = OpenCalls(self.open_calls)
+        known = {kept[0].id for kept in self.kept}
         for session in [each for each in house.admitted if each.id not in known]:
             _withdraw(house, session)
-        for kept in self._kept:
-            _give_back(house, self._role, *kept)
-        if self._role is not None and self._cast is not None:
-            role = self._role
-            role.running, role.queued, role.question_bytes, (role.child, *role.understudies) = self._cast
+        for kept in self.kept:
+            _give_back(house, self.role, *kept)
+        if self.role is not None and self.cast is not None:
+            role = self.role
+            role.running, role.queued, role.question_bytes, role.child, role.understudies = self.cast
             role.child.line.player = role.child
+
+
+def before(house: House, event: Event) -> Before:
+    """Return what `event` may change."""
+    budget = house.budget
+    rows, effects, unfed, handing = house.rows, house.effects, house.unfed, house.handing
+    lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept, budget.texts)
+    house.admitted.clear()
+    session = role = None
+    kept: list[_Kept] = []
+    played = False
+    if type(event) is ActorSaid or type(event) is ClientSaid:
+        session = house.sessions.get(getattr(event.frame, "session", ""))
+        if session is not None:
+            role = house.roles.get(session.agent)
+            kept.append(_keep(session))
+    elif type(event) is Exited or type(event) is SpawnFailed:
+        role = _role_of(house, event)
+        if role is not None:
+            kept = _keep_all(house, role)
+            played = type(event) is Exited and role.child.epoch == event.epoch
+    return Before(
+        session,
+        played,
+        lengths,
+        role,
+        None
+        if role is None
+        else (role.running, role.queued, role.question_bytes, role.child, role.understudies.copy()),
+        kept,
+        house.calls.kept() if session is None and house.calls else None,
+    )
 
 
 def _stays(effect: Effect) -> bool:
@@ -132,7 +142,7 @@ def _stays(effect: Effect) -> bool:
             return False
 
 
-def _keep(session: Session, role: Role | None) -> _Kept:
+def _keep(session: Session) -> _Kept:
     mailbox, current = session.mailbox, session.current
     return (
         session,
@@ -140,11 +150,13 @@ def _keep(session: Session, role: Role | None) -> _Kept:
         list(mailbox) if mailbox else None,
         dict(session.asks) if session.asks else None,
         dict(session.answers) if session.answers else None,
-        role is not None and session.id in role.waiting,
-        role is not None and session.id in role.playing,
-        _of_turn(current) if current is not None else None,
-        _of_turn(mailbox[0]) if mailbox else None,
+        _copy(current) if current is not None else None,
+        _copy(mailbox[0]) if mailbox else None,
     )
+
+
+def _keep_all(house: House, role: Role) -> list[_Kept]:
+    return [_keep(house.sessions[name]) for name in {**role.playing, **role.waiting}]
 
 
 def _give_back(
@@ -155,17 +167,16 @@ def _give_back(
     mailbox: list[Turn] | None,
     asks: dict[str, OpenAsk] | None,
     answers: dict[str, Given] | None,
-    waits: bool,
-    plays: bool,
-    current: tuple[Any, ...] | None,
-    first: tuple[Any, ...] | None,
+    current: Turn | None,
+    first: Turn | None,
 ) -> None:
     """Let the session be as it was. Arguments: as in `_Kept`."""
-    _set(session, SESSION_FIELDS, values)
+    for name, value in zip(SESSION_FIELDS, values, strict=True):
+        setattr(session, name, value)
     if session.current is not None and current is not None:
-        _set(session.current, TURN_FIELDS, current)
+        _let_be(session.current, current)
     if mailbox and first is not None:
-        _set(mailbox[0], TURN_FIELDS, first)
+        _let_be(mailbox[0], first)
     session.mailbox.clear()
     session.mailbox.extend(mailbox or ())
     session.asks, session.answers = asks or {}, answers or {}
@@ -174,8 +185,8 @@ def _give_back(
     if session.current is not None and session.current.cancelled:
         house.cancels[session.id, session.current.number] = session.current
     if role is not None:
-        _put(role.waiting, session.id, None, waits)
-        _put(role.playing, session.id, session, plays)
+        _put(role.waiting, session.id, None, bool(session.mailbox))
+        _put(role.playing, session.id, session, session.current is not None)
 
 
 def _withdraw(house: House, session: Session) -> None:
@@ -190,9 +201,9 @@ def _withdraw(house: House, session: Session) -> None:
     _put(role.playing, session.id, session, False)
 
 
-def _set(thing: Session | Turn, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
-    for name, value in zip(names, values, strict=True):
-        setattr(thing, name, value)
+def _let_be(turn: Turn, as_it_was: Turn) -> None:
+    for name in Turn.__struct_fields__:
+        setattr(turn, name, getattr(as_it_was, name))
 
 
 def is_sound(house: House, session: Session | None) -> bool:

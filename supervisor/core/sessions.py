@@ -4,6 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from understudy.protocol.frames import Answer, Ask, Entry, pack
 from understudy.supervisor.core.budget import Body
 
@@ -38,8 +40,7 @@ class TurnState(Enum):
     RUNNING = "running"
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
+class Turn(msgspec.Struct, eq=False, gc=False):
     """One prompt and what becomes of it; `number` is the number of its prompt entry."""
 
     number: int

@@ -71,18 +71,18 @@ class _Block(msgspec.Struct, gc=False):
 
 
 _blocks = msgspec.msgpack.Decoder(list[_Block])
-_TEXT_TYPE = pack("text")
+_TEXT_TYPE = msgspec.Raw(pack("text"))
 
 
 def is_blank(blocks: bytes) -> bool:
     """Return whether content blocks, in which nothing is wrong, are none, or texts of white space only."""
-    return all(memoryview(block.type) == _TEXT_TYPE and not _has_words(block.text) for block in _blocks.decode(blocks))
+    return all(map(_asks_nothing, _blocks.decode(blocks)))
 
 
-def _has_words(value: msgspec.Raw) -> bool:
-    whole = memoryview(value)
-    kind, follow, _ = HEADS[whole[0]]
-    return kind != TEXT or any(piece.strip() for piece in pieces_of(whole[1 + follow :]))
+def _asks_nothing(block: _Block) -> bool:
+    text = memoryview(block.text)
+    kind, follow, _ = HEADS[text[0]]
+    return block.type == _TEXT_TYPE and kind == TEXT and all(map(str.isspace, pieces_of(text[1 + follow :])))
 
 
 def packed_quickly(value: Any) -> bytes | None:

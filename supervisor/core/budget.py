@@ -5,8 +5,10 @@ all before it was taken: peers answer in order. What is large waits while too mu
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from understudy.protocol.frames import Accepted, Entries, Frame, Go, Recorded
 
@@ -36,8 +38,7 @@ class Limits:
     texts_bytes_max: int = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, gc=False):
     """Something that lies in the log: its size, and itself when it is kept."""
 
     size: int = 0
@@ -206,8 +207,10 @@ class Budget:
         return f"{self.texts} bytes of long folders' names and methods are kept; the limit is {self.limits.texts_bytes_max}"
 
 
-def long(texts: Iterable[str]) -> int:
+def long(texts: Sequence[str]) -> int:
     """Return about how many bytes of memory texts take beyond what is usual."""
+    if not texts:
+        return 0
     size = sum(TEXT_BYTES + len(text) * (1 if text.isascii() else 4) for text in texts)
     return max(0, size - TEXTS_BYTES_USUAL)
 

@@ -4,8 +4,6 @@ A follower that is caught up gets entries as they are committed; one that fell b
 them from the log at its own pace. There is no buffer of unsent entries in between.
 """
 
-from collections.abc import Iterator
-
 from understudy.protocol.errors import BEYOND_THE_LOG, LIMIT_REACHED, UNKNOWN_SESSION, UNREADABLE
 from understudy.protocol.frames import CREDIT_BYTES, ENTRY_OVERHEAD_BYTES, Credit, Entries, Entry, Follow
 from understudy.protocol.sizes import ENTRIES_BYTES
@@ -114,17 +112,19 @@ def feed(house: House) -> None:
             house.tell(peer, Entries(number, some), lazily=some[-1].kind in ECHOES)
 
 
-def frames_of(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Yield `entries` in order, as many at once as are one frame: about `ENTRIES_BYTES`, or one that alone has more."""
+def frames_of(entries: list[Entry]) -> list[list[Entry]]:
+    """Return `entries` in order, as many at once as are one frame: about `ENTRIES_BYTES`, or one that alone has more."""
+    frames: list[list[Entry]] = []
     start = size = 0
     for at, entry in enumerate(entries):
         entry_bytes = len(entry.body) + ENTRY_OVERHEAD_BYTES
         if size + entry_bytes > ENTRIES_BYTES and at > start:
-            yield entries[start:at]
+            frames.append(entries[start:at])
             start, size = at, 0
         size += entry_bytes
     if start < len(entries):
-        yield entries[start:]
+        frames.append(entries[start:] if start else entries)
+    return frames
 
 
 def read_on(house: House, client: Client) -> None:

@@ -3,7 +3,7 @@
 `House` belongs to one `Core`; `clients`, `turns` and `follows` are functions over it.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -153,8 +153,11 @@ class House:
     roles: dict[str, Role] = field(default_factory=dict[str, Role])
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
-    opens: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])  # See `requests`.
-    prompts: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
+    # See `requests`. Of a plain dict the oldest is found by a walk over all that were forgotten before it.
+    opens: OrderedDict[str, tuple[str, bytes]] = field(default_factory=OrderedDict[str, tuple[str, bytes]])
+    prompts: OrderedDict[tuple[str, str], tuple[int, bytes]] = field(
+        default_factory=OrderedDict[tuple[str, str], tuple[int, bytes]]
+    )
     calls: OpenCalls = field(default_factory=OpenCalls)
     waits: list[Wait] = field(default_factory=list[Wait])
     peers: dict[bytes, str] = field(default_factory=dict[bytes, str])

@@ -49,14 +49,14 @@ def remember_open(house: House, request: str, session: str, asked: bytes) -> Non
     """Remember what the request made; the oldest of too many is forgotten."""
     house.opens[request] = (session, asked)
     if len(house.opens) > OPENS_MAX:
-        del house.opens[next(iter(house.opens))]
+        house.opens.popitem(last=False)
 
 
 def remember_prompt(house: House, session: str, request: str, turn: int, asked: bytes) -> None:
     """Remember what the request made; the oldest of too many is forgotten."""
     house.prompts[session, request] = (turn, asked)
     if len(house.prompts) > PROMPTS_MAX:
-        del house.prompts[next(iter(house.prompts))]
+        house.prompts.popitem(last=False)
 
 
 def _unnamed(house: House, client: Client, frame: Open | Prompt) -> bool:

@@ -10,7 +10,8 @@ import os
 import signal
 import time
 
-MARK_VARIABLE = "UNDERSTUDY_MARK"
+from understudy.protocol.mark import mark_of
+
 POLL_S = 0.002
 
 
@@ -47,17 +48,6 @@ def of_house(house_id: str) -> list[int]:
 def marked(mark: str) -> list[int]:
     """Return the processes that bear this very mark, ourselves left out."""
     return [pid for pid in _pids() if pid != os.getpid() and mark_of(pid) == mark]
-
-
-def mark_of(pid: int) -> str:
-    """Return the mark in the environment of `pid`, "" for none."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = file.read()
-    except OSError:
-        return ""
-    _, _, found = (b"\0" + environment).partition(f"\0{MARK_VARIABLE}=".encode())
-    return found.partition(b"\0")[0].decode(errors="replace")
 
 
 def kill(pid: int, number: int) -> bool:

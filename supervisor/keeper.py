@@ -26,6 +26,7 @@ from setproctitle import setproctitle
 from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
+from understudy.protocol.mark import MARK_VARIABLE, mark_of
 from understudy.supervisor import link, reload
 from understudy.supervisor.blanks import Blanks
 from understudy.supervisor.cgroups import Groups
@@ -237,7 +238,7 @@ class Keeper:
 
         def marked() -> tuple[Role, str]:
             role, mark = receive()
-            os.environ[processes.MARK_VARIABLE] = mark
+            os.environ[MARK_VARIABLE] = mark
             self._groups.enter(mark, role.memory_mb)
             setproctitle(f"understudy: actor {role.name}#{role.epoch}")
             return role, mark
@@ -317,7 +318,7 @@ class Keeper:
             processes.kill_group(actor.spawned.pid)
             found.append(set(self._groups.end(actor.mark)))
         # Each is looked at once: a living agent may have left thousands here.
-        unknown = [(pid, session, processes.mark_of(pid)) for pid, session in self._unknown_children().items()]
+        unknown = [(pid, session, mark_of(pid)) for pid, session in self._unknown_children().items()]
         for actor, strays in zip(dead, found, strict=True):
             pid, status = actor.spawned.pid, actor.status
             assert status is not None

@@ -1,48 +1,80 @@
-"""What the processes of each actor use, read from /proc. An actor's tree is its session (setsid)."""
+"""What the processes of each actor use, read from /proc: all that descend from it, and what bears its mark beside that."""
 
 import os
 from collections.abc import Iterator
+
+from understudy.protocol.mark import mark_of
 
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 Totals = dict[int, tuple[float, int]]
 
 
-def sampling(totals: Totals, exact: set[int]) -> Iterator[None]:
-    """Fill `totals` (keys: session leaders) with each tree's memory in MB and open descriptors, a process a step.
+def sampling(totals: Totals, exact: set[int], marks: dict[str, int]) -> Iterator[None]:
+    """Fill `totals` (keys: pids of actors) with each tree's memory in MB and open descriptors, a process a step.
 
-    Leaders in `exact` are measured by PSS (smaps_rollup: private pages and a share of the shared ones), or, where
+    `marks`: of these actors. What left its actor's session, as tools do that are started with setsid, is found by its
+    parents; what has none left but the keeper, by its mark.
+
+    Actors in `exact` are measured by PSS (smaps_rollup: private pages and a share of the shared ones), or, where
     that cannot be read, as the others: resident less shared pages (statm), so that forked actors are not charged
     for the keeper's code. The steps let the caller stop and go on later.
     """
+    parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+        if name.isdigit():
+            yield
+            parents[int(name)] = _parent(name)
+    whose: dict[int, int] = {pid: pid for pid in totals}
+    for pid in parents:
         yield
+        actor = _actor_of(pid, parents, whose, marks)
+        if not actor:
+            continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                leader = int(file.read().rpartition(b")")[2].split()[3])
-            if leader not in totals:
-                continue
-            used_mb = _pss_mb(name) if leader in exact else None
+            used_mb = _pss_mb(pid) if actor in exact else None
             if used_mb is None:
-                used_mb = _private_mb(name)
-            files = len(os.listdir(f"/proc/{name}/fd"))
+                used_mb = _private_mb(pid)
+            files = len(os.listdir(f"/proc/{pid}/fd"))
         except (OSError, ValueError):
             continue  # It ended while we looked.
-        memory_mb, count = totals[leader]
-        totals[leader] = (round(memory_mb + used_mb, 1), count + files)
+        memory_mb, count = totals[actor]
+        totals[actor] = (round(memory_mb + used_mb, 1), count + files)
 
 
-def _private_mb(name: str) -> float:
-    with open(f"/proc/{name}/statm", "rb") as file:
+def _parent(pid: str) -> int:
+    """Return the parent of a process, 0 for none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError):
+        return 0
+
+
+def _actor_of(pid: int, parents: dict[int, int], whose: dict[int, int], marks: dict[str, int]) -> int:
+    """Return the actor to which a process belongs, 0 for none of them. `whose`: what is known of that, and grows."""
+    way: list[int] = []
+    keeper = os.getppid()
+    # The bound: numbers that were given anew while we looked might make a circle.
+    while pid not in whose and parents.get(pid, 0) not in (0, 1, keeper) and len(way) < len(parents):
+        way.append(pid)
+        pid = parents[pid]
+    if pid not in whose:
+        whose[pid] = marks.get(mark_of(pid), 0) if parents.get(pid) == keeper else 0
+    for each in way:
+        whose[each] = whose[pid]
+    return whose[pid]
+
+
+def _private_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/statm", "rb") as file:
         _, resident, shared, *_ = map(int, file.read().split())
     return (resident - shared) * PAGE_MB
 
 
-def _pss_mb(name: str) -> float | None:
+def _pss_mb(pid: int) -> float | None:
     try:
-        with open(f"/proc/{name}/smaps_rollup", "rb") as file:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) / 1024

@@ -331,7 +331,8 @@ class Shell:
                 exact.add(each.pid)
         if chosen:
             totals: Totals = dict.fromkeys(chosen, (0.0, 0))
-            self._sample_on(chosen, totals, sampling(totals, exact), 0.0 if all_of_them else None)
+            marks = {f"{self._house_id}/{each.actor}#{each.epoch}": pid for pid, each in chosen.items()}
+            self._sample_on(chosen, totals, sampling(totals, exact, marks), 0.0 if all_of_them else None)
         else:
             self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 

@@ -1,8 +1,11 @@
 """The memory of an agent's whole tree is bounded, with the reason in words."""
 
+import sys
 from pathlib import Path
 
-from tests.faults.house import wait_until
+import pytest
+
+from tests.faults.house import Houses, wait_until
 from tests.test_hangs import playing, until
 
 
@@ -23,3 +26,13 @@ def test_a_tree_over_its_soft_limit_is_told_and_its_turn_cancelled(tmp_path: Pat
         assert "memory: soft limit 100 MB, had " in until(said, "note")["text"]
         assert "cancelled" == until(said, "ended")["reason"]
         assert pid == house.pid()
+
+
+@pytest.mark.parametrize("start", ["setsid {} &", "(setsid {} &);"], ids=["its child", "nobody's child"])
+def test_what_has_left_the_actors_session_counts(houses: Houses, start: str) -> None:
+    """As the tools of many agents do."""
+    takes = f"{sys.executable} -c 'x = bytearray(300 << 20); import time; time.sleep(100)'"
+    command = f"{start.format(takes)} exec sleep 100"
+    house = houses(f'[agent.a]\ndriver = "program"\ncommand = ["sh", "-c", """{command}"""]\nmemory = "100 MB"\n')
+
+    wait_until(lambda: "memory: limit 100 MB, had 3" in house.log(), "the log to tell")

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from tests.faults.house import Houses, RealHouse, wait_until
-from understudy.actors import processes
+from understudy.protocol.mark import mark_of
 from understudy.supervisor.chaos.proc import children
 
 STRAYS = 200
@@ -78,4 +78,4 @@ def sleeps(title: str) -> list[int]:
                 found.append(int(path.parent.name))
         except OSError:
             continue
-    return [pid for pid in found if processes.mark_of(pid).endswith(f"/{title}")]
+    return [pid for pid in found if mark_of(pid).endswith(f"/{title}")]

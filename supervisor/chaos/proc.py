@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from understudy.protocol.away import keeper
+from understudy.protocol.mark import mark_of
 from understudy.protocol.owners import open_ours
 
-MARK = "UNDERSTUDY_MARK="
 SUPERVISOR = "understudy: supervisor"
 BLANK = "understudy: blank"
 ACTOR = "understudy: actor "
@@ -88,16 +88,6 @@ def strays(keeper: int, living: set[int]) -> list[str]:
         for pid, name in names.items()
         if pid not in known and mark_of(pid).partition("/")[2] not in marks
     ]
-
-
-def mark_of(pid: int) -> str:
-    """Return the mark HOUSE/ACTOR#EPOCH that a process bears in its environment, "" for none."""
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return ""
-    marks = (part.decode(errors="replace") for part in environment.split(b"\0") if part.startswith(MARK.encode()))
-    return next(marks, "").removeprefix(MARK)
 
 
 def left(runtime_dir: str, state_dir: str) -> list[str]:

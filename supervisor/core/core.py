@@ -308,16 +308,26 @@ class Core:
                 child = house.roles[house.sessions[name].agent].child
                 house.carry_out(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
         house.carry_out(hangs.ticked(house, ping_idle=house.now >= house.next_ping))
-        idle_s = house.spec.idle_exit_s
-        if idle_s and not house.clients and not house.stopping and house.now >= house.idle_since + idle_s:
-            house.warn(f"no client for {idle_s:g} s: the house ends")
-            house.shutdown_asked = True
+        self._see_idle()
         if house.return_due is not None and house.now >= house.return_due:
             house.return_due = None
             asks.give_up_on(house, None)
         if house.now >= house.next_ping:
             house.next_ping = house.now + PING_EVERY_S
             self._ping()
+
+    def _see_idle(self) -> None:
+        """End a house that nobody needs: no client is there, and no turn is played but those that wait for an answer."""
+        house, idle_s = self.house, self.house.spec.idle_exit_s
+        if not idle_s or house.clients or house.stopping or house.now < house.idle_since + idle_s:
+            return
+        for role in house.roles.values():
+            starts = role.child.state in (State.STARTING, State.BACKOFF)
+            if (role.queued and starts) or any(not session.asks for session, _ in hangs.playing(role)):
+                house.idle_since = house.now
+                return
+        house.warn(f"no client for {idle_s:g} s: the house ends")
+        house.shutdown_asked = True
 
     def _ping(self) -> None:
         """Ask every silent client; one that a send cannot reach comes back as `ClientLost`."""

@@ -185,6 +185,7 @@ def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
 def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[str, object]) -> None:
     """Write the ending, free the session and let the next turn through."""
     role = house.roles[session.agent]
+    house.idle_since = house.now
     for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
         asks.close(house, session, ask, {"error": f"the turn ended ({reason})"})
     house.cancels.pop((session.id, turn.number), None)

@@ -51,7 +51,7 @@ MESSAGES_SENT_MAX = 32  # So many libzmq holds for a peer,
 MESSAGES_RECEIVED_MAX = 16  # and so many of a peer for us. Smaller ones cost an ask a tenth of its time and more.
 STUCK_BYTES_MAX = BODY_BYTES_MAX + (8 << 20)  # A peer that takes nothing while this much waits for it is given up.
 STUCK_STRANGER_BYTES_MAX = 1 << 16  # The same of a peer that did not say hello, or was forgotten.
-UNREAD_BYTES_MAX = 32 << 20  # All peers together, here and in libzmq: who has not gone on for the longest is given up,
+UNREAD_BYTES_MAX = 36 << 20  # All peers together, here and in libzmq: who has not gone on for the longest is given up,
 UNREAD_BYTES_THEN = 20 << 20  # until so much is left.
 EXPELLED_S = 30.0  # What comes so long from a connection that was ended had come before: a peer returns as another.
 RETRY_S = 0.01
@@ -167,7 +167,7 @@ class Router:
                 bytes_room -= BYTES_PER_DRAIN >> 10
                 continue
             if peer not in self._unread:
-                self._unread.heard(peer, first, self._loop.time())
+                self._unread.heard(peer, first)
             room -= self._take(peer, None if first.more else first.bytes)
         else:
             self._schedule()

@@ -22,14 +22,14 @@ LOOK_EVERY_PEERS = 256  # And so many may come, that those who left are forgotte
 @dataclass(slots=True)
 class _Connection:
     """The connection of one peer: its descriptor, which is libzmq's, with the inode that says whether it is still that;
-    the sizes of its last messages, how many were passed since it was last seen to go on, and when that was.
+    and the sizes of its last messages. `since`: when it was found behind, having `passed` so many messages since.
     """
 
     descriptor: int
     inode: int
     sizes: deque[int]
-    passed: int
-    since: float
+    passed: int = 0
+    since: float | None = None
 
 
 class Unread:
@@ -44,14 +44,14 @@ class Unread:
     def __contains__(self, peer: bytes) -> bool:
         return peer in self._connections
 
-    def heard(self, peer: bytes, message: zmq.Frame, now: float) -> None:
+    def heard(self, peer: bytes, message: zmq.Frame) -> None:
         """A peer without an account has spoken: `message` came over its connection."""
         try:
             descriptor = int(message.get(zmq.SRCFD))
             inode = os.fstat(descriptor).st_ino
         except (zmq.ZMQError, OSError):
             return  # It has left already.
-        self._connections[peer] = _Connection(descriptor, inode, deque(maxlen=self._messages_max), 0, now)
+        self._connections[peer] = _Connection(descriptor, inode, deque(maxlen=self._messages_max))
 
     def passed(self, peer: bytes, size: int) -> None:
         """`size` bytes for the peer were passed to libzmq."""
@@ -67,7 +67,7 @@ class Unread:
         return self._passed >= LOOK_EVERY_BYTES or len(self._connections) >= 2 * self._few + LOOK_EVERY_PEERS
 
     def look(self, now: float) -> dict[bytes, tuple[float, int]]:
-        """Return who has not read all: since when it has not gone on, at the most, and how many bytes wait, at the most.
+        """Return who has not read all: since when it is known not to go on, and how many bytes wait, at the most.
 
         Their sum is `waiting_bytes`. A peer goes on when it has read all, or when its queue took more than it holds.
         """
@@ -77,12 +77,13 @@ class Unread:
             if behind is None:
                 del self._connections[peer]
                 continue
-            if not behind:
+            if not behind or not connection.sizes:
                 connection.sizes.clear()
-            if not behind or connection.passed > self._messages_max:
+                connection.since = None
+                continue
+            if connection.since is None or connection.passed > self._messages_max:
                 connection.passed, connection.since = 0, now
-            if connection.sizes:
-                waiting[peer] = connection.since, sum(connection.sizes)
+            waiting[peer] = connection.since, sum(connection.sizes)
         self._passed, self._few = 0, len(self._connections)
         self.waiting_bytes = sum(size for _, size in waiting.values())
         return waiting

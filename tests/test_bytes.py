@@ -122,6 +122,23 @@ def test_no_turn_is_handed_to_an_actor_that_does_not_take_what_it_has() -> None:
     assert 2 == len(handed(desk))
 
 
+def test_large_turns_of_idle_agents_wait_while_much_is_under_way_to_all() -> None:
+    names = ("a", "b", "c")
+    desk = Desk(*map(agent, names))
+    sessions = [desk.open(name) for name in names]
+    for session in sessions:
+        desk.ask(large(session, 14 << 20))
+    small = desk.open("c")
+    desk.prompt(small)
+
+    assert [("a", sessions[0]), ("b", sessions[1]), ("c", small)] == [
+        (each.peer.decode()[0], each.frame.session) for each in handed(desk) if isinstance(each.frame, Handover)
+    ]
+    assert "room to send it more" in desk.row("c")["waiting_for"]
+    desk.said(Pong(), "a")
+    assert sessions[2] in [each.frame.session for each in handed(desk) if isinstance(each.frame, Handover)]
+
+
 def test_followers_of_a_client_that_takes_nothing_are_fed_no_more_and_go_on_when_it_does() -> None:
     desk = Desk(agent("a", turns_max=1))
     session = desk.open()

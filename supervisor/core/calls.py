@@ -17,8 +17,14 @@ def pass_on(house: House, session: Session, frame: Call, peer: bytes) -> None:
     name = f"c{house.calls_made}"
     house.calls[name] = OpenCall(peer, frame.request, session.id, session.agent, frame.method, frame.body)
     child = house.roles[session.agent].child
-    if child.state is State.RUNNING and house.room(child.peer):
+    if child.state is State.RUNNING and _has_room(house, name):
         _send(house, name)
+
+
+def _has_room(house: House, name: str) -> bool:
+    call = house.calls[name]
+    session = house.sessions[call.session]
+    return house.room(house.roles[call.agent].child.peer, session.bytes_to_hand(len(call.body)))
 
 
 def _send(house: House, name: str) -> None:
@@ -33,7 +39,7 @@ def _send(house: House, name: str) -> None:
 def send_waiting(house: House, role: Role) -> None:
     """The actor is there: send what waits for it, as it takes it."""
     for name in list(house.calls.unsent(role.child.spec.name)):
-        if not house.room(role.child.peer):
+        if not _has_room(house, name):
             return
         _send(house, name)
 

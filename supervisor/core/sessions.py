@@ -126,6 +126,10 @@ class Session:
     dropped: int = 0  # What was said and not recorded, of which nobody is told yet how much it was.
     quarantined: str = ""
 
+    def bytes_to_hand(self, body_bytes: int) -> int:
+        """Return how many bytes an actor gets with a body of so many: what the session is known by goes with it."""
+        return body_bytes + self.opening.size + self.memory.size
+
     def entry(self, kind: str, turn: int, body: bytes, wall: float, count: int = 1) -> Entry:
         """Return the next entry, of `count` numbers."""
         first = self.last + 1

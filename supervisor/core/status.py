@@ -94,7 +94,9 @@ def waiting_for(house: House, role: Role) -> str:
 def no_room(house: House, role: Role) -> str:
     """Say that the actor has not taken enough of what it was sent, or others have not, "" when there is room."""
     peer = role.child.peer
-    if house.budget.room(peer) or peer is None:
+    free = (session for session in map(house.sessions.__getitem__, role.waiting) if session.current is None)
+    size = max((session.bytes_to_hand(session.mailbox[0].body.size) for session in free), default=0)
+    if house.budget.room(peer, size) or peer is None:
         return ""
     under_way = house.budget.windows[peer].under_way
     if house.budget.crowded:

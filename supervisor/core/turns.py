@@ -58,7 +58,7 @@ def admit(house: House, session: Session, role: Role) -> None:
         or child.state is not State.RUNNING
         or role.running >= role.child.spec.turns_max
         or house.memory_over
-        or not house.room(child.peer)
+        or not house.room(child.peer, session.bytes_to_hand(session.mailbox[0].body.size))
     ):
         return
     turn = session.mailbox.popleft()
@@ -98,11 +98,13 @@ def hand_over(house: House, session: Session, turn: Turn, child: Child, go: bool
 def hand_over_again(house: House, role: Role) -> None:
     """Say again what may have been lost with the actor's last connection, as it takes it, with the cancels."""
     child = role.child
-    while role.resuming and house.room(child.peer):
+    while role.resuming:
         name = next(iter(role.resuming))
-        del role.resuming[name]
         session = house.sessions[name]
         turn = session.current
+        if turn is not None and not house.room(child.peer, session.bytes_to_hand(turn.body.size)):
+            return
+        del role.resuming[name]
         if turn is None:
             continue
         handed_only = turn.state is TurnState.HANDED or turn.cancelled

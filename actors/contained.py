@@ -56,6 +56,8 @@ def fault(error: Exception) -> dict[str, Any]:
 
 def words(error: BaseException) -> str:
     """Return an exception's type and text."""
+    if isinstance(error, MemoryError) and not error.args:
+        return "MemoryError: it wanted more than there is, or than `memory` and `data_limit` in the configuration allow"
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 (a class of the user's, too)

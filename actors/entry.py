@@ -52,10 +52,11 @@ def _load(path: str) -> type[Actor]:
         sys.path.insert(0, place)
     else:  # In /tmp, say, a stranger's file would be imported in place of ours.
         left_out = f" ({place} was left out: others can write there)"
+    remedy = f"it is the import path `module:Class`, of a module in {place}, where the house was started, or of an installed one"
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ActorError(f"play = {path!r}: {error}{left_out}; it is the import path `module:Class`") from error
+        raise ActorError(f"play = {path!r}: {error}{left_out}; {remedy}") from error
     if not (isinstance(found, type) and issubclass(found, Actor)):
         raise ActorError(f"play = {path!r} is no class derived from understudy.actors.actor.Actor")
     checked: type[Actor] = found

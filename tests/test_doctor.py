@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from understudy.supervisor.cli import doctor
 from understudy.supervisor.cli.doctor import Finding, look
 from understudy.supervisor.log import Log
 
@@ -39,6 +40,13 @@ def test_a_journal_that_is_none_is_wrong(state: Path) -> None:
 
     assert "log.journal is no journal" in finding.found
     assert "--state-dir" in finding.remedy
+
+
+def test_a_log_that_a_full_disk_keeps_from_being_read_needs_room(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(state, "log.sqlite").write_bytes(b"garbage " * 1000)
+    monkeypatch.setattr(doctor, "is_full", lambda _: True)
+
+    assert "free some space on its disk" == log_of(state).remedy
 
 
 def test_it_changes_no_file(state: Path) -> None:

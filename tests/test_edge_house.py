@@ -125,3 +125,25 @@ def test_an_idle_time_in_the_environment_that_is_none_is_told(alone: RealHouse, 
         error = editor.error("session/new", cwd="/tmp", mcpServers=[])
 
         assert f"UNDERSTUDY_IDLE_EXIT_S: {setting!r} must be a number of seconds" in error["message"]
+
+
+def test_an_agent_whose_program_is_not_there_is_told_at_once(alone: RealHouse) -> None:
+    alone.config.write_text('[agent.a]\ndriver = "acp"\ncommand = "no-such-agent"\n')
+    alone.start()
+    with Editor(alone_command(alone)) as editor:
+        editor.ask("initialize", protocolVersion=1)
+
+        error = editor.error("session/new", cwd="/tmp", mcpServers=[])
+
+    assert "'no-such-agent' cannot be started: No such file or directory; install it" in error["message"]
+    assert "it is tried again in the background" in error["message"]
+
+
+def test_an_agent_that_ends_before_it_is_ready_is_asked_whether_it_speaks(alone: RealHouse) -> None:
+    alone.config.write_text('[agent.a]\ndriver = "acp"\ncommand = "true"\nrestart = { intensity = 0 }\n')
+    alone.start()
+    wait_until(lambda: alone.rows()[0]["state"] == "FATAL", "it to give up")
+
+    assert (
+        "it ended before it answered initialize (does it speak ACP?): the program true exited" in alone.rows()[0]["why"]
+    )

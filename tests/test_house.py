@@ -275,6 +275,7 @@ def test_a_second_up_in_the_background_says_which_house_runs(house: RealHouse) -
 
     assert 1 == second.returncode
     assert f"a house already runs on {house.runtime_dir} (pid {house.keeper.pid})" in second.stderr
+    assert "the cast is" not in second.stderr
 
 
 def test_a_prompt_says_that_the_house_is_away_and_goes_on_with_the_next(house: RealHouse) -> None:

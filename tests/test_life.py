@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,34 @@ def test_a_signal_to_an_agent_that_is_not_running_says_so_and_reaches_the_others
     wait_until(lambda: "heard\n" in Path(row(house, "p")["log"]).read_text(), "the signal to be heard")
     assert (7, "p: signalled\n") == (signalled.returncode, signalled.stdout)
     assert "a is STOPPED; start it with: understudy start a" in signalled.stderr
+
+
+def test_a_signal_that_ends_a_python_agent_was_sent_all_the_same(houses: Houses) -> None:
+    house = houses("[agent.a]\ndriver = 'scripted'\n")
+    house.pid("a")
+
+    signalled = house.run("signal", "KILL", "a")
+
+    assert (0, "a: signalled; it fell\n", "") == (signalled.returncode, signalled.stdout, signalled.stderr)
+
+
+def test_the_log_that_a_python_agent_has_not_is_said_to_be_the_houses(houses: Houses) -> None:
+    house = houses("[agent.a]\ndriver = 'scripted'\n")
+
+    told = house.run("tail", "a")
+
+    assert f"{house.state_dir}/house.log" in told.stderr
+
+
+def test_a_prompt_says_what_it_waits_for(houses: Houses) -> None:
+    house = houses("[agent.a]\ndriver = 'acp'\ncommand = 'sleep 1000'\n")
+
+    with subprocess.Popen(house.command("prompt", "a", "hello"), stderr=subprocess.PIPE, text=True) as prompting:
+        assert prompting.stderr is not None
+        told = next(line for line in prompting.stderr if line.strip())
+        prompting.kill()
+
+    assert "understudy: waiting for the actor to be ready, for " in told
 
 
 def test_bad_names_and_signals_say_what_to_do(houses: Houses) -> None:

@@ -172,7 +172,10 @@ def cast(stage: Stage, name: str) -> None:
     ("options", "reason"),
     [
         ({"driver": "mime"}, "agent rehearsal: there is no driver 'mime'; it is acp, program, python or scripted"),
-        ({"play": "nowhere:X"}, "play = 'nowhere:X': No module named 'nowhere'; it is the import path `module:Class`"),
+        (
+            {"play": "nowhere:X"},
+            "play = 'nowhere:X': No module named 'nowhere'; it is the import path `module:Class`, of a module in ",
+        ),
         ({"play": "cast:nothing"}, "play = 'cast:nothing' is no class derived from understudy.actors.actor.Actor"),
         ({"play": "cast:Broken"}, "could not start: RuntimeError: no strength today"),
         ({"play": "cast:Refusing"}, "the program is not installed"),
@@ -187,7 +190,7 @@ def test_a_failing_start_is_told_and_ends_with_status_1(stage: Stage, options: d
 
     stage.greet()
 
-    assert reason == stage.receive(Goodbye).reason
+    assert stage.receive(Goodbye).reason.startswith(reason)
     assert 1 == stage.status()
 
 

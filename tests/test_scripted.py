@@ -7,6 +7,7 @@ import pytest
 from tests.faults.house import wait_until
 from tests.stage import Stage
 from understudy.actors import processes
+from understudy.actors.contained import words
 from understudy.protocol.frames import Answer, Ask, CancelTurn, Ended, Updates, pack, unpack
 from understudy.supervisor.chaos.proc import children, stat
 
@@ -128,7 +129,7 @@ def test_memory_ends_at_the_limit_of_the_role_and_the_actor_goes_on(stage: Stage
     stage.start(memory_mb=300)
     stage.greet()
 
-    assert ("", "MemoryError: ") == played(stage, "[[memory 400]]")
+    assert ("", words(MemoryError())) == played(stage, "[[memory 400]]")
     assert ("still here", "end_turn") == played(stage, "still here", turn=2)
 
 

@@ -24,6 +24,7 @@ from understudy.protocol.sizes import REASON_CHARACTERS_MAX
 INITIALIZE_S_MAX = 55.0
 ASKED_BYTES_MAX = 32 << 20
 ID_CHARACTERS_MAX = 1000
+DOUBT = "does it speak ACP?"
 NOTES_MAX = 100  # Of what was odd in one turn: each is told once.
 PROTOCOL_VERSION = 1
 CLIENT = {
@@ -91,11 +92,12 @@ class AcpProgram(Actor):
         try:
             answer = await asyncio.wait_for(request, INITIALIZE_S_MAX)
         except TimeoutError as error:
-            raise ActorError(f"{who}: no answer to initialize within {INITIALIZE_S_MAX:g} s") from error
+            raise ActorError(f"{who}: no answer to initialize within {INITIALIZE_S_MAX:g} s; {DOUBT}") from error
         except JsonRpcError as error:
-            raise ActorError(f"{who}: {self.end_reason or f'initialize: {error.message}'}") from error
+            why = f"it ended before it answered initialize ({DOUBT}): {self.end_reason}"
+            raise ActorError(f"{who}: {why if self.end_reason else f'initialize: {error.message}; {DOUBT}'}") from error
         if not isinstance(answer, dict):
-            raise ActorError(f"{who}: its answer to initialize is no object; does it speak ACP?")
+            raise ActorError(f"{who}: its answer to initialize is no object; {DOUBT}")
         version = answer.get("protocolVersion")
         if version != PROTOCOL_VERSION or isinstance(version, bool):
             text = f"it speaks version {version!r:.50} of ACP, understudy speaks {PROTOCOL_VERSION}"

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from understudy.protocol.errors import CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
+from understudy.protocol.errors import ACTOR_LOST, CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
 from understudy.supervisor.directories import directories
@@ -52,6 +52,9 @@ def _signal(place: str, text: str, names: list[str]) -> int:
             verb(place, "signal", {"names": [each], "signal": number})
             print(f"{each}: signalled")
         except RemoteError as error:
+            if error.code == ACTOR_LOST:  # Which is what signals are sent for.
+                print(f"{each}: signalled; it fell")
+                continue
             print(f"understudy: {error.text}", file=sys.stderr)
             status = max(status, EXIT_NOT_RUNNING if error.code == NOT_RUNNING else 1)
     return status
@@ -84,7 +87,8 @@ def _tail(place: str, name: str, count: int, follow: bool) -> int:
     if row is None:
         return 1
     if not os.path.exists(row["log"]):  # noqa: PTH110
-        text = f"there is no {row['log']} yet; what python agents print is in the log of the house"
+        of_house = os.path.join(os.path.dirname(os.path.dirname(row["log"])), "house.log")  # noqa: PTH118, PTH120
+        text = f"there is no {row['log']} yet; what a python agent prints goes to {of_house} (of a house in the foreground: to its terminal)"
         print(f"understudy: {text}", file=sys.stderr)
     for line in last_lines(row["log"], count):
         print(line)

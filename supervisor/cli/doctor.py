@@ -25,7 +25,7 @@ from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.directories import directories
 from understudy.supervisor.journal import HEADER
-from understudy.supervisor.premises import OURS, see_ours
+from understudy.supervisor.premises import OURS, is_full, see_ours
 from understudy.supervisor.schema import SCHEMA_VERSION
 
 FREE_MB_MIN = 200
@@ -206,7 +206,12 @@ def _log(path: Path) -> Finding:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        return Finding("log", f"{path}: {error}", f"move {path.parent} away, or use another --state-dir")
+        remedy = (
+            "free some space on its disk"
+            if is_full(str(path))
+            else f"move {path.parent} away, or use another --state-dir"
+        )
+        return Finding("log", f"{path}: {error}", remedy)
     if verdict != "ok":
         return Finding("log", f"{path}: {verdict}", "copy the folder, then: sqlite3 log.sqlite .recover")
     journal = path.with_suffix(".journal")

@@ -90,7 +90,7 @@ def _status_cells(row: dict[str, Any]) -> list[object]:
         row["waiting_for"]
         or "; ".join(row["limits"])
         or ("" if row["state"] == "RUNNING" else row["why"].partition("\n")[0])
-        or "-",
+        or ("its program to be ready" if row["state"] == "STARTING" else "-"),
     ]
 
 

@@ -2,12 +2,11 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from understudy import __version__
 from understudy.supervisor.numbers import COUNT_MAX, NUMBER_MAX, duration_s, seconds, whole
 
-Parser = argparse.ArgumentParser
 T = TypeVar("T")
 
 DESCRIPTION = """Runs coding agents as supervised actors: each in a process of its own, restarted when it
@@ -20,6 +19,14 @@ falls, kept within its limits, with a durable numbered log of every session.
   understudy acp                         what an editor starts (see the README)"""
 
 KINDS = "of kill,stop,segv,memory,files,supervisor,garbage (default: all these) and disk (a mounted state folder)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says at a mistake where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        super().error(f"{message}; see {self.prog} --help")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from understudy.protocol.errors import BAD_FRAME, LocalError
 from understudy.protocol.items import Item
 from understudy.supervisor.cli.asking import Questions
 from understudy.supervisor.cli.up import IDLE_EXIT_S, ready, share
+from understudy.supervisor.cli.waiting import Waits
 from understudy.supervisor.directories import directories
 
 AWAY_S_MAX = 1.0  # A supervisor's successor answers sooner.
@@ -33,7 +34,7 @@ def run(options: Any) -> int:
 
 
 async def _follow(runtime_dir: str, options: Any) -> int:
-    async with connect(runtime_dir, name="follow") as client, _told_when_away(client):
+    async with connect(runtime_dir, name="follow") as client, _beside(_tell_when_away(client)):
         async for item in client.session(options.session).follow(options.number):
             print(_json(item) if options.json else _line(item), flush=True)
     return 0
@@ -41,7 +42,12 @@ async def _follow(runtime_dir: str, options: Any) -> int:
 
 async def _prompt(runtime_dir: str, options: Any) -> int:
     text = _from_stdin() if options.text == "-" else options.text
-    async with connect(runtime_dir, name="prompt") as client, _told_when_away(client):
+    waits = Waits(options.agent)
+    async with (
+        connect(runtime_dir, name="prompt") as client,
+        _beside(_tell_when_away(client)),
+        _beside(waits.tell(client)),
+    ):
         if options.session:
             session = client.session(options.session)
         else:
@@ -52,6 +58,7 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
         async for item in session.follow(turn.number):
             if item.turn != turn.number:
                 continue
+            waits.heard()
             if options.json:
                 print(_json(item), flush=True)
             else:
@@ -72,9 +79,9 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _told_when_away(client: Client) -> AsyncIterator[None]:
-    """Say on stderr that the house is away, and that it is back: else nothing would be seen but silence."""
-    task = asyncio.ensure_future(_tell_when_away(client))
+async def _beside(telling: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do this meanwhile."""
+    task = asyncio.ensure_future(telling)
     try:
         yield
     finally:
@@ -82,6 +89,7 @@ async def _told_when_away(client: Client) -> AsyncIterator[None]:
 
 
 async def _tell_when_away(client: Client) -> None:
+    """Say on stderr that the house is away, and that it is back: else nothing would be seen but silence."""
     while True:
         await client.down.wait()
         try:

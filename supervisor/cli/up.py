@@ -66,8 +66,9 @@ def keep(options: Any, command: tuple[str, ...]) -> int:
         return 0
     try:
         house = replace(house, command=command)
-        names = ", ".join(agent.name for agent in house.agents)
-        write_line(f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
+        if inherited is not None or not held(f"{house.runtime_dir}/lock"):
+            names = ", ".join(agent.name for agent in house.agents)
+            write_line(f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
         return keeper.run(house, inherited)
     except HouseError as error:
         write_line(f"understudy: {error}")

@@ -1,14 +1,17 @@
-"""`start`, `stop` and `restart`: asked for at once, and watched until done: each name is shown as it gets there."""
+"""What the command line waits for, told while it waits. `start`, `stop` and `restart` show each name as it gets there."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from understudy.protocol.client import Client, connect
+from understudy.protocol.errors import UnderstudyError
 
 LOOK_S = 0.1
-SIGN_S = 1.0  # After so long a wait shows what it waits for.
+SIGN_S = 1.0  # After so long a wait shows what it waits for,
+SIGN_AGAIN_S = 10.0  # and again.
 NOT_RUNNING = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
@@ -39,6 +42,32 @@ async def _control(place: str, verb: str, names: list[str], timeout_s: float, wa
             return watch.done(await doing)
         finally:
             doing.cancel()
+
+
+class Waits:
+    """Says on stderr, while a turn of `agent` shows nothing, what keeps it waiting. An agent that works may be silent."""
+
+    def __init__(self, agent: str) -> None:
+        self._agent = agent
+        self._told_at = asyncio.get_running_loop().time() - SIGN_AGAIN_S + SIGN_S
+
+    def heard(self) -> None:
+        """Something of the turn was shown."""
+        self._told_at = asyncio.get_running_loop().time()
+
+    async def tell(self, client: Client) -> None:
+        """Look and tell until cancelled. A house that is away is told of elsewhere."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(max(LOOK_S, self._told_at + SIGN_AGAIN_S - loop.time()))
+            if loop.time() - self._told_at < SIGN_AGAIN_S:
+                continue
+            self.heard()
+            with contextlib.suppress(UnderstudyError):
+                for row in await client.verb("status"):
+                    waiting_for = row["waiting_for"] if row["name"] == self._agent else ""
+                    if waiting_for and not waiting_for.startswith("an answer"):  # Questions are shown by themselves.
+                        print(f"\nunderstudy: waiting for {waiting_for}", file=sys.stderr)
 
 
 class _Watch:

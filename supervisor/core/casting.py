@@ -4,6 +4,7 @@ Of all that live the player has the lowest epoch, so that a supervisor that take
 player is never started beside an understudy that lives: that one takes over, and the fallen stands by in its place.
 """
 
+from understudy.protocol.errors import AGENT_FAILED
 from understudy.supervisor.core import calls, losses, turns
 from understudy.supervisor.core.child import LIVING, State
 from understudy.supervisor.core.house import House, Role
@@ -65,6 +66,8 @@ def after_fall(house: House, role: Role) -> None:
     if child.state is State.BACKOFF:
         for session in (house.sessions[name] for name in role.waiting):
             turns.tell_wait(house, session, session.mailbox[0], role)
+    if child.hopeless:  # A prompt waits; who only asks is better told.
+        calls.refuse(house, child.spec.name, AGENT_FAILED, child.hopeless, sent=False)
     if child.state is State.EXITED and (role.queued or calls.waiting(house, role)) and not take_over(house, role):
         house.carry_out(child.recalled(house.now))
     if role.child.state in (State.FATAL, State.UNKNOWN):

@@ -107,6 +107,13 @@ class Child:
         """The name and epoch, as `ps` shows them."""
         return f"{self.name}#{self.epoch}"
 
+    @property
+    def hopeless(self) -> str:
+        """Why the next start will fail, too, unless somebody mends something; "" when it may not."""
+        if not self.cannot_start or self.state is not State.BACKOFF:
+            return ""
+        return f"{self.why}; it is tried again in the background"
+
     def start(self, now: float) -> list[Spawn]:
         """Somebody wants the actor: start it unless it lives or is about to."""
         self.wanted, self.apart = True, ""

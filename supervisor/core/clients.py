@@ -345,6 +345,9 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
                 text = f"{session.agent} was stopped by a person; understudy start {session.agent}"
                 house.fault(client.peer, AGENT_FAILED, text, request)
                 return
+            if hopeless := house.roles[session.agent].child.hopeless:
+                house.fault(client.peer, AGENT_FAILED, hopeless, request)
+                return
             calls.pass_on(house, session, frame, client.peer)
             casting.needed(house, house.roles[session.agent])
         case _:

@@ -126,8 +126,8 @@ def _hopeless(child: Child, seen: set[str]) -> str | None:
     seen.add(child.name)
     if child.state in AT_REST and not child.held:
         return f"{child.state.value}: {child.why}"
-    if child.cannot_start and child.state is State.BACKOFF:
-        return f"{child.state.value}: {child.why}; it is tried again in the background"
+    if child.hopeless:
+        return f"{child.state.value}: {child.hopeless}"
     for other in [line.player for line in child.others if line.player is not None] if child.held else []:
         why = _hopeless(other, seen)
         if why is not None:

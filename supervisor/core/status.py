@@ -85,7 +85,9 @@ def waiting_for(house: House, role: Role) -> str:
                 or no_room(house, role)
                 or "the turn before it in its session"
             )
-        case State.STARTING | State.BACKOFF:
+        case State.STARTING:
+            return f"the actor to be ready, for {house.now - role.child.since:.0f} s"
+        case State.BACKOFF:
             return f"the actor to start: {role.child.why}" if role.child.why else "the actor to start"
         case State.STOPPING | State.STOPPED | State.EXITED | State.FATAL | State.UNKNOWN:
             return f"the actor, which is {role.child.state.value}: {role.child.why}"

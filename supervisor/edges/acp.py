@@ -28,6 +28,11 @@ CAPABILITIES = {
 
 def main(agent: str, runtime_dir: str, state_dir: str, config: str) -> int:
     """Serve one editor until it closes stdin; return the exit status. Empty arguments mean the defaults."""
+    if os.isatty(0):
+        print(
+            "understudy acp speaks JSON with an editor, which starts it (see the README); Ctrl-C ends it",
+            file=sys.stderr,
+        )
     client_capabilities, rest = _first_answer()
     if rest is None:
         return 0

@@ -225,10 +225,10 @@ class Core:
     def _dispatch(self, event: Event) -> None:
         house = self.house
         match event:
-            case ActorSaid(peer=peer, frame=frame):
-                actors.said(house, peer, frame)
-            case ClientSaid(peer=peer, frame=frame):
-                clients.said(house, peer, frame)
+            case ActorSaid():
+                actors.said(house, event.peer, event.frame)
+            case ClientSaid():
+                clients.said(house, event.peer, event.frame)
             case Committed(ticket=ticket):
                 self._committed(ticket)
             case EntriesRead():

@@ -1,5 +1,6 @@
 """What broke in one session or agent: its state is given back, that one is set apart with its story, the house goes on. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -62,7 +63,7 @@ class Before(msgspec.Struct):
     lengths: tuple[int, ...]
     role: Role | None
     cast: tuple[int, int, int, Child, list[Child]] | None
-    kept: list[_Kept]
+    kept: Sequence[_Kept]
     open_calls: dict[str, OpenCall] | None
 
     def give_back(self, house: House) -> None:
@@ -108,13 +109,13 @@ def before(house: House, event: Event) -> Before:
     lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept, budget.texts)
     house.admitted.clear()
     session = role = None
-    kept: list[_Kept] = []
+    kept: Sequence[_Kept] = ()
     played = False
     if type(event) is ActorSaid or type(event) is ClientSaid:
         session = house.sessions.get(getattr(event.frame, "session", ""))
         if session is not None:
             role = house.roles.get(session.agent)
-            kept.append(_keep(session))
+            kept = (_keep(session),)
     elif type(event) is Exited or type(event) is SpawnFailed:
         role = _role_of(house, event)
         if role is not None:

@@ -188,8 +188,9 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
     """Write the ending, free the session and let the next turn through."""
     role = house.roles[session.agent]
     house.idle_since = house.now
-    for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
-        asks.close(house, session, ask, {"error": f"the turn ended ({reason})"})
+    if session.asks:
+        for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
+            asks.close(house, session, ask, {"error": f"the turn ended ({reason})"})
     house.cancels.pop((session.id, turn.number), None)
     house.budget.let_go(turn.body)
     house.budget.texts -= long(turn.serves)

@@ -117,8 +117,8 @@ class Recall:
                 turns.append(self._turn(row, prompt_bytes_max))
             except (DamageError, msgspec.MsgspecError) as error:
                 damaged[row[0]] = f"turn {row[1]} cannot be read from the log: {error}"
+                turns.append(RestoredTurn(row[0], row[1], row[2], row[3], [], b"", epoch=row[6]))
         if damaged:
-            turns = [turn for turn in turns if turn.session not in damaged]
             sessions = [replace(each, damage=damaged.get(each.session, "")) for each in sessions]
         stopped = {
             key.removeprefix(STOPPED): life

@@ -96,7 +96,7 @@ def test_a_session_that_cannot_be_read_comes_back_with_its_damage_and_the_others
 
     restored = log.restore()
 
-    assert ["s2"] == [turn.session for turn in restored.turns]
+    assert [("s1", 1), ("s2", 1)] == [(turn.session, turn.turn) for turn in restored.turns]
     assert ["turn 1 cannot be read from the log", ""] == [each.damage.partition(":")[0] for each in restored.sessions]
     assert told in restored.sessions[0].damage
 

@@ -7,7 +7,7 @@ import pytest
 from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Entry, pack, unpack
 from understudy.supervisor.core.child import State
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import ActorSaid, Exited, ForgetMarks, Record, RestRow, Spawned, TurnRow
+from understudy.supervisor.core.events import ActorSaid, Exited, ForgetMarks, Record, RestRow, Spawned, TurnRow, Warn
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, RestartPolicy
 
@@ -118,16 +118,25 @@ def test_a_session_whose_questions_cannot_be_read_is_set_apart_and_the_house_sta
 
     start = Start(broken, turn("whole", 1), shown={("a", 1): set()})
 
-    assert {"whole": "queued"} == start.settled
+    assert {"whole": "queued", "broken": "failed"} == start.settled
     assert "cannot be read from the log" in start.core.house.sessions["broken"].quarantined
-    assert [] == start.forgotten
 
 
-def test_a_session_that_the_log_gives_back_as_damaged_is_set_apart() -> None:
+@pytest.mark.parametrize("state", ["started", "queued", "cancelling"])
+def test_a_turn_of_a_session_that_the_log_gives_back_as_damaged_has_its_ending_and_is_told_of(state: str) -> None:
+    """Or whoever waits for that would wait for ever."""
     known = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0, damage="turn 1 cannot be read")
-    core = Core(HouseSpec((AgentSpec("a"),), "/r", "/s"), Restored([known]), {}, Random(1), [], 0.0, 0.0)
+    restored = Restored([known], [turn("s", 1, state)])
+    core = Core(HouseSpec((AgentSpec("a"),), "/r", "/s"), restored, {}, Random(1), [], 0.0, 0.0)
+
+    effects = core.start(0.0, 0.0)
 
     assert "turn 1 cannot be read" == core.house.sessions["s"].quarantined
+    rows = [row for each in effects if isinstance(each, Record) for row in each.rows]
+    assert [("s", 1, "ended")] == [(row.session, row.turn, row.state) for row in rows if isinstance(row, TurnRow)]
+    (ending,) = [unpack(row.body) for row in rows if isinstance(row, Entry)]
+    assert ("failed", "quarantined") == (ending["reason"], ending["code"])
+    assert any("turn 1 cannot be read" in each.text for each in effects if isinstance(each, Warn))
 
 
 def test_an_exit_that_is_in_the_log_and_told_again_changes_nothing() -> None:

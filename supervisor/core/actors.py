@@ -87,7 +87,7 @@ def last_number(frame: Updates | Ended | Ask | Remember) -> int:
 def _dismiss(house: House, child: Child, frame: Updates | Ended | Ask | Remember | Begin) -> None:
     """Nobody knows the session, or it is set apart: whoever waits there for an answer of ours gets one."""
     count_unheard(house, child, frame)
-    if isinstance(frame, Begin):
+    if isinstance(frame, Begin | Updates):
         house.tell_actor(child, CancelTurn(frame.session, frame.turn), house.after)
     elif isinstance(frame, Ask):
         house.tell_actor(child, Answer(frame.session, frame.ask, error="the turn is over"), house.after)

@@ -34,7 +34,8 @@ class RestoredTurn:
     """A turn without an ending; `state` as in `TurnRow`, `body` its prompt's content blocks, left out when `size` is large.
 
     `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
-    `epoch`: of the actor that has it; 0 when none has, or an older version wrote it.
+    `epoch`: of the actor that has it; 0 when none has, or an older version wrote it. Of a turn that cannot be read only
+    that, its name and its state are here.
     """
 
     session: str

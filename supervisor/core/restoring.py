@@ -1,6 +1,7 @@
 """A supervisor that starts takes back what the log gives it. Pure."""
 
 from understudy.protocol.codec import UNREADABLE
+from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX, SERVES_MAX
 from understudy.supervisor.core import asks, losses, turns
 from understudy.supervisor.core.budget import long
@@ -36,9 +37,11 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
         role = house.roles.get(session.agent)
-        if role is None or session.quarantined:  # Its agent left the configuration: until that is back.
+        if session.quarantined:
+            _end(house, session, open_turn)
+        elif role is None:  # Its agent left the configuration: until that is back.
             house.unsettled.add((session.agent, open_turn.epoch))
-            if role is None and not session.quarantined and session.id not in told:
+            if session.id not in told:
                 told.add(session.id)  # Who waits for its turns would see but silence.
                 text = f"turns wait: agent {session.agent} is not in the configuration; put it back: understudy reload"
                 house.write(session, "note", open_turn.turn, {"text": text})
@@ -46,6 +49,14 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
             turns.enqueue(house, session, _turn(house, open_turn))
         else:
             _take_back_handed(house, role, session, open_turn, shown)
+
+
+def _end(house: House, session: Session, row: RestoredTurn) -> None:
+    """The session is set apart: what it had accepted has its ending, or whoever waits for that would wait for ever."""
+    text = f"this session is set apart: {session.quarantined}; open another one"
+    house.warn(f"turn {row.turn} of session {session.id} ends: {text}")
+    house.write(session, "ended", row.turn, {"reason": "failed", "code": QUARANTINED, "text": text})
+    house.record(TurnRow(session.id, row.turn, "ended"))
 
 
 def _turn(house: House, row: RestoredTurn) -> Turn:
@@ -74,7 +85,7 @@ def _take_back_handed(house: House, role: Role, session: Session, row: RestoredT
         session.asks.clear()
         session.answers.clear()
         session.quarantined = f"turn {turn.number} cannot be read from the log: {error}"
-        house.unsettled.add((session.agent, row.epoch))
+        _end(house, session, row)
         return
     session.current = turn
     turn.since = house.now

@@ -5,8 +5,11 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from tests.faults.house import RealHouse
 
 WAIT_S_MAX = 60.0
 EVERYTHING = {"fs": {"readTextFile": True, "writeTextFile": True}, "terminal": True}
@@ -144,6 +147,22 @@ class Editor:
     def text(self, session: str = "", kind: str = "agent_message_chunk") -> str:
         """Return the text of the updates that came."""
         return "".join(each["content"]["text"] for each in self.updates(session) if each["sessionUpdate"] == kind)
+
+
+Start = Callable[..., Editor]  # Starts an editor of an agent, the scripted one by default.
+
+
+@contextmanager
+def editors(house: RealHouse) -> Iterator[Start]:
+    """Give what starts editors of the house; they must end by themselves with status 0 when their stdin closes."""
+    started: list[Editor] = []
+
+    def start(agent: str = "rehearsal", **options: Any) -> Editor:
+        started.append(Editor(house.command("acp", "--agent", agent), **options))
+        return started[-1]
+
+    yield start
+    assert [0] * len(started) == [editor.close() for editor in started]
 
 
 def says(text: str) -> Callable[[dict[str, Any]], bool]:

@@ -43,6 +43,7 @@ class FalseHouse:
         Path(self.runtime_dir).mkdir(mode=0o700)
         self.heard: list[Frame] = []
         self.generation = 1
+        self.times_opened = 0
         self.answer: Said = lambda _: []
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
@@ -54,6 +55,7 @@ class FalseHouse:
         """Listen."""
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.bind(gateway_address(self.runtime_dir))
+        self.times_opened += 1
         if self._listening is None:
             self._listening = asyncio.ensure_future(self._listen())
 

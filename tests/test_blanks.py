@@ -77,14 +77,10 @@ def test_a_blank_outlives_the_supervisor_and_goes_with_the_keeper(house: RealHou
 
 
 def test_a_role_too_large_for_the_pipe_is_played_all_the_same(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, f'[agent.big]\ndriver = "scripted"\nenv = {{ LONG = "{"x" * 90_000}" }}\n')
-    house.start()
-    try:
+    with RealHouse(tmp_path, f'[agent.big]\ndriver = "scripted"\nenv = {{ LONG = "{"x" * 90_000}" }}\n') as house:
         actor, waiting = house.pid("big"), blank(house)
         os.kill(actor, signal.SIGKILL)
         wait_until(lambda: house.pid("big") != actor, "the next actor")
 
         assert "here\n" == house.run("prompt", "big", "here").stdout
         wait_until(lambda: stat(waiting) is None, "the blank that did not fit to end")
-    finally:
-        house.stop()

@@ -208,20 +208,18 @@ def test_a_client_that_was_forgotten_says_hello_again_and_goes_on(
 def test_what_refers_to_numbers_of_the_generation_before_ends_and_is_never_answered_with_another_turns_ending(
     tmp_path: Path,
 ) -> None:
-    def answer(frame: Frame) -> list[Any]:
-        match frame:
-            case Prompt(request=request):
-                return [Accepted(request, "s", 5)]
-            case Follow(follow=follow, number=number) if house_is_new:
-                return [Entries(follow, [ended(number, number)])]  # Another turn has that number now.
-            case Cancel(request=request) if house_is_new:
-                return [Result(request)]
-            case _:
-                return []
-
-    house_is_new: list[bool] = []
-
     async def scene(house: FalseHouse) -> None:
+        def answer(frame: Frame) -> list[Any]:
+            match frame:
+                case Prompt(request=request):
+                    return [Accepted(request, "s", 5)]
+                case Follow(follow=follow, number=number) if house.times_opened == 2:
+                    return [Entries(follow, [ended(number, number)])]  # Another turn has that number now.
+                case Cancel(request=request) if house.times_opened == 2:
+                    return [Result(request)]
+                case _:
+                    return []
+
         house.answer = answer
         async with connect(house.runtime_dir) as client:
             session = Session(client, "s")
@@ -233,7 +231,6 @@ def test_what_refers_to_numbers_of_the_generation_before_ends_and_is_never_answe
             items, from_the_start = session.follow(5), session.follow(1)
             await house.until(lambda: house.count(Follow) == 3 and house.count(Cancel))
             house.fall()
-            house_is_new.append(True)
             house.generation = 2
             house.open()
             codes = [await code_of(wait) for wait in [*waits, anext(items), turn.ending(), turn.cancel()]]
@@ -292,20 +289,20 @@ def test_what_the_house_cannot_read_or_answers_with_garbage_is_said_once_more_an
 
 
 def test_a_text_is_whole_when_the_turn_began_before_its_acceptance_was_heard(tmp_path: Path) -> None:
-    def answer(frame: Frame) -> list[Any]:
-        match frame:
-            case Prompt(request=request) if house_is_new:
-                return [Accepted(request, "s", 5)]
-            case Verb(request=request):
-                return [Result(request)]
-            case Follow(follow=follow, number=5):
-                return [Entries(follow, [entry(5, 5, "prompt"), chunk(6, 5, "one, "), chunk(7, 5, "two"), ended(8, 5)])]
-            case _:
-                return []
-
-    house_is_new: list[bool] = []
-
     async def scene(house: FalseHouse) -> None:
+        def answer(frame: Frame) -> list[Any]:
+            match frame:
+                case Prompt(request=request) if house.times_opened == 2:
+                    return [Accepted(request, "s", 5)]
+                case Verb(request=request):
+                    return [Result(request)]
+                case Follow(follow=follow, number=5):
+                    return [
+                        Entries(follow, [entry(5, 5, "prompt"), chunk(6, 5, "one, "), chunk(7, 5, "two"), ended(8, 5)])
+                    ]
+                case _:
+                    return []
+
         house.answer = answer
         async with connect(house.runtime_dir) as client:
             session = Session(client, "s")
@@ -317,7 +314,6 @@ def test_a_text_is_whole_when_the_turn_began_before_its_acceptance_was_heard(tmp
             house.say(Entries(1, begun))
             await client.verb("status")
             house.fall()  # The acceptance is lost with the connection.
-            house_is_new.append(True)
             house.open()
             assert "one, two" == await asked
             watched.cancel()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.agents.schema import mistakes
-from tests.editor import Editor, allow, asks, says
+from tests.editor import Start, allow, asks, editors, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, connect
 from understudy.protocol.once import verb
@@ -36,26 +36,14 @@ command = ["{sys.executable}", "-S", "{PUPPET}"]
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHouse]:
-    running = RealHouse(tmp_path_factory.mktemp("house"), CAST)
-    running.start()
-    yield running
-    running.stop()
-
-
-Start = Callable[..., Editor]
+    with RealHouse(tmp_path_factory.mktemp("house"), CAST) as running:
+        yield running
 
 
 @pytest.fixture
 def start(house: RealHouse) -> Iterator[Start]:
-    """Start editors of the house; they must end by themselves with status 0 when their stdin closes."""
-    editors: list[Editor] = []
-
-    def one(agent: str = "rehearsal", **options: Any) -> Editor:
-        editors.append(Editor(house.command("acp", "--agent", agent), **options))
-        return editors[-1]
-
-    yield one
-    assert [0] * len(editors) == [editor.close() for editor in editors]
+    with editors(house) as one:
+        yield one
 
 
 def with_client(house: RealHouse, act: Callable[[Client], Any]) -> Any:

@@ -23,10 +23,8 @@ MEMORY_MB_MAX = 60
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHouse]:
-    running = RealHouse(tmp_path_factory.mktemp("house"))
-    running.start()
-    yield running
-    running.stop()
+    with RealHouse(tmp_path_factory.mktemp("house")) as running:
+        yield running
 
 
 @pytest.fixture

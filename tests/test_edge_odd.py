@@ -1,35 +1,24 @@
 """`understudy acp` and an editor that writes what it should not: it is answered in words, and the edge lives."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.editor import Editor, allow, asks
+from tests.editor import Start, allow, asks, editors
 from tests.faults.house import RealHouse
-
-Start = Callable[..., Editor]
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHouse]:
-    running = RealHouse(tmp_path_factory.mktemp("house"))
-    running.start()
-    yield running
-    running.stop()
+    with RealHouse(tmp_path_factory.mktemp("house")) as running:
+        yield running
 
 
 @pytest.fixture
 def start(house: RealHouse) -> Iterator[Start]:
-    """Start editors of the house; they must end by themselves with status 0 when their stdin closes."""
-    editors: list[Editor] = []
-
-    def one(serve: Callable[..., object] = lambda _: None) -> Editor:
-        editors.append(Editor(house.command("acp", "--agent", "rehearsal"), serve=serve))  # type: ignore[arg-type]
-        return editors[-1]
-
-    yield one
-    assert [0] * len(editors) == [editor.close() for editor in editors]
+    with editors(house) as one:
+        yield one
 
 
 def line(**message: object) -> bytes:

@@ -98,14 +98,10 @@ def test_a_cast_with_mistakes_says_which(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_another_house_holds_is_refused(tmp_path: Path) -> None:
-    other = RealHouse(tmp_path)
-    other.start()
-    try:
+    with RealHouse(tmp_path) as other:
         with pytest.raises(LocalError, match="a house already runs on"):
             play(lambda client: ask(client, "hello"), runtime_dir=other.runtime_dir, state_dir=tmp_path / "mine")
         assert other.answers()
-    finally:
-        other.stop()
 
 
 @pytest.mark.faults

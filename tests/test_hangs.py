@@ -206,15 +206,11 @@ def test_a_turn_over_its_time_is_told_cancelled_or_restarted(what: OnHang, kille
 @contextmanager
 def playing(folder: Path, settings: str, prompt: str) -> Iterator[tuple[RealHouse, "subprocess.Popen[str]"]]:
     """Yield a real house whose one agent plays `prompt`."""
-    house = RealHouse(folder, f'[agent.rehearsal]\ndriver = "scripted"\n{settings}\n')
-    house.start()
-    try:
+    with RealHouse(folder, f'[agent.rehearsal]\ndriver = "scripted"\n{settings}\n') as house:
         command = house.command("prompt", "rehearsal", "--json", prompt)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as said:
             yield house, said
             said.kill()
-    finally:
-        house.stop()
 
 
 def until(said: "subprocess.Popen[str]", kind: str) -> dict[str, str]:
@@ -243,9 +239,7 @@ def test_a_stopped_actor_is_noticed_shown_and_heard_again(tmp_path: Path) -> Non
 
 
 def test_a_stopped_actor_without_work_is_noticed_too(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path)
-    house.start()
-    try:
+    with RealHouse(tmp_path) as house:
         pid = house.pid()
         os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: house.rows()[0]["link"] != "", "the silence to be noticed", hangs.ANSWER_S_MAX + 5)
@@ -255,35 +249,25 @@ def test_a_stopped_actor_without_work_is_noticed_too(tmp_path: Path) -> None:
         wait_until(lambda: house.rows()[0]["link"] != "", "the silence to be noticed", hangs.ANSWER_S_MAX + 5)
         assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
         assert pid != house.pid()
-    finally:
-        house.stop()
 
 
 def test_a_stopped_understudy_is_replaced(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, "[agent.rehearsal]\ndriver = 'scripted'\nunderstudies = 1\n")
-    house.start()
-    try:
+    with RealHouse(tmp_path, "[agent.rehearsal]\ndriver = 'scripted'\nunderstudies = 1\n") as house:
         first = house.pid("rehearsal~1")
         os.kill(first, signal.SIGSTOP)
         wait_until(lambda: house.pid("rehearsal~1") != first, "another understudy")
 
         assert not Path(f"/proc/{first}").exists()
-    finally:
-        house.stop()
 
 
 def test_a_stopped_understudy_that_takes_over_gives_way_to_one_that_plays(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, "[agent.rehearsal]\ndriver = 'scripted'\nunderstudies = 1\n")
-    house.start()
-    try:
+    with RealHouse(tmp_path, "[agent.rehearsal]\ndriver = 'scripted'\nunderstudies = 1\n") as house:
         spare, player = house.pid("rehearsal~1"), house.pid()
         os.kill(spare, signal.SIGSTOP)
         os.kill(player, signal.SIGKILL)
 
         assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
         assert house.pid() not in (spare, player)
-    finally:
-        house.stop()
 
 
 @pytest.mark.parametrize(("directive", "what", "reason"), [

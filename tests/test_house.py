@@ -164,9 +164,7 @@ def test_in_a_folder_that_was_removed_the_command_line_says_so(
 
 
 def test_a_hanging_turn_is_cancelled_with_its_actor(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\ncancel_grace_s = 0.2\n')
-    house.start()
-    try:
+    with RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\ncancel_grace_s = 0.2\n') as house:
         with subprocess.Popen(
             house.command("prompt", "rehearsal", "--json", "[[say in]] [[hang]]"), stdout=subprocess.PIPE, text=True
         ) as prompt:
@@ -178,14 +176,10 @@ def test_a_hanging_turn_is_cancelled_with_its_actor(tmp_path: Path) -> None:
 
         assert "cancelled" == ending["reason"]
         assert "hello\n" == house.run("prompt", "rehearsal", "hello").stdout
-    finally:
-        house.stop()
 
 
 def test_limits_hold_and_strays_are_swept(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\nmemory = "200 MB"\nfiles = 64\n')
-    house.start()
-    try:
+    with RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\nmemory = "200 MB"\nfiles = 64\n') as house:
         stray = house.run("prompt", "rehearsal", "--json", "[[stray]] [[crash SIGKILL]]")
         memory = house.run("prompt", "rehearsal", "[[memory 500]]")
         files = house.run("prompt", "rehearsal", "[[files 500]]")
@@ -194,17 +188,13 @@ def test_limits_hold_and_strays_are_swept(tmp_path: Path) -> None:
         assert "MemoryError" in memory.stderr
         assert "Too many open files" in files.stderr
         assert "1 more process(es) of it were ended" in stray.stdout
-    finally:
-        house.stop()
 
 
 def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits(tmp_path: Path) -> None:
-    house = RealHouse(
+    with RealHouse(
         tmp_path,
         '[agent.ghost]\ndriver = "acp"\ncommand = "/no/such/program"\nrestart = { intensity = 2 }\n',
-    )
-    house.start()
-    try:
+    ) as house:
         prompt = house.run("prompt", "ghost", "hello")
         (row,) = json.loads(house.run("status", "--json").stdout)
 
@@ -216,14 +206,12 @@ def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits
         assert "FATAL" == row["state"]
         assert "/no/such/program" in row["why"]
         assert 3 == house.run("status").returncode
-    finally:
-        house.stop()
 
 
 def test_doctor_names_what_a_signal_has_stopped_and_which_agent_cannot_run(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, '[agent.ghost]\ndriver = "acp"\ncommand = "false"\nrestart = { intensity = 0 }\n')
-    house.start()
-    try:
+    with RealHouse(
+        tmp_path, '[agent.ghost]\ndriver = "acp"\ncommand = "false"\nrestart = { intensity = 0 }\n'
+    ) as house:
         assert house.keeper is not None
         wait_until(lambda: "FATAL" == house.rows()[0]["state"], "the agent to give up")
         os.kill(house.keeper.pid, signal.SIGSTOP)
@@ -234,8 +222,6 @@ def test_doctor_names_what_a_signal_has_stopped_and_which_agent_cannot_run(tmp_p
         assert f"remedy: kill -CONT {house.keeper.pid}" in doctor.stdout
         assert "WRONG  agent ghost: FATAL: " in doctor.stdout
         assert "understudy restart ghost" in doctor.stdout
-    finally:
-        house.stop()
 
 
 def test_a_house_whose_supervisor_is_held_up_is_not_said_to_be_absent(house: RealHouse) -> None:

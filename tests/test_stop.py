@@ -222,15 +222,13 @@ def test_a_program_has_the_whole_grace_from_the_stop_on(tmp_path: Path, verb: st
         "acp": [sys.executable, str(script), str(tmp_path / "acp")],
         "program": ["sh", "-c", AT_TERM.replace("WORK", work), str(tmp_path / "program")],
     }
-    house = RealHouse(
+    with RealHouse(
         tmp_path,
         "".join(
             f"[agent.{driver}]\ndriver = '{driver}'\nstop_grace_s = {GRACE_S}\nstart_s = 0.5\ncommand = {json.dumps(it)}\n"
             for driver, it in commands.items()
         ),
-    )
-    house.start()
-    try:
+    ) as house:
         for name in commands:
             house.pid(name)
 
@@ -238,18 +236,12 @@ def test_a_program_has_the_whole_grace_from_the_stop_on(tmp_path: Path, verb: st
 
         assert 0 == ended.returncode, ended.stderr
         assert [True, True] == [(tmp_path / name).exists() for name in commands]
-    finally:
-        house.stop()
 
 
 def test_one_that_heeds_nothing_is_killed_when_the_grace_is_over(tmp_path: Path) -> None:
     script = "trap '' TERM; while :; do sleep 0.02; done"
     command = json.dumps(["sh", "-c", script])
-    house = RealHouse(tmp_path, f"[agent.p]\ndriver = 'program'\nstop_grace_s = 0.3\ncommand = {command}\n")
-    house.start()
-    try:
+    with RealHouse(tmp_path, f"[agent.p]\ndriver = 'program'\nstop_grace_s = 0.3\ncommand = {command}\n") as house:
         house.pid("p")
 
         assert "p: STOPPED\n" == house.run("stop", "p").stdout
-    finally:
-        house.stop()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
@@ -38,6 +38,17 @@ class RealHouse:
         self.config.write_text(text or '[agent.rehearsal]\ndriver = "scripted"\n')
         self.asserts = True  # It looks at all that always holds after each step, which a large house has no time for.
         self.keeper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line for a verb of this house."""

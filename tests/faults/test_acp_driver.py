@@ -457,10 +457,6 @@ def test_memory_lets_a_program_reserve_what_it_does_not_use_and_data_limit_does_
     (tmp_path / "reserve.py").write_text(RESERVE)
     program = f'driver = "program"\ncommand = "{sys.executable} -S {tmp_path}/reserve.py"\n'
     agents = (f'[agent.a]\n{program}memory = "200 MB"\n', f'[agent.b]\n{program}start_s = 5\ndata_limit = "200 MB"\n')
-    house = RealHouse(tmp_path, "".join(agents))
-    house.start()
-    try:
+    with RealHouse(tmp_path, "".join(agents)) as house:
         wait_state(house, "a", "RUNNING")
         wait_until(lambda: "data_limit: limit 200 MB for the data" in row(house, "b")["why"], "the limit to be told")
-    finally:
-        house.stop()

@@ -40,10 +40,8 @@ class BrokenHouse(RealHouse):
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[BrokenHouse]:
-    made = BrokenHouse(tmp_path)
-    made.start()
-    yield made
-    made.stop()
+    with BrokenHouse(tmp_path) as made:
+        yield made
 
 
 def ask_what_breaks(house: BrokenHouse) -> None:

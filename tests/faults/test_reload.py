@@ -142,9 +142,7 @@ def test_code_that_cannot_be_loaded_changes_nothing(tmp_path: Path, monkeypatch:
     for name in FOLDERS:
         shutil.copytree(ROOT / name, installed / name, symlinks=True)
     monkeypatch.setenv("PYTHONPATH", str(installed / "src"))
-    house = RealHouse(tmp_path)
-    house.start()
-    try:
+    with RealHouse(tmp_path) as house:
         supervisor, actor = house.supervisor(), house.pid()
         (installed / part).write_text("def broken(:\n")
 
@@ -154,8 +152,6 @@ def test_code_that_cannot_be_loaded_changes_nothing(tmp_path: Path, monkeypatch:
         assert Path(part).name in ended.stderr
         assert "nothing was reloaded" in ended.stderr
         assert (supervisor, actor) == (house.supervisor(), house.pid())
-    finally:
-        house.stop()
 
 
 def test_what_the_first_keeper_that_could_reload_left_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +208,7 @@ def test_from_the_previous_commit_under_load(tmp_path: Path, monkeypatch: pytest
     if not (installed / "supervisor" / "reload.py").exists():
         pytest.skip("the previous commit cannot reload")
     monkeypatch.setenv("PYTHONPATH", str(installed / "src"))
-    house = RealHouse(tmp_path, scripted(tmp_path))
-    house.start()
-    try:
+    with RealHouse(tmp_path, scripted(tmp_path)) as house:
         actor = house.pid()
         before = house.run("prompt", "rehearsal", "before")
         shutil.rmtree(installed)
@@ -227,8 +221,6 @@ def test_from_the_previous_commit_under_load(tmp_path: Path, monkeypatch: pytest
         assert actor == house.pid()
         assert "before\n" == before.stdout
         assert "after\n" == house.run("prompt", "rehearsal", "after").stdout
-    finally:
-        house.stop()
 
 
 BROKEN = """

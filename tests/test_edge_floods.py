@@ -65,15 +65,23 @@ def flood(editor: Editor, method: str) -> tuple[int, bytes]:
 
 
 def rest_answered(editor: Editor, rest: bytes, count: int) -> tuple[list[int], list[int]]:
-    """Write the rest while reading; return the ids of `count` answers to the flood as they came: results, refusals."""
+    """Write the rest while reading; return the ids of `count` answers to the flood as they came: results, refusals.
+
+    Answers of the editor's wait behind the rest: it would stand still where nobody reads it before it does.
+    """
     found: tuple[list[int], list[int]] = ([], [])
+    serve, editor.serve = editor.serve, lambda _: None
     while len(found[0]) + len(found[1]) < count:
         if rest and select.select([], [editor.stdin], [], 0)[1]:
             rest = rest[os.write(editor.stdin.fileno(), rest[:1024]) :]
-        answer = editor.read()
-        number = answer.get("id")
-        if isinstance(number, int) and number >= 1_000_000:
-            found["unanswered already" in answer.get("error", {}).get("message", "")].append(number)
+        said = editor.read()
+        number = said.get("id")
+        if "method" in said and number is not None:
+            rest += json.dumps({"jsonrpc": "2.0", "id": number, **(serve(said) or {})}).encode() + b"\n"
+        elif isinstance(number, int) and number >= 1_000_000:
+            found["unanswered already" in said.get("error", {}).get("message", "")].append(number)
+    editor.serve = serve
+    editor.stdin.write(rest)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,20 @@ def test_a_file_is_written_and_read_as_it_is(tmp_path: Path) -> None:
         return [(await serve("fs/read_text_file", {"path": path, **part}))["content"] for part in parts]
 
     assert [text, "two\n", "thrée\u2028still three\n", "", ""] == run(act)
+
+
+def test_a_file_for_which_there_is_no_room_is_left_as_it_was_and_the_agent_told(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.write_text("a person's work")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # What more is written is refused, as on a full disk.
+    try:
+        error = error_of("fs/write_text_file", path=str(path), content="x" * (2 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "too large" in error.message
+    assert "a person's work" == path.read_text()
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/tty", "/", "/proc/self/mem"])

@@ -1,5 +1,6 @@
 """The files that an agent asks its client for, when no editor serves them. Regular files only: nothing else ends for sure."""
 
+import errno
 import io
 import os
 import stat
@@ -9,6 +10,7 @@ from typing import Any
 from understudy.protocol.jsonrpc import INVALID_PARAMS, JsonRpcError
 
 FILE_BYTES_MAX = 16 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OPEN = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # A pipe without a writer would be waited for.
 
 
@@ -38,8 +40,23 @@ def write(params: dict[str, Any]) -> None:
     path, body = _path(params), content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with _open(path, os.O_WRONLY | os.O_CREAT) as file:
-        file.truncate()
-        file.write(body)
+        _reserve(file.fileno(), len(body))
+        rest = memoryview(body)
+        while rest:
+            rest = rest[file.write(rest) or 0 :]
+        file.truncate(len(body))
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """See that there is room before anything of the file is lost. Raises `OSError`: then it is as it was."""
+    before = os.fstat(descriptor).st_size
+    try:
+        if size:
+            os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in NO_ROOM:  # Else this file system cannot tell.
+            os.ftruncate(descriptor, before)
+            raise
 
 
 def _open(path: Path, flags: int) -> io.FileIO:

@@ -5,6 +5,7 @@ The keeper has forked it, given it a session, a title and its mark.
 
 import asyncio
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 
 import zmq
 
-from understudy.actors.actor import Actor, ActorError, Role
+from understudy.actors.actor import Actor, ActorError, Role, cannot_start
 from understudy.actors.host import FLUSH_MS, Host, HousePlace
 from understudy.actors.limits import limit_core, limit_own
 from understudy.actors.rehearsal import rehearse
 from understudy.actors.wings import Wings
+from understudy.protocol.mark import MARK_VARIABLE
 from understudy.protocol.owners import is_ours_to_change
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
@@ -26,6 +28,8 @@ IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itse
 
 def make(role: Role, voice: Any) -> Actor:
     """Return the actor that plays `role`; raise `ActorError` naming what is wrong with its class."""
+    if role.options.get("driver") in IN_PROCESS:
+        _settle(role)
     match role.options.get("driver"):
         case "scripted":
             from understudy.actors.drivers.scripted import Scripted
@@ -45,6 +49,18 @@ def make(role: Role, voice: Any) -> Actor:
             raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, program, python or scripted")
 
 
+def _settle(role: Role) -> None:
+    """Take the folder and the environment that the configuration gives the agent, as a program of its own would."""
+    mark = os.environ.get(MARK_VARIABLE)
+    os.environ.update(role.env)
+    if mark is not None:
+        os.environ[MARK_VARIABLE] = mark  # Strays are known by it.
+    try:
+        os.chdir(role.cwd or ".")
+    except OSError as error:
+        raise cannot_start(role, error) from error
+
+
 def _load(path: str) -> type[Actor]:
     module, _, name = path.partition(":")
     place, left_out = str(Path.cwd()), ""
@@ -52,7 +68,7 @@ def _load(path: str) -> type[Actor]:
         sys.path.insert(0, place)
     else:  # In /tmp, say, a stranger's file would be imported in place of ours.
         left_out = f" ({place} was left out: others can write there)"
-    remedy = f"it is the import path `module:Class`, of a module in {place}, where the house was started, or of an installed one"
+    remedy = f"it is the import path `module:Class`, of a module in {place} (the agent's `cwd`) or of an installed one"
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -95,6 +95,7 @@ class Host:
         self._asks: dict[str, asyncio.Future[Any]] = {}
         self._stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._orphaned = False
+        self._send_scheduled = False
         self._actor: Actor | None = None
 
     # --- the life of the process ---
@@ -320,10 +321,10 @@ class Host:
         try:
             if not call.session:
                 self._signal_program(call)
-                return
-            plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
-            answer = await contained(self._actor.call, plan, call.method, unpack(call.body))
-            self._machine.answer_call(call.request, answer)
+            else:
+                plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
+                answer = await contained(self._actor.call, plan, call.method, unpack(call.body))
+                self._machine.answer_call(call.request, answer)
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises refuses the call)
             self._machine.refuse_call(call.request, **_told(error))
         self._flush()
@@ -335,7 +336,6 @@ class Host:
             self._machine.answer_call(call.request, None)
         else:
             self._machine.refuse_call(call.request, AGENT_ERROR, f"the program of {self._role.name} is gone", None)
-        self._flush()
 
     # --- the actor's voice ---
 
@@ -382,8 +382,6 @@ class Host:
         """Keep `body` for the session across actors."""
         self._machine.remember(session, body)
         self._flush()
-
-    _send_scheduled = False
 
     def _send_soon(self) -> None:
         if not self._send_scheduled:

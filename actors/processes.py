@@ -69,7 +69,10 @@ def kill_group(group: int) -> bool:
 
 
 def end_all(house_id: str, leaders: list[tuple[int, int]], bound_s: float) -> int:
-    """Kill the groups of `leaders` (pid, start ticks) and all that bear a mark of the house; return how many were left at the bound."""
+    """Kill the groups of `leaders` (pid, start ticks) and all that bear a mark of the house.
+
+    Return how many were left at the bound.
+    """
     until = time.monotonic() + bound_s
     while True:
         alive = [pid for pid, started in leaders if start_ticks(pid) == started != 0]

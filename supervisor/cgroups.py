@@ -8,7 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from understudy.supervisor.stderr import write_line
+from understudy.supervisor.stderr import say
 
 PROCS = "cgroup.procs"
 KEEPER = "understudy-keeper"  # Where the house's own processes go: a group that hands controllers on has none itself.
@@ -64,7 +64,7 @@ class Groups:
                 (group / "memory.oom.group").write_text("1")
             (group / PROCS).write_text("0")
         except OSError as error:
-            write_line(f"understudy: {group}: {error.strerror}: memory of {mark} is only watched")
+            say(f"{group}: {error.strerror}: memory of {mark} is only watched")
 
     def end(self, mark: str) -> list[int]:
         """Kill all that live in the actor's group, whoever started them; return their pids."""

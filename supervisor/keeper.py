@@ -47,7 +47,7 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
 from understudy.supervisor.premises import Premises
-from understudy.supervisor.stderr import write_line
+from understudy.supervisor.stderr import say
 from understudy.supervisor.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0
@@ -462,7 +462,7 @@ class Keeper:
 
 
 def _say(text: str) -> None:
-    write_line(f"understudy: keeper: {text}")
+    say(f"keeper: {text}")
 
 
 def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:

@@ -35,7 +35,7 @@ from understudy.supervisor.core.events import Ready, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import STATUS_RELOAD, STATUS_TRY_AGAIN
 from understudy.supervisor.sockets import Router
-from understudy.supervisor.stderr import write_line
+from understudy.supervisor.stderr import say
 
 TRY_AGAIN_S = 60.0
 FALL_CHARACTERS_MAX = 4_000
@@ -138,7 +138,7 @@ class SafeMode:
 
 def main(house: HouseSpec, keeper: socket.socket) -> int:
     """Be in safe mode until told to end, or to try again; return the exit status. Called in the keeper's fork."""
-    write_line("understudy: SAFE MODE: no agents run; see understudy doctor")
+    say("SAFE MODE: no agents run; see understudy doctor")
 
     async def run() -> int:
         return await SafeMode(house, keeper).status

@@ -58,7 +58,7 @@ from understudy.supervisor.memory import Totals, sampling
 from understudy.supervisor.read_back import LOG_RETRY_S, ReadBack
 from understudy.supervisor.safe import forget_fall, note_fall
 from understudy.supervisor.sockets import Router
-from understudy.supervisor.stderr import write_line
+from understudy.supervisor.stderr import say
 
 TEND_S = 0.1
 SAMPLE_EVERY_S = 0.4
@@ -360,11 +360,11 @@ class Shell:
         now = time.monotonic()
         if now - self._warned_at >= 1.0:
             if self._warned > WARNINGS_PER_S_MAX:
-                _write(f"{self._warned - WARNINGS_PER_S_MAX} more lines like these were left out")
+                say(f"{self._warned - WARNINGS_PER_S_MAX} more lines like these were left out")
             self._warned_at, self._warned = now, 0
         self._warned += 1
         if self._warned <= WARNINGS_PER_S_MAX:
-            _write(text)
+            say(text)
 
     def fall(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What broke in a callback ends the supervisor: it may be half done, and the next one goes on from the log."""
@@ -397,10 +397,6 @@ def _start_ticks(pid: int) -> str:
         return ""
 
 
-def _write(text: str) -> None:
-    write_line(f"{time.strftime('%Y-%m-%d %H:%M:%S')} understudy: {text[:2000]}")
-
-
 def _tune() -> None:
     """Take all descriptors there are (libzmq aborts without), and collect garbage seldom: little of it is cyclic."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -424,7 +420,7 @@ def main(house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_i
         return asyncio.run(run())
     except LogError as error:
         note_fall(house.runtime_dir, str(error))
-        _write(str(error))
+        say(str(error))
         return STATUS_LATER if error.passes else STATUS_HOPELESS
     except Exception:
         note_fall(house.runtime_dir, traceback.format_exc())

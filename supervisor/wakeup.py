@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
-from understudy.supervisor.stderr import write_line
+from understudy.supervisor.stderr import say
 
 READ_BYTES = 4096
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -76,7 +76,7 @@ class Wakeup:
             return
         known = signal.Signals(number)
         remedy = REMEDIES.get(known, "")
-        write_line(f"understudy: keeper: {known.name} does nothing here{remedy}; to end the house: understudy shutdown")
+        say(f"keeper: {known.name} does nothing here{remedy}; to end the house: understudy shutdown")
 
 
 def _has_terminal() -> bool:

@@ -398,3 +398,34 @@ def test_when_the_program_is_gone_its_last_words_come_before_the_goodbye(odd: St
     odd.send(Recorded(1))
     assert "the program fell" == odd.receive(Goodbye).reason
     assert 1 == odd.status()
+
+
+PLACED = """
+import os
+from understudy.actors.actor import Actor
+
+
+class Placed(Actor):
+    async def play(self, turn):
+        await turn.say(f"{os.getcwd()} {os.environ['SECRET']}")
+"""
+
+
+def test_it_runs_in_the_folder_and_the_environment_of_its_configuration(stage: Stage) -> None:
+    folder = stage.folder / "agent"
+    folder.mkdir()
+    (folder / "placed.py").write_text(PLACED)
+    stage.start({"driver": "python", "play": "placed:Placed"}, cwd=str(folder), env={"SECRET": "s"})
+    stage.greet()
+
+    stage.play("where")
+
+    assert f"{folder} s" == stage.text(Ended)[0]
+
+
+def test_a_folder_that_is_not_there_is_named(stage: Stage) -> None:
+    stage.start({"driver": "python", "play": "placed:Placed"}, cwd="/nowhere/at/all")
+    stage.greet()
+
+    assert "the folder '/nowhere/at/all': No such file or directory; make it" in stage.receive(Goodbye).reason
+    assert 127 == stage.status()

@@ -88,7 +88,7 @@ def _tail(place: str, name: str, count: int, follow: bool) -> int:
         return 1
     if not os.path.exists(row["log"]):  # noqa: PTH110
         of_house = os.path.join(os.path.dirname(os.path.dirname(row["log"])), "house.log")  # noqa: PTH118, PTH120
-        text = f"there is no {row['log']} yet; what a python agent prints goes to {of_house} (of a house in the foreground: to its terminal)"
+        text = f"there is no {row['log']} yet; what a python agent prints goes to {of_house}"
         print(f"understudy: {text}", file=sys.stderr)
     for line in last_lines(row["log"], count):
         print(line)

@@ -13,7 +13,7 @@ from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.supervisor.directories import directories
-from understudy.supervisor.stderr import write_line
+from understudy.supervisor.stderr import say, write_line
 
 READY_S_MAX = 30.0
 IDLE_EXIT_S = 600.0  # A house that was started on the way ends when it has had no client for so long.
@@ -68,7 +68,7 @@ def keep(options: Any, command: tuple[str, ...]) -> int:
         house = replace(house, command=command)
         if inherited is not None or not held(f"{house.runtime_dir}/lock"):
             names = ", ".join(agent.name for agent in house.agents)
-            write_line(f"understudy: the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
+            say(f"the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
         return keeper.run(house, inherited)
     except HouseError as error:
         write_line(f"understudy: {error}")

@@ -25,8 +25,8 @@ class Limits:
 
     What is large goes to a peer while less than `window_bytes` are under way to it; or up to `share_bytes`, once
     `under_way_bytes_max` are under way to all. A ping goes behind every `ping_every_bytes`. A body larger than
-    `kept_body_bytes_max`, or any, once `kept_bytes_max` are kept, is read from the log when it is wanted. Sessions and turns with long texts (a folder's
-    path, the methods that a client serves) are refused at `texts_bytes_max` of these.
+    `kept_body_bytes_max`, or any, once `kept_bytes_max` are kept, is read from the log when it is wanted. Sessions and
+    turns with long texts (a folder's path, the methods that a client serves) are refused at `texts_bytes_max` of these.
     """
 
     window_bytes: int = 2 << 20

@@ -57,7 +57,6 @@ from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
-STORY_CHARACTERS_MAX = 2_000
 KNOWN_VERBS = "house, reload, restart, sessions, shutdown, signal, start, status, stop"
 
 
@@ -137,8 +136,7 @@ def failed(house: House, event: ClientSaid, error: Exception) -> None:
     house.fault(event.peer, INTERNAL, clipped(text, TEXT_CHARACTERS_MAX), request)
     client = house.clients.get(event.peer)
     name = client.name or client.id if client is not None else event.peer.hex()
-    text = f"a {type(event.frame).__name__} of client {name} broke: {what}; it is forgotten (request {request!r})"
-    house.warn(clipped(text, STORY_CHARACTERS_MAX))
+    house.warn(f"a {type(event.frame).__name__} of client {name} broke: {what}; it is forgotten (request {request!r})")
     lost(house, event.peer)
 
 

@@ -64,9 +64,9 @@ from understudy.supervisor.core.restored import Restored, Shown
 from understudy.supervisor.core.restoring import take_back
 from understudy.supervisor.core.specs import HouseSpec
 
-PING_EVERY_S = 10.0
-SILENT_S_MAX = 60.0
-RETURN_S = 5.0
+PING_EVERY_S = 10.0  # So often all are asked whether they are there.
+SILENT_S_MAX = 60.0  # A client that was silent for so long is forgotten.
+RETURN_S = 5.0  # So long, after a fall of ours, actors and clients have to come back before anybody is taken for gone.
 
 
 class Core:
@@ -275,12 +275,12 @@ class Core:
             return
         for child in [child for role in house.roles.values() for child in role.actors]:
             if hurry:
-                self.house.carry_out(child.stop(house.now))
-                self.house.carry_out(child.kill("the house was told to hurry", house.now))
+                house.carry_out(child.stop(house.now))
+                house.carry_out(child.kill("the house was told to hurry", house.now))
                 continue
             if child.state is State.RUNNING:
                 house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after_if_written)
-            self.house.carry_out(child.stop(house.now))
+            house.carry_out(child.stop(house.now))
 
     def _finish_if_over(self) -> None:
         house = self.house

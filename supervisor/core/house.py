@@ -38,6 +38,7 @@ CLIENTS_MAX = 4_000
 CALLS_MAX = 10_000
 SESSIONS_MAX = 100_000
 FOLLOWS_PER_CLIENT_MAX = 4_096
+WARNING_CHARACTERS_MAX = 2_000
 PING_BUSY_EVERY_S = 1.0  # So long may an actor with turns be silent before it is asked.
 
 
@@ -309,4 +310,4 @@ class House:
 
     def warn(self, text: str) -> None:
         """Write a line to the house's own log."""
-        self.effects.append(Warn(text))
+        self.effects.append(Warn(text[:WARNING_CHARACTERS_MAX]))

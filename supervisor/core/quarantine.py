@@ -33,7 +33,6 @@ from understudy.supervisor.core.open_calls import OpenCall, OpenCalls
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
 
 STORY_LINES_SHOWN = 4
-CHARACTERS_MAX = 2_000
 SESSION_FIELDS = ("last", "memory", "current", "dropped")
 _copy = msgspec.structs.replace  # That is what it makes when nothing is replaced.
 
@@ -235,7 +234,7 @@ def contain(house: House, event: Event, played: bool, why: str) -> bool:
 def _close(house: House, session: Session, event: Event, why: str) -> None:
     """The session takes no more; what it had accepted has its ending."""
     session.quarantined = why
-    house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}"[:CHARACTERS_MAX])
+    house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}")
     role = house.roles.get(session.agent)
     if role is None:
         return
@@ -252,7 +251,7 @@ def _set_apart(house: House, role: Role, event: Event, played: bool, why: str) -
     """End all actors of the agent; its turns end once they are confirmed dead."""
     story = " | ".join(line for child in role.actors for line in list(child.story)[-STORY_LINES_SHOWN:])
     text = f"agent {role.child.spec.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
-    house.warn(text[:CHARACTERS_MAX])
+    house.warn(text)
     exited = event if isinstance(event, Exited) else None
     for child in role.actors:
         gone = exited is not None and child.epoch == exited.epoch

@@ -26,7 +26,6 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.paths import gateway_address
 
-LOOK_EVERY_S = 0.001
 WAIT_S_MAX = 20.0
 
 Said = Callable[[Frame], list[Any]]
@@ -49,19 +48,19 @@ class FalseHouse:
         self._socket: zmq.Socket[bytes] | None = None
         self._peer = b""
         self._joiners: dict[bytes, Joiner] = {}
-        self._listening: asyncio.Task[None] | None = None
+        self._told = asyncio.Event()
 
     def open(self) -> None:
         """Listen."""
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.bind(gateway_address(self.runtime_dir))
         self.times_opened += 1
-        if self._listening is None:
-            self._listening = asyncio.ensure_future(self._listen())
+        asyncio.get_running_loop().add_reader(self._socket.FD, self._listen)
 
     def fall(self) -> None:
         """Break all connections, as a death does; `open` is the next one."""
         assert self._socket is not None
+        asyncio.get_running_loop().remove_reader(self._socket.FD)
         self._socket.close(0)
         self._socket = None
 
@@ -71,38 +70,39 @@ class FalseHouse:
         for frame in frames:
             for message in [frame] if isinstance(frame, bytes) else encode([frame]):
                 self._socket.send_multipart([self._peer, message])
+        asyncio.get_running_loop().call_soon(
+            self._listen
+        )  # A send takes away the sign that there is something to hear.
 
     def count(self, kind: type[Frame]) -> int:
         """Return how often such a frame was heard."""
         return sum(isinstance(each, kind) for each in self.heard)
 
     async def until(self, holds: Callable[[], object]) -> None:
-        """Wait until `holds`."""
+        """Wait until `holds`, which rests on what was heard."""
         async with asyncio.timeout(WAIT_S_MAX):
-            while not holds():  # noqa: ASYNC110 (nobody could set an event)
-                await asyncio.sleep(LOOK_EVERY_S)
+            while not holds():
+                self._told.clear()
+                await self._told.wait()
 
     def close(self) -> None:
         """End."""
-        if self._listening is not None:
-            self._listening.cancel()
         if self._socket is not None:
-            self._socket.close(0)
+            self.fall()
         self._context.destroy(0)
 
-    async def _listen(self) -> None:
-        while True:
-            while self._socket is not None and self._socket.poll(0):
-                self._peer, message = self._socket.recv_multipart()
-                for frame in decode(message, decoder(FromClient)):
-                    joiner = self._joiners.setdefault(self._peer, Joiner(FromClient))
-                    whole = joiner.add(frame) if isinstance(frame, Part) else frame
-                    if whole is not None:
-                        self._hear(whole)
-            await asyncio.sleep(LOOK_EVERY_S)
+    def _listen(self) -> None:
+        while self._socket is not None and self._socket.poll(0):
+            self._peer, message = self._socket.recv_multipart()
+            for frame in decode(message, decoder(FromClient)):
+                joiner = self._joiners.setdefault(self._peer, Joiner(FromClient))
+                whole = joiner.add(frame) if isinstance(frame, Part) else frame
+                if whole is not None:
+                    self._hear(whole)
 
     def _hear(self, frame: Frame) -> None:
         self.heard.append(frame)
+        self._told.set()
         said = self.answer(frame)
         if not said and isinstance(frame, Hello):
             said = [Welcome(PROTOCOL_VERSION, 1, self.generation)]

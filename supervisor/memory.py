@@ -1,7 +1,6 @@
 """What the processes of each actor use, read from /proc: all that descend from it, and what bears its mark beside that."""
 
 import os
-from collections.abc import Iterator
 
 from understudy.protocol.mark import mark_of
 
@@ -10,24 +9,19 @@ PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 Totals = dict[int, tuple[float, int]]
 
 
-def sampling(totals: Totals, exact: set[int], marks: dict[str, int]) -> Iterator[None]:
-    """Fill `totals` (keys: pids of actors) with each tree's memory in MB and open descriptors, a process a step.
+def sample(totals: Totals, exact: set[int], marks: dict[str, int]) -> None:
+    """Fill `totals` (keys: pids of actors) with each tree's memory in MB and open descriptors. Takes as long as it takes.
 
     `marks`: of these actors. What left its actor's session, as tools do that are started with setsid, is found by its
     parents; what has none left but the keeper, by its mark.
 
     Actors in `exact` are measured by PSS (smaps_rollup: private pages and a share of the shared ones), or, where
     that cannot be read, as the others: resident less shared pages (statm), so that forked actors are not charged
-    for the keeper's code. The steps let the caller stop and go on later.
+    for the keeper's code.
     """
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            yield
-            parents[int(name)] = _parent(name)
+    parents = {int(name): _parent(name) for name in os.listdir("/proc") if name.isdigit()}
     whose: dict[int, int] = {pid: pid for pid in totals}
     for pid in parents:
-        yield
         actor = _actor_of(pid, parents, whose, marks)
         if not actor:
             continue

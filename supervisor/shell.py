@@ -1,16 +1,17 @@
-"""The supervisor's loop: readiness -> events -> core -> effects. One thread, no locks, no policy.
+"""The supervisor's loop: readiness -> events -> core -> effects. One thread decides and acts; no locks, no policy.
 
 Effects run in order; `core.outbox` holds those that wait for the log.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
 import socket
+import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -54,7 +55,7 @@ from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS
 from understudy.supervisor.keeper import end_everything
 from understudy.supervisor.log import Log, LogError
 from understudy.supervisor.marks import Marks
-from understudy.supervisor.memory import Totals, sampling
+from understudy.supervisor.memory import Totals, sample
 from understudy.supervisor.read_back import LOG_RETRY_S, ReadBack
 from understudy.supervisor.safe import forget_fall, note_fall
 from understudy.supervisor.sockets import Router
@@ -65,7 +66,6 @@ SAMPLE_EVERY_S = 0.4
 SAMPLE_IDLE_S = 2.0  # So often the idle ones are looked at, too; less often when that took more than its share.
 SAMPLE_IDLE_S_MAX = 10.0
 SAMPLE_IDLE_SHARE = 0.003
-SAMPLE_SLICE_S = 0.002
 WARNINGS_PER_S_MAX = 20
 
 
@@ -330,27 +330,32 @@ class Shell:
             if limited:
                 exact.add(each.pid)
         if chosen:
-            totals: Totals = dict.fromkeys(chosen, (0.0, 0))
-            marks = {f"{self._house_id}/{each.actor}#{each.epoch}": pid for pid, each in chosen.items()}
-            self._sample_on(chosen, totals, sampling(totals, exact, marks), 0.0 if all_of_them else None)
-        else:
+            # The kernel takes 20 ms for each GB of a program: that is no time for which everybody may wait.
+            looking = threading.Thread(target=self._look, args=(chosen, exact, all_of_them), daemon=True)
+            try:
+                looking.start()
+            except RuntimeError:  # The system gives no thread now.
+                chosen = {}
+        if not chosen:
             self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
-    def _sample_on(
-        self, chosen: dict[int, Spawned], totals: Totals, steps: Iterator[None], spent_s: float | None
-    ) -> None:
-        """Look for one slice; go on in the loop's next turn, or report and rest. `spent_s`: on all, so far."""
-        began = time.monotonic()
-        for _ in steps:
-            took_s = time.monotonic() - began
-            if took_s > SAMPLE_SLICE_S:
-                spent_s = None if spent_s is None else spent_s + took_s
-                self._loop.call_soon(self._sample_on, chosen, totals, steps, spent_s)
-                return
+    def _look(self, chosen: dict[int, Spawned], exact: set[int], all_of_them: bool) -> None:
+        """Look at `chosen`, in a thread, and have the loop told."""
+        marks = {f"{self._house_id}/{each.actor}#{each.epoch}": pid for pid, each in chosen.items()}
+        totals: Totals = dict.fromkeys(chosen, (0.0, 0))
+        try:
+            sample(totals, exact, marks)
+        except OSError:  # No descriptor is left, say: then nothing was seen.
+            totals = {}
+        spent_s = time.thread_time() if all_of_them else None
+        with contextlib.suppress(RuntimeError):  # The loop is closed: the supervisor ends.
+            self._loop.call_soon_threadsafe(self._sampled, chosen, totals, spent_s)
+
+    def _sampled(self, chosen: dict[int, Spawned], totals: Totals, spent_s: float | None) -> None:
+        """Report what was seen, and rest. `spent_s`: on all."""
         if spent_s is not None:
-            spent_s += time.monotonic() - began
             rest_s = min(spent_s / SAMPLE_IDLE_SHARE, SAMPLE_IDLE_S_MAX)
-            self._idle_sample_due = max(self._idle_sample_due, began + rest_s)
+            self._idle_sample_due = max(self._idle_sample_due, time.monotonic() + rest_s)
         for pid, (memory_mb, files) in totals.items():
             self.push(Sampled(chosen[pid].actor, chosen[pid].epoch, memory_mb, files))
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)

@@ -1,11 +1,12 @@
 """The memory of an agent's whole tree is bounded, with the reason in words."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.faults.house import Houses, wait_until
+from tests.faults.house import Houses, RealHouse, wait_until
 from tests.test_hangs import playing, until
 
 
@@ -36,3 +37,32 @@ def test_what_has_left_the_actors_session_counts(houses: Houses, start: str) -> 
     house = houses(f'[agent.a]\ndriver = "program"\ncommand = ["sh", "-c", """{command}"""]\nmemory = "100 MB"\n')
 
     wait_until(lambda: "memory: limit 100 MB, had 3" in house.log(), "the log to tell")
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from understudy.supervisor import shell
+from understudy.supervisor.cli.main import main
+def sample(totals, exact, marks):
+    Path("{folder}/looks").touch()
+    while not Path("{folder}/done").exists():
+        time.sleep(0.01)
+shell.sample = sample
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nobody_waits_while_the_kernel_counts_the_memory_of_a_large_program(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, '[agent.rehearsal]\ndriver = "scripted"\nmemory = "1 GB"\n')
+    command = [sys.executable, "-c", SLOW.format(folder=tmp_path), *house.command("up", "-c", str(house.config))[3:]]
+    with (tmp_path / "house.log").open("ab") as log:
+        house.keeper = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_until((tmp_path / "looks").exists, "a look at the memory")
+
+        assert "here\n" == house.run("prompt", "rehearsal", "here").stdout
+        assert not (tmp_path / "done").exists()
+    finally:
+        (tmp_path / "done").touch()
+        house.stop()

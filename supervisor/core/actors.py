@@ -188,7 +188,7 @@ def _resume(house: House, role: Role) -> None:
     child = role.child
     text = f"the connection to {child.title} broke meanwhile; it may have been carried out"
     calls.refuse(house, child.spec.name, ACTOR_LOST, text, sent=True)
-    for session, turn in hangs.playing(role):
+    for session, turn in role.turns():
         handed = turn.state is TurnState.HANDED or turn.unmarked  # It may not have come: the connection broke.
         if turn.start_ticket and not handed and not turn.cancelled:
             house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)

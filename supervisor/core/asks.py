@@ -4,7 +4,7 @@ import msgspec
 
 from understudy.protocol.errors import CLIENT_GONE
 from understudy.protocol.frames import Answer, Ask, Entry, unpack
-from understudy.supervisor.core import bounds, hangs
+from understudy.supervisor.core import bounds
 from understudy.supervisor.core.budget import Sent
 from understudy.supervisor.core.child import Child
 from understudy.supervisor.core.house import House, Role
@@ -87,7 +87,7 @@ def give_up_on(house: House, client: str | None) -> None:
 
 
 def _playing(house: House) -> list[tuple[Session, Turn]]:
-    return [each for role in house.roles.values() for each in hangs.playing(role)]
+    return [each for role in house.roles.values() for each in role.turns()]
 
 
 def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:

@@ -323,7 +323,7 @@ class Core:
             return
         for role in house.roles.values():
             starts = role.child.state in (State.STARTING, State.BACKOFF)
-            if (role.queued and starts) or any(not session.asks for session, _ in hangs.playing(role)):
+            if (role.queued and starts) or any(not session.asks for session, _ in role.turns()):
                 house.idle_since = house.now
                 return
         house.warn(f"no client for {idle_s:g} s: the house ends")

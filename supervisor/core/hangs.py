@@ -35,7 +35,7 @@ def heard(house: House, role: Role, child: Child) -> None:
     if link.silent:
         text = f"{child.title} is heard again, after {house.now - link.heard:.1f} s of silence"
         house.warn(text)
-        for session, turn in playing(role) if child is role.child else []:
+        for session, turn in role.turns() if child is role.child else []:
             house.write(session, "note", turn.number, {"text": text})
         house.replan = True
     link.heard, link.pinged, link.silent = house.now, None, False
@@ -45,17 +45,6 @@ def progressed(house: House, session: Session) -> None:
     """The session's turn has a new entry, or an answer."""
     if session.current is not None:
         session.current.progressed, session.current.quiet_told = house.now, False
-
-
-def playing(role: Role) -> list[tuple[Session, Turn]]:
-    """Return the turns that the role's actor has."""
-    found = []
-    for name, session in list(role.playing.items()):
-        if session.current is None:
-            del role.playing[name]
-        else:
-            found.append((session, session.current))
-    return found
 
 
 def dues(house: House) -> list[float]:
@@ -71,7 +60,7 @@ def dues(house: House) -> list[float]:
             elif each is child and role.running:
                 found.append(each.link.heard + PING_BUSY_EVERY_S)
         if role.running and (child.spec.turn_timeout_s or child.spec.quiet_timeout_s):
-            for session, turn in playing(role):
+            for session, turn in role.turns():
                 found.extend(due for due in (_over_at(role, turn), _quiet_at(house, role, session, turn)) if due)
     return found
 
@@ -108,7 +97,7 @@ def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late:
     text = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s, nor an answer to a ping"
     house.warn(text)
     if plays and not _only_unseen(role):
-        return _react(house, role, playing(role), text)
+        return _react(house, role, role.turns(), text)
     child.last_words = text  # No work is lost with an understudy, nor with one whose turns no agent has seen.
     return child.kill(text, house.now)
 
@@ -120,7 +109,7 @@ def _is_looked_at(house: House, child: Child) -> bool:
 
 def _only_unseen(role: Role) -> bool:
     """Return whether turns wait for the actor, and none has begun: they are handed to the next one."""
-    turns_had = [turn for _, turn in playing(role)]
+    turns_had = [turn for _, turn in role.turns()]
     return bool(turns_had) and all(turn.state is TurnState.HANDED for turn in turns_had)
 
 
@@ -134,7 +123,7 @@ def _look_at_turns(house: House, role: Role) -> list[Kill]:
     kills: list[Kill] = []
     if not spec.turn_timeout_s and not spec.quiet_timeout_s:
         return kills
-    for session, turn in playing(role):
+    for session, turn in role.turns():
         over, quiet = _over_at(role, turn), _quiet_at(house, role, session, turn)
         if over is not None and house.now >= over:
             turn.over_told = True

@@ -96,6 +96,16 @@ class Role:
         """Whoever plays, then the understudies."""
         return [self.child, *self.understudies] if self.understudies else [self.child]
 
+    def turns(self) -> list[tuple[Session, Turn]]:
+        """Return the turns that its actor has."""
+        found = []
+        for name, session in list(self.playing.items()):
+            if session.current is None:
+                del self.playing[name]
+            else:
+                found.append((session, session.current))
+        return found
+
     def of_peer(self, peer: bytes) -> Child | None:
         """Return the actor whose connection that is."""
         if self.child.peer == peer:

@@ -4,7 +4,7 @@ The figures come from the shell's watch. For the house, understudies go first; t
 """
 
 from understudy.protocol.frames import Stop
-from understudy.supervisor.core import hangs, turns
+from understudy.supervisor.core import turns
 from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.events import Kill, Sampled
 from understudy.supervisor.core.house import House, Role
@@ -21,7 +21,7 @@ def sampled(house: House, role: Role, child: Child, event: Sampled) -> list[Kill
         return child.kill(child.last_words, house.now)
     if soft_mb and event.memory_mb > soft_mb and child is role.child:
         text = f"memory: soft limit {soft_mb} MB, had {event.memory_mb:.0f} MB; the turn is cancelled"
-        for session, turn in hangs.playing(role):
+        for session, turn in role.turns():
             if not turn.cancelled:
                 house.write(session, "note", turn.number, {"text": text})
                 turns.cancel(house, session, turn.number)

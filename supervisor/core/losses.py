@@ -2,7 +2,7 @@
 
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
 from understudy.protocol.frames import ActorCall, Fault
-from understudy.supervisor.core import asks, calls, hangs, turns
+from understudy.supervisor.core import asks, calls, turns
 from understudy.supervisor.core.events import TurnRow, Unreadable
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import (
@@ -23,7 +23,7 @@ def actor_lost(
     role.resuming.clear()
     text = f"the agent was lost before it answered: {what}"
     calls.refuse(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
-    for session, turn in hangs.playing(role):
+    for session, turn in role.turns():
         settle(house, role, session, turn, what, shown, was_stopped)
 
 

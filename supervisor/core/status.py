@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from understudy.supervisor.core import bounds, hangs
+from understudy.supervisor.core import bounds
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.house import House, Role
 from understudy.supervisor.core.sessions import TurnState
@@ -65,7 +65,7 @@ def limits_reached(house: House, role: Role) -> list[str]:
 
 def waiting_for(house: House, role: Role) -> str:
     """Say what the agent's work waits for, "" when for nothing but the agent itself."""
-    questions = [ask for session, _ in hangs.playing(role) for ask in session.asks.values() if ask.public]
+    questions = [ask for session, _ in role.turns() for ask in session.asks.values() if ask.public]
     if questions:
         oldest = min(ask.since for ask in questions)
         return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"

@@ -81,8 +81,8 @@ class Log:
         """Open or make the log at `path`. Raises `LogError`. `boot_id`: of this boot, for tests."""
         self._path = path
         self.warnings = network_warning(path, mounts())
-        self._tending: threading.Thread | None = None
-        self._wal_bytes_tended = 0
+        self._checkpointing: threading.Thread | None = None
+        self._wal_bytes_then = 0
         self._closed = False
         self._pending = Pending()
         try:
@@ -206,30 +206,30 @@ class Log:
             self._apply()
         except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
-        if self._tending is not None:
-            if self._tending.is_alive():
+        if self._checkpointing is not None:
+            if self._checkpointing.is_alive():
                 return
-            self._tending = None
+            self._checkpointing = None
             if self.wal_bytes >= WAL_BYTES_MAX:
                 with suppress(sqlite3.Error):  # A full disk, say: commits tell, and a later one tries again.
                     _checkpoint(self._writer)
             return
         wal_bytes = self.wal_bytes
-        if wal_bytes < self._wal_bytes_tended:
-            self._wal_bytes_tended = 0  # It began anew.
-        if wal_bytes < max(WAL_BYTES_MIN, 2 * self._wal_bytes_tended):
+        if wal_bytes < self._wal_bytes_then:
+            self._wal_bytes_then = 0  # It began anew.
+        if wal_bytes < max(WAL_BYTES_MIN, 2 * self._wal_bytes_then):
             return
-        self._wal_bytes_tended = wal_bytes
-        self._tending = threading.Thread(target=self._tend, name="checkpoint", daemon=True)
-        self._tending.start()
+        self._wal_bytes_then = wal_bytes
+        self._checkpointing = threading.Thread(target=self._copy_to_main_file, name="checkpoint", daemon=True)
+        self._checkpointing.start()
 
     def close(self) -> None:
         """Put everything into the main file, synced, and mark the log as closed in order."""
         if self._closed:
             return
         self._closed = True
-        if self._tending is not None:
-            self._tending.join()
+        if self._checkpointing is not None:
+            self._checkpointing.join()
         with suppress(sqlite3.Error, OSError):  # What was not marked as closed in order is seen at the next start.
             self._apply()
             self._writer.execute("PRAGMA synchronous = FULL")
@@ -334,7 +334,7 @@ class Log:
     def _put(self, key: str, value: str) -> None:
         self._writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def _tend(self) -> None:
+    def _copy_to_main_file(self) -> None:
         with (
             suppress(sqlite3.Error),  # A full disk, say: commits tell, and a later one tries again.
             closing(sqlite3.connect(self._path, isolation_level=None, timeout=0.0)) as connection,

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.faults.house import RealHouse
@@ -60,6 +61,11 @@ class Editor:
                 self.process.wait()
             self.stdout.close()
             self.stderr.close()
+
+    def resident_mb(self) -> float:
+        """Return the memory of the program that it started."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def write(self, line: bytes) -> None:
         """Send a line as it is."""

@@ -430,15 +430,11 @@ def test_a_terminated_edge_leaves_in_order(start: Start) -> None:
     assert 0 == editor.process.wait(10)
 
 
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 @pytest.mark.slow
 def test_a_slow_editor_costs_no_memory_and_misses_nothing(start: Start, house: RealHouse) -> None:
     editor = start()
     session = editor.new()
-    before = resident_mb(editor.process.pid)
+    before = editor.resident_mb()
     turn = editor.prompt(session, "[[stream 60000 0]]")
 
     def over() -> bool:
@@ -446,7 +442,7 @@ def test_a_slow_editor_costs_no_memory_and_misses_nothing(start: Start, house: R
 
     wait_until(over, "the turn to be recorded", 50)
 
-    assert resident_mb(editor.process.pid) - before < 8
+    assert editor.resident_mb() - before < 8
     assert {"stopReason": "end_turn"} == editor.answer(turn)["result"]
     assert 60_000 == len(editor.text().split())
 

@@ -5,7 +5,6 @@ import json
 import os
 import select
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,10 +42,6 @@ def prompt(number: int, session: str, text: str) -> bytes:
 
 def notice(method: str, **params: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": method, "params": params}).encode() + b"\n"
-
-
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def flood(editor: Editor, method: str) -> tuple[int, bytes]:
@@ -90,11 +85,11 @@ def test_an_editor_that_floods_and_does_not_read_is_not_read_and_then_gets_all_i
     editor: Editor, method: str
 ) -> None:
     editor.new()
-    before = resident_mb(editor.process.pid)
+    before = editor.resident_mb()
 
     count, rest = flood(editor, method)
 
-    assert resident_mb(editor.process.pid) - before < MEMORY_MB_MAX
+    assert editor.resident_mb() - before < MEMORY_MB_MAX
     answered, refused = rest_answered(editor, rest, count)
     assert (sorted(answered), sorted(refused)) == (answered, refused)
     assert {*range(1_000_000, 1_000_000 + count)} == {*answered, *refused}

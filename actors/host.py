@@ -32,6 +32,7 @@ from understudy.protocol.backstage import (
 from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, UnderstudyError
 from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Handover, unpack
 from understudy.protocol.shown import ShownFile
+from understudy.protocol.stderr import write_line
 
 RETRY_S = 0.02
 RETRY_S_MAX = 1.0
@@ -414,6 +415,6 @@ def _told(error: Exception) -> dict[str, Any]:
 
 
 def _complain(text: str) -> None:
-    """Write to the house's log, past Python's buffer: what a full disk refuses is lost, and nothing else."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    """Write to the house's log, which may be full, or a pipe that nobody reads: then it is lost, and nothing else."""
+    for line in text.splitlines():
+        write_line(line)

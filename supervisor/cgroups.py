@@ -8,7 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from understudy.supervisor.stderr import say
+from understudy.protocol.stderr import say
 
 PROCS = "cgroup.procs"
 KEEPER = "understudy-keeper"  # Where the house's own processes go: a group that hands controllers on has none itself.

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from understudy.protocol.stderr import write_line
+
 
 @dataclass(slots=True)
 class Process:
@@ -53,7 +55,8 @@ def fork(target: Callable[..., NoReturn], *arguments: object) -> Process | str:
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001 (nothing of the parent's may go on here)
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            write_line(line)
     finally:
         _end(status)
 

@@ -8,8 +8,8 @@ import signal
 import sys
 from types import SimpleNamespace
 
+from understudy.protocol.stderr import write_line
 from understudy.supervisor.cli import up
-from understudy.supervisor.stderr import write_line
 
 PR_SET_PDEATHSIG = 1
 

@@ -27,6 +27,7 @@ from understudy.actors import processes
 from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
 from understudy.protocol.mark import MARK_VARIABLE, mark_of
+from understudy.protocol.stderr import say
 from understudy.supervisor import link, reload
 from understudy.supervisor.blanks import Blanks
 from understudy.supervisor.cgroups import Groups
@@ -47,7 +48,6 @@ from understudy.supervisor.core.events import (
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
 from understudy.supervisor.premises import Premises
-from understudy.supervisor.stderr import say
 from understudy.supervisor.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0

@@ -30,12 +30,12 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.owners import open_ours
 from understudy.protocol.paths import gateway_address
+from understudy.protocol.stderr import say
 from understudy.supervisor import link
 from understudy.supervisor.core.events import Ready, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import STATUS_RELOAD, STATUS_TRY_AGAIN
 from understudy.supervisor.sockets import Router
-from understudy.supervisor.stderr import say
 
 TRY_AGAIN_S = 60.0
 FALL_CHARACTERS_MAX = 4_000

@@ -21,6 +21,7 @@ import zmq
 
 from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
+from understudy.protocol.stderr import say
 from understudy.supervisor import heap, link
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
@@ -59,7 +60,6 @@ from understudy.supervisor.memory import Totals, sample
 from understudy.supervisor.read_back import LOG_RETRY_S, ReadBack
 from understudy.supervisor.safe import forget_fall, note_fall
 from understudy.supervisor.sockets import Router
-from understudy.supervisor.stderr import say
 
 TEND_S = 0.1
 SAMPLE_EVERY_S = 0.4

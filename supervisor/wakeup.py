@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
-from understudy.supervisor.stderr import say
+from understudy.protocol.stderr import say
 
 READ_BYTES = 4096
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

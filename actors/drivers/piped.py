@@ -17,6 +17,7 @@ from understudy.actors.contained import words
 from understudy.actors.drivers.launch import LAST_OUTPUT_S, Launched, how_it_ended, launch_role, limit_it_met
 from understudy.actors.limits import exit_code
 from understudy.protocol.owners import open_ours
+from understudy.protocol.stderr import write_line
 
 READ_BYTES = 1 << 18
 UNREAD_BYTES_MAX = 32 << 20  # A program that leaves so much unread is not listened to until it reads.
@@ -157,8 +158,8 @@ class Piped:
 
     def _reason(self, status: int | None, error: BaseException | None) -> str:
         if error is not None:
-            with contextlib.suppress(OSError, ValueError):
-                traceback.print_exception(error)
+            for line in traceback.format_exception(error):
+                write_line(line.rstrip())
             return f"the driver failed at what the program {self._role.command[0]} said: {words(error)}"
         last_words = "\n".join(self._last_lines)
         limit = limit_it_met(self._role, status, last_words)

@@ -12,8 +12,8 @@ from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
+from understudy.protocol.stderr import say, write_line
 from understudy.supervisor.directories import directories
-from understudy.supervisor.stderr import say, write_line
 
 READY_S_MAX = 30.0
 IDLE_EXIT_S = 600.0  # A house that was started on the way ends when it has had no client for so long.

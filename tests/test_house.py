@@ -203,6 +203,7 @@ def test_an_agent_that_cannot_start_is_fatal_with_the_reason_and_ends_what_waits
             "the program '/no/such/program' cannot be started: No such file or directory; install it, or mend `command`"
         )
         assert f"the turn ended: failed: agent ghost cannot run: agent ghost: {why}" in prompt.stderr
+        assert "once that is mended: understudy restart ghost" in prompt.stderr
         assert "FATAL" == row["state"]
         assert "/no/such/program" in row["why"]
         assert 3 == house.run("status").returncode

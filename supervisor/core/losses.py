@@ -94,11 +94,10 @@ def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool
 
 def give_up(house: House, role: Role, why: str) -> None:
     """The agent will not come back by itself: end what waits for it, with the reason."""
+    agent = role.child.spec.name
+    text = f"agent {agent} cannot run: {why}; once that is mended: understudy restart {agent}"
     for name in list(role.waiting):
         session = house.sessions[name]
         for turn in list(session.mailbox):
-            text = f"agent {role.child.spec.name} cannot run: {why}"
             turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
-    calls.refuse(
-        house, role.child.spec.name, AGENT_FAILED, f"agent {role.child.spec.name} cannot run: {why}", sent=False
-    )
+    calls.refuse(house, agent, AGENT_FAILED, text, sent=False)

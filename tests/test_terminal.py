@@ -68,6 +68,15 @@ def test_a_question_is_answered_by_its_number(asked: Terminal) -> None:
     assert 0 == asked.process.wait(WAIT_S_MAX)
 
 
+def test_a_question_shows_all_that_it_says(house: RealHouse) -> None:
+    terminal = Terminal(house.command("prompt", "rehearsal", "[[ask remove all\x1b[2K\r\u202elist]]"))
+    try:
+        terminal.until("remove all\\x1b[2K\\r\\u202elist")
+        terminal.until("your choice: ")
+    finally:
+        terminal.close()
+
+
 def test_ctrl_c_at_a_question_cancels_the_turn_at_once(asked: Terminal) -> None:
     asked.type("\x03")
 

@@ -54,9 +54,9 @@ class Questions:
 
     async def _ask_person(self, ask: str, title: str, options: list[dict[str, Any]]) -> None:
         async with self._terminal:
-            print(f"\n{title}", file=sys.stderr)
+            print(f"\n{plain(title)}", file=sys.stderr)
             for number, option in enumerate(options, 1):
-                print(f"  {number}  {option.get('name')}", file=sys.stderr)
+                print(f"  {number}  {plain(str(option.get('name')))}", file=sys.stderr)
             termios.tcflush(STDIN, termios.TCIFLUSH)  # What was typed before the question is no answer to it.
             print("your choice: ", end="", file=sys.stderr, flush=True)
             line = await _line()
@@ -79,6 +79,16 @@ async def _line() -> str:
     finally:
         loop.remove_reader(STDIN)
     return os.read(STDIN, LINE_BYTES_MAX).decode(errors="replace")
+
+
+def plain(text: str) -> str:
+    """Return a text with what moves the cursor, hides or turns around what is beside it made visible.
+
+    Whoever decides by it sees all of it: an agent may have been told by others what to write there.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _map(value: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from understudy.protocol.client import Client, Turn, connect
 from understudy.protocol.errors import BAD_FRAME, LocalError
 from understudy.protocol.items import Item
-from understudy.supervisor.cli.asking import Questions
+from understudy.supervisor.cli.asking import Questions, plain
 from understudy.supervisor.cli.up import IDLE_EXIT_S, ready, share
 from understudy.supervisor.cli.waiting import Waits
 from understudy.supervisor.directories import directories
@@ -144,7 +144,7 @@ def _show(item: Item) -> None:
         if item.body.get("sessionUpdate") == "agent_message_chunk":
             print(text, end="", flush=True)
         elif item.body.get("sessionUpdate") == "tool_call":
-            print(f"[{item.body.get('title', 'tool')}]", file=sys.stderr)
+            print(f"[{plain(str(item.body.get('title', 'tool')))}]", file=sys.stderr)
     elif item.kind in ("lost", "requeued", "note"):
         print(f"\nunderstudy: {item.body.get('text', '')}", file=sys.stderr)
     elif item.kind == "ended":

@@ -30,14 +30,6 @@ from understudy.protocol.shown import read_shown, shown_path
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture
-def scripted(stage: Stage) -> Stage:
-    """A scripted actor that is ready."""
-    stage.start()
-    stage.greet()
-    return stage
-
-
 # --- ready ------------------------------------------------------------------------
 
 

@@ -14,14 +14,6 @@ from understudy.supervisor.chaos.proc import children, stat
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture
-def ready(stage: Stage) -> Stage:
-    """A scripted actor that is ready."""
-    stage.start()
-    stage.greet()
-    return stage
-
-
 def played(stage: Stage, text: str, turn: int = 1) -> tuple[str, str]:
     """Play a turn; return what was said and the reason of its ending, with the text of a failure."""
     stage.play(text, turn=turn)
@@ -42,8 +34,8 @@ def played(stage: Stage, text: str, turn: int = 1) -> tuple[str, str]:
         ("[[memory 1]] [[files 3]] [[say fed]]", "fed"),
     ],
 )
-def test_directives_are_followed_in_order(ready: Stage, text: str, said: str) -> None:
-    assert (said, "end_turn") == played(ready, text)
+def test_directives_are_followed_in_order(scripted: Stage, text: str, said: str) -> None:
+    assert (said, "end_turn") == played(scripted, text)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +46,14 @@ def test_directives_are_followed_in_order(ready: Stage, text: str, said: str) ->
         ("[[say a]] [[crash SIGNOTHING]]", "[[crash SIGNOTHING]]: no signal of that name and no exit code"),
     ],
 )
-def test_a_directive_that_is_none_fails_the_turn_and_is_named(ready: Stage, text: str, why: str) -> None:
-    assert ("a", why) == played(ready, text)
+def test_a_directive_that_is_none_fails_the_turn_and_is_named(scripted: Stage, text: str, why: str) -> None:
+    assert ("a", why) == played(scripted, text)
 
 
-def test_a_tool_is_called_and_completed(ready: Stage) -> None:
-    ready.play("[[tool look]]")
+def test_a_tool_is_called_and_completed(scripted: Stage) -> None:
+    scripted.play("[[tool look]]")
 
-    updates = unpack(ready.receive(Updates).body)
+    updates = unpack(scripted.receive(Updates).body)
 
     assert [("tool_call", "pending"), ("tool_call_update", "completed")] == [
         (update["sessionUpdate"], update["status"]) for update in updates
@@ -76,53 +68,53 @@ def test_a_tool_is_called_and_completed(ready: Stage) -> None:
         ({"outcome": "cancelled"}, "answered: cancelled "),
     ],
 )
-def test_the_answer_to_a_question_is_said(ready: Stage, outcome: dict[str, str], said: str) -> None:
-    ready.play("[[ask May I?]]")
-    ask = ready.receive(Ask)
-    ready.send(Answer("s", ask.ask, pack({"outcome": outcome})))
+def test_the_answer_to_a_question_is_said(scripted: Stage, outcome: dict[str, str], said: str) -> None:
+    scripted.play("[[ask May I?]]")
+    ask = scripted.receive(Ask)
+    scripted.send(Answer("s", ask.ask, pack({"outcome": outcome})))
 
     body = unpack(ask.body)
     assert "May I?" == body["toolCall"]["title"]
     assert ["allow_once", "reject_once"] == [option["kind"] for option in body["options"]]
-    assert said == ready.text(Ended)[0]
+    assert said == scripted.text(Ended)[0]
 
 
-def test_history_counts_the_prompts_of_the_session(ready: Stage) -> None:
+def test_history_counts_the_prompts_of_the_session(scripted: Stage) -> None:
     for session, turn in (("s", 1), ("t", 1), ("s", 2)):
-        ready.play("hello", session, turn)
-        ready.until(Ended)
+        scripted.play("hello", session, turn)
+        scripted.until(Ended)
 
-    ready.play("[[history]]", "s", 3)
+    scripted.play("[[history]]", "s", 3)
 
-    assert "3 prompt(s) of this session seen by this actor" == ready.text(Ended)[0]
+    assert "3 prompt(s) of this session seen by this actor" == scripted.text(Ended)[0]
 
 
-def test_the_ledger_has_a_line_for_each_prompt_before_anything_is_done(ready: Stage) -> None:
-    ready.play("[[crash 7]]", "s", 5)
+def test_the_ledger_has_a_line_for_each_prompt_before_anything_is_done(scripted: Stage) -> None:
+    scripted.play("[[crash 7]]", "s", 5)
 
-    assert 7 == ready.status()
-    assert [{"session": "s", "turn": 5, "epoch": 1, "text": "[[crash 7]]"}] == ready.prompts()
+    assert 7 == scripted.status()
+    assert [{"session": "s", "turn": 5, "epoch": 1, "text": "[[crash 7]]"}] == scripted.prompts()
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM", "SIGINT"])
-def test_it_crashes_by_any_signal(ready: Stage, name: str) -> None:
-    ready.play(f"[[crash {name}]]")
+def test_it_crashes_by_any_signal(scripted: Stage, name: str) -> None:
+    scripted.play(f"[[crash {name}]]")
 
-    assert -signal.Signals[name] == ready.status()
+    assert -signal.Signals[name] == scripted.status()
 
 
 @pytest.mark.parametrize(("text", "state"), [("[[hang]]", b"S"), ("[[spin]]", b"R")])
-def test_what_hangs_or_spins_hears_nothing_more(ready: Stage, text: str, state: bytes) -> None:
-    assert ready.actor is not None
-    pid = ready.actor.pid
-    ready.play(text)
-    wait_until(lambda: len(ready.prompts()) == 1, "the prompt to be seen")
+def test_what_hangs_or_spins_hears_nothing_more(scripted: Stage, text: str, state: bytes) -> None:
+    assert scripted.actor is not None
+    pid = scripted.actor.pid
+    scripted.play(text)
+    wait_until(lambda: len(scripted.prompts()) == 1, "the prompt to be seen")
     wait_until(lambda: (stat(pid) or [b""])[0] == state, f"state {state!r}")
 
-    ready.send(CancelTurn("s", 1))
-    ready.actor.terminate()
+    scripted.send(CancelTurn("s", 1))
+    scripted.actor.terminate()
 
-    assert ready.actor.poll() is None
+    assert scripted.actor.poll() is None
 
 
 def test_memory_ends_at_the_limit_of_the_role_and_the_actor_goes_on(stage: Stage) -> None:
@@ -142,13 +134,13 @@ def test_files_end_at_the_limit_of_the_role_and_the_actor_goes_on(stage: Stage) 
     assert ("", True) == (said, why.startswith("OSError: [Errno 24]"))
 
 
-def test_a_stray_leaves_the_group_and_bears_the_mark(ready: Stage) -> None:
-    assert ready.actor is not None
-    pid = ready.actor.pid
-    assert ("", "end_turn") == played(ready, "[[stray]]")
+def test_a_stray_leaves_the_group_and_bears_the_mark(scripted: Stage) -> None:
+    assert scripted.actor is not None
+    pid = scripted.actor.pid
+    assert ("", "end_turn") == played(scripted, "[[stray]]")
 
-    wait_until(lambda: strays(ready.mark, pid) != [], "the stray")
-    (stray,) = strays(ready.mark, pid)
+    wait_until(lambda: strays(scripted.mark, pid) != [], "the stray")
+    (stray,) = strays(scripted.mark, pid)
 
     assert stray not in children(pid)
     os.kill(stray, signal.SIGKILL)

@@ -129,7 +129,7 @@ def test_an_idle_time_in_the_environment_that_is_none_is_told(alone: RealHouse, 
 
 def test_an_agent_whose_program_is_not_there_is_told_at_once(alone: RealHouse) -> None:
     alone.config.write_text('[agent.a]\ndriver = "acp"\ncommand = "no-such-agent"\n')
-    alone.start()
+    alone.start(environ={"PATH": os.defpath})  # Where some of it is closed to us, the system says that first.
     with Editor(alone_command(alone)) as editor:
         editor.ask("initialize", protocolVersion=1)
 

@@ -81,11 +81,12 @@ def test_the_exit_status_of_a_program_decides(houses: Houses, status: int, state
 
 @pytest.mark.parametrize(("status", "state"), [(0, "EXITED"), (1, "FATAL")])
 def test_an_expected_end_is_an_end_however_soon_it_comes(houses: Houses, status: int, state: str) -> None:
-    house = houses(program("p", f"exit {status}", "restart = { policy = 'transient', intensity = 0 }"))
+    text = program("p", f"exit {status}", "restart = { policy = 'transient', intensity = 0 }")
+    house = houses(text.replace("0.05", "50"))
 
     wait_state(house, "p", state)
 
-    assert "before it had lived 0.05 s (start_s)" in row(house, "p")["why"]
+    assert "before it had lived 50 s (start_s)" in row(house, "p")["why"]
 
 
 def kill_supervisor(house: RealHouse) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import select
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.editor import Editor, allow, asks
 from tests.faults.house import RealHouse
 from understudy.protocol.client import Session
 from understudy.protocol.connection import Connection
+from understudy.supervisor.edges.bridge import VIEWS_MAX
 from understudy.supervisor.edges.view import View
 
 STANDS_STILL_S = 1.0
@@ -136,6 +138,26 @@ def test_a_session_is_cancelled_as_it_was_when_that_came(editor: Editor) -> None
     editor.stdin.write(running + notice("session/cancel", sessionId=session) * 3 + next_)
 
     assert ["cancelled", "end_turn"] == [editor.answer(number)["result"]["stopReason"] for number in (501, 502)]
+
+
+@pytest.mark.slow
+def test_more_sessions_than_can_be_shown_are_refused_until_one_is_closed(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    house.asserts = False
+    house.start()
+    try:
+        with Editor(house.command("acp", "--agent", "rehearsal")) as editor:
+            first = editor.new()
+            asked = [editor.send("session/new", cwd="/tmp", mcpServers=[]) for _ in range(VIEWS_MAX)]
+
+            refused = [each["error"]["message"] for each in map(editor.answer, asked) if "error" in each]
+            assert 1 == len(refused)
+            assert "close one (session/close)" in refused[0]
+            assert "end_turn" == editor.play(first, "still here")
+            editor.ask("session/close", sessionId=first)
+            assert "end_turn" == editor.play(editor.new(), "another")
+    finally:
+        house.stop()
 
 
 class Slow(Session):

@@ -18,6 +18,7 @@ from understudy.protocol.jsonrpc import (
     AUTH_REQUIRED,
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     NOT_FOUND,
     JsonRpcError,
@@ -27,6 +28,7 @@ from understudy.supervisor.edges.reach import NoHouse, Reach
 from understudy.supervisor.edges.stdio import Input, Output
 from understudy.supervisor.edges.view import View
 
+VIEWS_MAX = 4_000  # The house lets a client follow a few more.
 LOOK_S = 0.5  # So often, while it does not read, an editor is looked at: is it there?
 
 
@@ -46,6 +48,7 @@ class Bridge:
         self._capabilities = capabilities
         self._greeted(client_capabilities)
         self._views: dict[str, View] = {}
+        self._opening = 0
         self._listing = asyncio.Lock()
         self._input, self._output = Input(), Output()
         self._connection = Connection(self._output.write, self._on_request, self._on_notification)
@@ -136,6 +139,20 @@ class Bridge:
 
     async def _new(self, params: dict[str, Any]) -> dict[str, Any]:
         cwd = _folder(params)
+        self._see_room()
+        self._opening += 1
+        try:
+            return await self._opened(cwd, params)
+        finally:
+            self._opening -= 1
+
+    def _see_room(self) -> None:
+        """Refuse one more session when it could not be shown."""
+        if len(self._views) + self._opening >= VIEWS_MAX:
+            text = f"{VIEWS_MAX} sessions are open here: close one (session/close), or start another understudy acp"
+            raise JsonRpcError(INVALID_REQUEST, text)
+
+    async def _opened(self, cwd: str, params: dict[str, Any]) -> dict[str, Any]:
         async with self._reach.client() as client:
             opening = {name: value for name, value in params.items() if name != "cwd"}
             session = await client.open(await self._agent_name(client), cwd, opening)
@@ -161,6 +178,8 @@ class Bridge:
             rows = await client.verb("sessions", {"session": name})
             if not rows:
                 raise JsonRpcError(NOT_FOUND, f"Session not found: there is no session {name!r} in this house")
+            if name not in self._views:
+                self._see_room()
             view = self._views.setdefault(name, self._made(client.session(name)))
             async with view.loading:
                 last = int(rows[0]["last"])

@@ -5,6 +5,7 @@ with its damage; the others are whole.
 """
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -14,7 +15,7 @@ from understudy.protocol.sizes import NUMBER_BITS, NUMBER_MAX
 from understudy.supervisor.core.events import RestRow
 from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
-from understudy.supervisor.core.sessions import CANCELLING, PROMPT_HEAD
+from understudy.supervisor.core.sessions import CANCELLING, CONTINUED, HANDED_STATES, PROMPT_HEAD
 from understudy.supervisor.pending import STOPPED, Pending
 from understudy.supervisor.schema import TOLD, TOLD_QUERY
 
@@ -36,6 +37,7 @@ PROMPTS = (
     "SELECT s.session, t.request, t.turn, t.digest FROM (SELECT * FROM turns ORDER BY id DESC LIMIT ?) t"
     " JOIN sessions s ON s.id = t.session ORDER BY t.id"
 )
+STATES = ("queued", CONTINUED, *HANDED_STATES)
 OPENS = "SELECT request, session, digest FROM (SELECT * FROM sessions ORDER BY id DESC LIMIT ?) ORDER BY id"
 
 _decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
@@ -125,7 +127,10 @@ class Recall:
             for key, life in query("SELECT key, value FROM meta WHERE key LIKE ?", (STOPPED + "%",))
             if life
         }
-        rests = {agent: msgspec.msgpack.decode(row, type=RestRow) for agent, row in query("SELECT * FROM rests")}
+        rests: dict[str, RestRow] = {}
+        for agent, rest in query("SELECT * FROM rests"):
+            with suppress(msgspec.MsgspecError):  # It begins anew, as one does whose configuration has changed.
+                rests[agent] = msgspec.msgpack.decode(rest, type=RestRow)
         return Restored(
             sessions,
             turns,
@@ -140,6 +145,8 @@ class Recall:
     def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int], bytes_max: int) -> RestoredTurn:
         """Return an open turn with its prompt and, when it has started, its questions."""
         session, turn, state, request, serves, client, epoch, size = row
+        if state not in STATES:  # Whether an agent has seen it nobody can tell.
+            raise DamageError(f"its state is {state!r:.50}")
         body = self.prompt(session, turn) if size <= bytes_max else b""  # Older versions wrote no size.
         size = max(size, len(body))
         told: list[Entry] = []

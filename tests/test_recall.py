@@ -83,6 +83,7 @@ def test_an_older_versions_large_prompt_is_left_out_too(log: Log, tmp_path: Path
         ("DELETE FROM segments WHERE id >> 40 = 1", "prompt of turn 1 is not where it should be"),
         ("UPDATE segments SET entries = x'c1' WHERE id >> 40 = 1", "entries of it are damaged"),
         ("UPDATE turns SET serves = x'93' WHERE session = 1", "truncated"),
+        ("UPDATE turns SET state = 'stbrted' WHERE session = 1", "its state is 'stbrted'"),
     ],
 )
 def test_a_session_that_cannot_be_read_comes_back_with_its_damage_and_the_others_whole(
@@ -129,3 +130,12 @@ def test_which_actor_has_a_turn_is_given_back(log: Log) -> None:
 
     assert [7, 0] == first
     assert [0, 0] == [turn.epoch for turn in log.restore().turns]
+
+
+def test_how_an_agent_stood_that_cannot_be_read_keeps_no_house_from_its_start(log: Log, tmp_path: Path) -> None:
+    log.commit([Record(1, [RestRow("a", "life", ""), RestRow("b", "life", "")])])
+    log.tend()
+    with closing(sqlite3.connect(tmp_path / "log", isolation_level=None)) as other:
+        other.execute("UPDATE rests SET row = x'c1' WHERE agent = 'a'")
+
+    assert ["b"] == list(log.restore().rests)

@@ -81,10 +81,10 @@ def test_an_actor_whose_welcome_waits_for_the_log_is_not_asked_and_not_taken_for
 def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
     house = a_house()
     tick(house, 1.0)
-    hangs.heard(house, house.roles["one"], house.roles["one"].child)
+    hangs.heard(house, house.roles["one"], house.roles["one"].child, is_pong=False)
     tick(house, 2.9)
     tick(house, 4.7)
-    hangs.heard(house, house.roles["one"], house.roles["one"].child)
+    hangs.heard(house, house.roles["one"], house.roles["one"].child, is_pong=False)
 
     assert 2 == pings(house)
     assert "one#1 is heard again, after 3.7 s of silence" == notes(house)[-1]

@@ -53,7 +53,7 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
         if not told:  # Once for all that it says at once.
             house.effects.append(TellActor(peer, Fault(NO_HELLO, "this connection is not known: say hello")))
         return
-    hangs.heard(house, role, child)
+    hangs.heard(house, role, child, type(frame) is Pong)
     match frame:
         case Updates() | Ended() | Ask() | Remember() | Begin():
             if child is role.child:

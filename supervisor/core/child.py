@@ -56,13 +56,15 @@ class Line:
 class Link:
     """When the actor was last heard, and since when a ping of ours waits for its answer.
 
-    `welcome`: the ticket after which its hello is answered. Before that it answers nothing.
+    `welcome`: the ticket after which its hello is answered. Before that it answers nothing. `doubted`: it was stopped,
+    and what it says may be from before.
     """
 
     heard: float = 0.0
     welcome: int = 0
     pinged: float | None = None
     silent: bool = False
+    doubted: bool = False
 
 
 @dataclass(slots=True)

@@ -23,14 +23,19 @@ def greeted(house: House, child: Child) -> None:
 
 
 def stopped(house: House, child: Child) -> None:
-    """A signal stopped its process: ask it at once, and give it as long as any for the answer."""
-    if child.state is State.RUNNING and child.link.pinged is None and _is_looked_at(house, child):
-        _ping(house, child)
+    """A signal stopped its process: ask it at once, and give it as long as any for the answer.
+
+    What it said before may come after: see `heard`.
+    """
+    if child.state is State.RUNNING and _is_looked_at(house, child):
+        child.link.doubted = True
+        if child.link.pinged is None:
+            _ping(house, child)
         house.replan = True
 
 
-def heard(house: House, role: Role, child: Child) -> None:
-    """Any frame of the actor's proves the link."""
+def heard(house: House, role: Role, child: Child, is_pong: bool) -> None:
+    """Any frame of the actor's proves the link; of one that was stopped, the answer to a ping after its next answer does."""
     link = child.link
     if link.silent:
         text = f"{child.title} is heard again, after {house.now - link.heard:.1f} s of silence"
@@ -38,7 +43,14 @@ def heard(house: House, role: Role, child: Child) -> None:
         for session, turn in role.turns() if child is role.child else []:
             house.write(session, "note", turn.number, {"text": text})
         house.replan = True
-    link.heard, link.pinged, link.silent = house.now, None, False
+    link.heard, link.silent = house.now, False
+    if not link.doubted:
+        link.pinged = None
+    elif is_pong:
+        link.doubted = False
+        _ping(house, child)
+    else:
+        link.pinged = house.now
 
 
 def progressed(house: House, session: Session) -> None:

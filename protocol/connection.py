@@ -22,7 +22,7 @@ from understudy.protocol.jsonrpc import (
 )
 
 REQUESTS_MAX = 10_000  # Of ours that are unanswered.
-SERVED_BYTES_MAX = 64 << 20
+SERVED_BYTES_MAX = 40 << 20  # Each takes about twice as much until the house has it.
 REQUEST_BYTES = 1 << 14  # What one costs besides its line, if that is large.
 
 OnRequest = Callable[[str, Any], Awaitable[Any]]

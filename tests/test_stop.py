@@ -174,16 +174,14 @@ def test_an_editor_is_told_that_its_agent_was_stopped(house: RealHouse) -> None:
     assert "the agent is not ready: a was stopped by a person" in editor.text()
 
 
-def test_a_house_that_is_shutting_down_refuses_what_comes_late(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, CAST.replace("0.3", "60"))
-    house.start()
+def test_a_house_that_is_shutting_down_refuses_what_comes_late(houses: Houses, tmp_path: Path) -> None:
+    script = "trap '' TERM; : > \"$0\"; while :; do sleep 0.02; done"
+    command = json.dumps(["sh", "-c", script, str(tmp_path / "stays")])
+    house = houses(f"{CAST}[agent.p]\ndriver = 'program'\nstop_grace_s = 60\ncommand = {command}\n")
+    wait_until((tmp_path / "stays").exists, "the program that heeds nothing")
 
     async def play(client: Client) -> list[str]:
         session = await client.open("a", "/tmp")
-        turn = await session.prompt("[[say in]] [[hang]]")
-        async for item in session.follow(turn.number):
-            if item.kind == "update":
-                break
         await client.verb("shutdown")
         late = [
             session.prompt("late"),
@@ -195,10 +193,7 @@ def test_a_house_that_is_shutting_down_refuses_what_comes_late(tmp_path: Path) -
         await client.verb("shutdown", {"hurry": True})
         return [f"{error.code}: {error.text}" for error in refused if isinstance(error, RemoteError)]
 
-    try:
-        assert ["shutting_down: the house is shutting down"] * 6 == with_client(house, play)
-    finally:
-        house.stop()
+    assert ["shutting_down: the house is shutting down"] * 6 == with_client(house, play)
 
 
 GRACE_S = 5.0

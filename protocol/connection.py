@@ -73,7 +73,7 @@ class Connection:
                         await self._on_notification(method, params)
                     await self._note(params, odd and f"{odd} was mended in what the agent said")
                 case Request(params=params, odd=odd):
-                    self._serve(message)
+                    await self._serve(message)
                     await self._note(params, odd and f"{odd} was mended in what the agent asked")
                 case LineFault(id=number, code=code, text=text, lost=lost):
                     self._send(line({"id": number, "error": {"code": code, "message": text}}))
@@ -123,9 +123,17 @@ class Connection:
         else:
             future.set_exception(error_of(message.error))
 
-    def _serve(self, request: Request) -> None:
+    def _has_room(self, size: int) -> bool:
+        return not self._serving or self._served_bytes + size <= self._served_bytes_max
+
+    async def _serve(self, request: Request) -> None:
         size = REQUEST_BYTES + request.size
-        if self._serving and self._served_bytes + size > self._served_bytes_max:
+        for _ in range(
+            2
+        ):  # What came with it and can be answered at once is, and is forgotten in the loop's next turn.
+            if not self._has_room(size):
+                await asyncio.sleep(0)
+        if not self._has_room(size):
             many = f"{len(self._serving)} requests ({self._served_bytes} bytes of {self._served_bytes_max})"
             refusal = {"code": INVALID_REQUEST, "message": f"{many} are unanswered already; ask again when some are"}
             self._send(line({"id": request.id, "error": refusal}))

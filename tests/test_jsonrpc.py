@@ -301,6 +301,14 @@ def test_more_unanswered_requests_than_the_limit_are_refused() -> None:
     assert [(count, INVALID_REQUEST)] == [(said["id"], said["error"]["code"]) for said in desk.said]
 
 
+def test_however_many_requests_come_at_once_those_that_can_be_answered_are() -> None:
+    count = 3 * SERVED_BYTES_MAX // REQUEST_BYTES
+
+    desk = run(lambda desk: desk.feed(*({"id": at, "method": "echo"} for at in range(count))))
+
+    assert [{}] * count == [said.get("result") for said in desk.said]
+
+
 def test_one_request_is_served_however_large_it_is() -> None:
     desk = run(lambda desk: desk.feed({"id": 1, "method": "echo", "params": "x" * 200_000}), served_bytes_max=100_000)
 

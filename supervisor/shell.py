@@ -149,7 +149,7 @@ class Shell:
             self._from_actor,
             lambda peer: self.push(ActorUnreachable(peer)),
             self._drained,
-            lambda peer: peer in self._core.house.peers,
+            self._untaken,
             self.warn,
         )
         gateway = Router(
@@ -160,7 +160,7 @@ class Shell:
             self._from_client,
             lambda peer: self.push(ClientLost(peer)),
             self._drained,
-            lambda peer: peer in self._core.house.clients,
+            self._untaken,
             self.warn,
         )
         return backstage, gateway
@@ -173,6 +173,10 @@ class Shell:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._step)
+
+    def _untaken(self, peer: bytes) -> int | None:
+        window = self._core.house.budget.windows.get(peer)
+        return None if window is None else window.under_way
 
     def _drained(self) -> None:
         """A socket gave what it had: act on it in this same turn of the loop."""

@@ -72,8 +72,9 @@ class Router:
     """One bound ROUTER socket.
 
     `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop, and `on_drained()` after each drain, before
-    what is due is sent; `known(peer)` says whether the peer said hello (only then may it send parts); `warn` gets a
-    line for garbage. Frames in parts lie in `folder` until they are whole.
+    what is due is sent; `untaken(peer)` says how many bytes the peer was told and has not confirmed, None when it did not
+    say hello (only who did may send parts); `warn` gets a line for garbage. Frames in parts lie in `folder` until they
+    are whole.
     """
 
     def __init__(
@@ -85,13 +86,13 @@ class Router:
         on_frames: Callable[[bytes, list[Frame]], None],
         on_lost: Callable[[bytes], None],
         on_drained: Callable[[], None],
-        known: Callable[[bytes], bool],
+        untaken: Callable[[bytes], int | None],
         warn: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._side, self._decoder = side, decoder(side)
         self._parts = Parts(side, folder)
-        self._on_frames, self._on_lost, self._known, self._warn = on_frames, on_lost, known, warn
+        self._on_frames, self._on_lost, self._untaken, self._warn = on_frames, on_lost, untaken, warn
         self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
         self._rests: dict[bytes, deque[Frame]] = {}  # Of long messages; who has waited the longest comes first.
@@ -290,6 +291,9 @@ class Router:
         self._rest_frames -= len(rest)
         self._rest_bytes -= sum(map(weight, rest))
 
+    def _known(self, peer: bytes) -> bool:
+        return self._untaken(peer) is not None
+
     def _ask_again(self, peer: bytes) -> None:
         if self._pausing.pop(peer, b"") is None and not self._socket.closed:
             self.send(peer, Fault(NO_HELLO, "a frame in parts was dropped: say hello again, and what is unanswered"))
@@ -373,7 +377,7 @@ class Router:
 
     def _look(self) -> None:
         """See what waits for all, and give up those who have not gone on for the longest while it is too much."""
-        waiting = self._unread.look(self._loop.time())
+        waiting = self._unread.look(self._loop.time(), self._untaken)
         total = self._stuck_bytes + self._unread.waiting_bytes
         if total <= UNREAD_BYTES_MAX:
             return

@@ -1,22 +1,22 @@
 """What libzmq holds for peers that do not read, and how it is given back. Decides nothing.
 
-libzmq does not tell what waits in it for a peer, and a ROUTER cannot expel one. But no more can wait than the last
-messages, as many as its queue takes; the kernel tells whether the peer has read all that left the queue; and a
-connection whose descriptor is shut down ends, with all that waited for it.
+libzmq does not tell what waits in it for a peer, and a ROUTER cannot expel one. But nothing waits while the kernel takes
+more for the peer, and else no more than the last messages, as many as the queue takes; and a connection whose descriptor
+is shut down ends, with all that waited for it.
 """
 
-import fcntl
 import os
+import select
 import socket
-import struct
-import termios
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
 
 LOOK_EVERY_BYTES = 8 << 20  # So much may be passed to all peers between two looks at what they have read.
 LOOK_EVERY_PEERS = 256  # And so many may come, that those who left are forgotten.
+TOLD_TIMES = 4  # Small frames take up to so many times what is counted for them.
 
 
 @dataclass(slots=True)
@@ -66,27 +66,39 @@ class Unread:
         """Whether what was passed since the last look may be too much."""
         return self._passed >= LOOK_EVERY_BYTES or len(self._connections) >= 2 * self._few + LOOK_EVERY_PEERS
 
-    def look(self, now: float) -> dict[bytes, tuple[float, int]]:
-        """Return who has not read all: since when it is known not to go on, and how many bytes wait, at the most.
+    def look(self, now: float, untaken: Callable[[bytes], int | None]) -> dict[bytes, tuple[float, int]]:
+        """Return who does not read: since when it is known not to go on, and how many bytes wait, at the most.
 
-        Their sum is `waiting_bytes`. A peer goes on when it has read all, or when its queue took more than it holds.
+        Their sum is `waiting_bytes`. A peer goes on when the kernel takes more for it, or when its queue took more than it
+        holds. `untaken(peer)`: how many bytes it was told and has not confirmed, None when that is not known.
         """
+        self._drop_those_who_left()
+        kernel = select.poll()
+        for connection in self._connections.values():
+            kernel.register(connection.descriptor, select.POLLOUT)
+        reading = {descriptor for descriptor, _ in kernel.poll(0)}
         waiting: dict[bytes, tuple[float, int]] = {}
-        for peer, connection in list(self._connections.items()):
-            behind = _unsent(connection)
-            if behind is None:
-                del self._connections[peer]
-                continue
-            if not behind or not connection.sizes:
+        for peer, connection in self._connections.items():
+            if connection.descriptor in reading or not connection.sizes:
                 connection.sizes.clear()
                 connection.since = None
                 continue
             if connection.since is None or connection.passed > self._messages_max:
                 connection.passed, connection.since = 0, now
-            waiting[peer] = connection.since, sum(connection.sizes)
+            told, size = untaken(peer), sum(connection.sizes)
+            waiting[peer] = connection.since, size if told is None else min(size, TOLD_TIMES * told)
         self._passed, self._few = 0, len(self._connections)
         self.waiting_bytes = sum(size for _, size in waiting.values())
         return waiting
+
+    def _drop_those_who_left(self) -> None:
+        for peer, connection in list(self._connections.items()):
+            try:
+                is_there = os.fstat(connection.descriptor).st_ino == connection.inode
+            except OSError:
+                is_there = False
+            if not is_there:
+                del self._connections[peer]
 
     def expel(self, peer: bytes) -> None:
         """End the connection of the peer: it may come again, as another."""
@@ -103,14 +115,3 @@ class Unread:
                     copy.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     return  # It has ended itself.
-
-
-def _unsent(connection: _Connection) -> int | None:
-    """Return how much of what left libzmq the peer has not read, as the kernel counts; None when it has left."""
-    try:
-        if os.fstat(connection.descriptor).st_ino != connection.inode:
-            return None
-        answer = fcntl.ioctl(connection.descriptor, termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return None
-    return int(struct.unpack("i", answer)[0])

@@ -42,6 +42,7 @@ class Ends:
         self.steps: list[int] = []
         self.lost: list[bytes] = []
         self.known: set[bytes] = set()
+        self.untaken = 1 << 40  # Of each who is known.
         self.context: zmq.Context[Any] = zmq.Context()
         self.address = f"ipc://{folder}/gateway"
         self.router = Router(
@@ -52,7 +53,7 @@ class Ends:
             self._hear,
             self._lose,
             lambda: None,
-            self.known.__contains__,
+            lambda peer: self.untaken if peer in self.known else None,
             lambda _: None,
         )
         self.clients: list[zmq.Socket[bytes]] = []
@@ -157,13 +158,33 @@ def test_a_peer_that_takes_nothing_is_given_up_at_a_bound_in_bytes(
     play(tmp_path, scene)
 
 
+@pytest.fixture
+def little_may_wait(monkeypatch: pytest.MonkeyPatch) -> Fault:
+    """Return a frame of which sixteen are too many to wait for all."""
+    monkeypatch.setattr(sockets, "UNREAD_BYTES_MAX", MIB // 4)
+    monkeypatch.setattr(sockets, "UNREAD_BYTES_THEN", MIB // 8)
+    monkeypatch.setattr(unread, "LOOK_EVERY_BYTES", MIB // 16)
+    return Fault("x", "y", "", b"\xc5\x40\x00" + bytes(0x4000))
+
+
+def test_who_has_confirmed_what_it_was_told_keeps_its_connection(tmp_path: Path, little_may_wait: Fault) -> None:
+    async def scene(ends: Ends) -> None:
+        ends.send(Hello(PROTOCOL_VERSION, "slow"))
+        assert isinstance(await ends.answer(), Welcome)
+        (peer,) = ends.known
+        ends.untaken = 1000
+        for _ in range(sockets.MESSAGES_SENT_MAX):
+            ends.router.send(peer, little_may_wait)
+            ends.router.flush()
+        assert [] == ends.lost
+
+    play(tmp_path, scene)
+
+
 def test_the_connection_of_a_peer_that_does_not_read_ends_when_too_much_waits_in_libzmq_and_it_may_come_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, little_may_wait: Fault
 ) -> None:
-    monkeypatch.setattr(sockets, "UNREAD_BYTES_MAX", 1 * MIB)
-    monkeypatch.setattr(sockets, "UNREAD_BYTES_THEN", MIB // 2)
-    monkeypatch.setattr(unread, "LOOK_EVERY_BYTES", MIB // 4)
-    fault = Fault("x", "y", "", b"\xc5\xff\xff" + bytes(65_535))
+    fault = little_may_wait
 
     async def scene(ends: Ends) -> None:
         ended = ends.client.get_monitor_socket(zmq.EVENT_DISCONNECTED)

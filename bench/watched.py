@@ -15,8 +15,7 @@ LONG_S = 0.005
 
 
 def watch(path: str) -> None:
-    """Time every callback of this process's loops, and of its children's."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    """Time every callback of this process's loops, and of its children's, which keep no descriptor of ours."""
     plain = asyncio.Handle._run  # noqa: SLF001
 
     def timed(self: asyncio.Handle) -> None:
@@ -25,7 +24,8 @@ def watch(path: str) -> None:
         took_s = time.perf_counter() - began
         if took_s >= LONG_S:
             own_s = time.thread_time() - own
-            os.write(file, f"{os.getpid()} {1000 * took_s:.1f} {1000 * own_s:.1f}\n".encode())
+            with open(path, "ab", buffering=0) as file:
+                file.write(f"{os.getpid()} {1000 * took_s:.1f} {1000 * own_s:.1f}\n".encode())
 
     asyncio.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
 

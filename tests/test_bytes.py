@@ -29,6 +29,7 @@ from understudy.protocol.frames import (
 )
 from understudy.supervisor.core.bounds import QUESTIONS_PER_TURN_MAX
 from understudy.supervisor.core.events import (
+    ActorSaid,
     ActorUnreachable,
     ClientSaid,
     EntriesRead,
@@ -180,6 +181,55 @@ def test_calls_that_wait_for_their_actor_have_a_bound_in_bytes() -> None:
     assert f"wait for their actor, and this one has {(2 << 20) + 5}; the limit is {16 << 20}" in text
     desk.tell(ClientSaid(CLIENT, Goodbye()))
     assert not desk.core.house.calls
+
+
+def test_an_idle_actor_that_hangs_with_what_it_does_not_take_is_ended_when_a_turn_waits_for_room() -> None:
+    desk = Desk(agent())
+    session = desk.open()
+    desk.tell(ClientSaid(CLIENT, Call("c", session, "session/set_mode", pack("x" * (3 << 20)))))
+    desk.prompt(session)
+    assert [] == handed(desk)
+
+    while not desk.killed and desk.now < 60:
+        desk.tick(max(0.0, desk.core.deadline() - desk.now))
+    assert [("a", 1)] == desk.killed
+
+
+def test_turns_for_an_actor_whose_connection_was_given_up_wait_for_its_hello() -> None:
+    desk = Desk(agent())
+    desk.tell(ActorUnreachable(peer_of("a", 1)))
+    for _ in range(2):
+        desk.ask(large(desk.open()))
+
+    assert [] == handed(desk)
+    assert "its connection was given up" in desk.row("a")["waiting_for"]
+    desk.said(ActorHello(PROTOCOL_VERSION, "a", 1, 101, 2))
+    assert 1 == len(handed(desk))
+
+
+def test_large_answers_go_to_an_actor_as_it_takes_them_also_when_it_asks_again() -> None:
+    desk = Desk(agent())
+    session = desk.open()
+    desk.ask(Prompt("p", session, pack([{"type": "text", "text": "x"}]), ["fs/read_text_file"]))
+    desk.said(Begin(session, 2))
+    asks = [Ask(n, session, 2, f"q{n}", "fs/read_text_file", pack({}), public=False) for n in (1, 2, 3)]
+    for ask in asks:
+        desk.said(ask)
+    for ask in asks:
+        desk.tell(ClientSaid(CLIENT, Answer(session, ask.ask, pack("x" * (15 << 20)))))
+
+    def given() -> list[str]:
+        return [frame.ask for _, frame in desk.to_actor if isinstance(frame, Answer)]
+
+    assert ["q1"] == given()
+    desk.tell(ActorUnreachable(peer_of("a", 1)))
+    desk.said(ActorHello(PROTOCOL_VERSION, "a", 1, 101, 2))
+    desk.tell(*(ActorSaid(peer_of("a", 1), ask) for ask in asks))
+    assert ["q1"] * 2 == given()
+    while len(given()) < 4:
+        assert desk.core.house.budget.windows[peer_of("a", 1)].pings
+        desk.said(Pong())
+    assert ["q1", "q1", "q2", "q3"] == given()
 
 
 def test_questions_for_one_client_have_a_bound_in_bytes_and_the_agent_is_told() -> None:

@@ -120,11 +120,26 @@ def answer(house: House, session: Session, frame: Answer) -> bool:
 
 
 def _give(house: House, session: Session, answer: Answer, child: Child) -> None:
-    """Send the answer, and keep it until the actor certainly has it."""
+    """Send the answer, a large one when there is room, and keep it until the actor certainly has it."""
+    ungiven, size = house.roles[session.agent].ungiven, len(answer.body)
+    if size > house.budget.limits.share_bytes and not house.room(child.peer, size):
+        session.answers[answer.ask] = Given(answer)
+        ungiven[session.id, answer.ask] = None
+        return
+    ungiven.pop((session.id, answer.ask), None)
     window = house.budget.windows.get(child.peer or b"")
     serial, ticket = (window.serial, house.after) if window is not None else (0, 0)
     session.answers[answer.ask] = Given(answer, child.peer, serial, ticket)
     house.tell_actor(child, answer, house.after)
+
+
+def give_on(house: House, role: Role) -> None:
+    """Send the answers that wait for room on the way to the agent's actor, as it takes them."""
+    for session_id, name in list(role.ungiven):
+        del role.ungiven[session_id, name]
+        given = house.sessions[session_id].answers.get(name)
+        if given is not None:  # Else the turn is over.
+            _give(house, house.sessions[session_id], given.answer, role.child)
 
 
 def forget_given(role: Role, peer: bytes, ping: Sent) -> None:

@@ -103,7 +103,7 @@ class Budget:
         """Return whether something large may go to the peer; `size` of it when that is known."""
         window = self.windows.get(peer) if peer is not None else None
         if window is None:
-            return True  # Nobody is there yet.
+            return peer is None  # Nobody is there yet; or it was given up, and what waits goes on with its next hello.
         limits = self.limits
         if self.under_way >= limits.under_way_bytes_max:
             return window.under_way + size <= limits.share_bytes
@@ -125,16 +125,17 @@ class Budget:
     def spend(self, peer: bytes, size: int) -> bool:
         """Count something large for the peer when there is `room` for it; return whether there was."""
         window = self.windows.get(peer)
-        if window is not None:
-            limits = self.limits
-            if self.under_way >= limits.under_way_bytes_max:
-                if window.under_way + size > limits.share_bytes:
-                    return False
-            elif window.under_way >= limits.window_bytes:
+        if window is None:
+            return False
+        limits = self.limits
+        if self.under_way >= limits.under_way_bytes_max:
+            if window.under_way + size > limits.share_bytes:
                 return False
-            window.under_way += size
-            window.behind += size
-            self.under_way += size
+        elif window.under_way >= limits.window_bytes:
+            return False
+        window.under_way += size
+        window.behind += size
+        self.under_way += size
         return True
 
     def unasked(self, peer: bytes) -> bool:

@@ -27,8 +27,9 @@ def actor_took(house: House, role: Role, child: Child, peer: bytes) -> None:
 
 
 def actor_goes_on(house: House, role: Role) -> None:
-    """Send what waits for room on the way to the agent's actor: what it had before, calls, then turns."""
-    if role.child.state is State.RUNNING and (role.resuming or role.waiting or house.calls):
+    """Send what waits for room on the way to the agent's actor: answers, what it had before, calls, then turns."""
+    if role.child.state is State.RUNNING and (role.ungiven or role.resuming or role.waiting or house.calls):
+        asks.give_on(house, role)
         turns.hand_over_again(house, role)
         calls.send_waiting(house, role)
         turns.admit_waiting(house, role)

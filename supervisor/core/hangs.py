@@ -120,9 +120,9 @@ def _is_looked_at(house: House, child: Child) -> bool:
 
 
 def _only_unseen(role: Role) -> bool:
-    """Return whether turns wait for the actor, and none has begun: they are handed to the next one."""
+    """Return whether turns wait for the actor, or for room on the way to it, and none has begun: the next one gets them."""
     turns_had = [turn for _, turn in role.turns()]
-    return bool(turns_had) and all(turn.state is TurnState.HANDED for turn in turns_had)
+    return bool(turns_had or role.waiting) and all(turn.state is TurnState.HANDED for turn in turns_had)
 
 
 def _ping(house: House, child: Child) -> None:

@@ -87,6 +87,8 @@ class Role:
     question_bytes: int = 0  # Of the open questions that only one client can answer.
     waiting: dict[str, None] = field(default_factory=dict[str, None])
     resuming: dict[str, None] = field(default_factory=dict[str, None])  # Whose turns are to be handed over once more.
+    # (session, ask) -> Whose answers wait for room on the way to the actor.
+    ungiven: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
     playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
     digest: str = ""  # Of its configuration.
     rest: RestRow | None = None  # How it was written down last, in this life of the house.

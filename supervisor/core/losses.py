@@ -21,6 +21,7 @@ def actor_lost(
 ) -> None:
     """The incarnation is gone with everything it started: settle each turn that it had."""
     role.resuming.clear()
+    role.ungiven.clear()
     text = f"the agent was lost before it answered: {what}"
     calls.refuse(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
     for session, turn in role.turns():

@@ -100,10 +100,12 @@ def no_room(house: House, role: Role) -> str:
     size = max((session.bytes_to_hand(session.mailbox[0].body.size) for session in free), default=0)
     if house.budget.room(peer, size) or peer is None:
         return ""
-    under_way = house.budget.windows[peer].under_way
+    window = house.budget.windows.get(peer)
+    if window is None:
+        return "the actor to say hello again: its connection was given up"
     if house.budget.crowded:
         return f"room to send it more: clients and actors have {house.budget.under_way} bytes to take"
-    return f"room to send it more: it has {under_way} bytes to take"
+    return f"room to send it more: it has {window.under_way} bytes to take"
 
 
 def session_rows(house: House, only: str = "") -> list[dict[str, object]]:

@@ -232,6 +232,23 @@ def test_large_answers_go_to_an_actor_as_it_takes_them_also_when_it_asks_again()
     assert ["q1", "q1", "q2", "q3"] == given()
 
 
+def test_answers_that_wait_for_their_actor_have_a_bound_in_bytes_and_both_sides_are_told() -> None:
+    desk = Desk(agent())
+    session = desk.open()
+    desk.ask(Prompt("p", session, pack([{"type": "text", "text": "x"}]), ["fs/read_text_file"]))
+    desk.said(Begin(session, 2))
+    for n in range(1, 6):
+        desk.said(Ask(n, session, 2, f"q{n}", "fs/read_text_file", pack({}), public=False))
+    body = pack("x" * (15 << 20))
+    for n in range(1, 5):  # The first is on its way, three wait.
+        desk.tell(ClientSaid(CLIENT, Answer(session, f"q{n}", body)))
+
+    text = desk.refused(Answer(session, "q5", body))
+    assert f"answers with {3 * len(body)} bytes wait for their actors" in text
+    answers = [frame for _, frame in desk.to_actor if isinstance(frame, Answer)]
+    assert [("q1", ""), ("q5", text)] == [(each.ask, each.error) for each in answers]
+
+
 def test_questions_for_one_client_have_a_bound_in_bytes_and_the_agent_is_told() -> None:
     desk = Desk(agent())
     session = desk.open()

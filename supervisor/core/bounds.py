@@ -16,6 +16,7 @@ UNTAKEN_BYTES_MAX = 24 << 20  # A client that leaves so much untaken is told no 
 QUESTIONS_PER_TURN_MAX = 1_000
 QUESTION_BYTES_PER_AGENT_MAX = 16 << 20  # Of questions that only one client can answer: they are kept to be repeated.
 QUESTION_BYTES_MAX = 24 << 20  # Of all agents.
+ANSWER_BYTES_MAX = 48 << 20  # Of large answers that wait for room on the way to their actors, of all.
 UNRECORDED_ENTRIES_MAX = 10_000  # While the log is stuck so much is kept; then no prompt is accepted.
 UNRECORDED_BYTES_MAX = 16 << 20
 
@@ -106,6 +107,24 @@ def questions_full(house: House, session: Session, frame: Ask, child: Child) -> 
     text = f"too many questions are open ({full})"
     house.tell_actor(child, Answer(session.id, frame.ask, error=text), house.after)
     return True
+
+
+def answers_full(house: House, session: Session, frame: Answer) -> str:
+    """Say that too much waits for the actors that asked, for one more large answer, "" when not."""
+    size = len(frame.body)
+    if size <= house.budget.limits.share_bytes or frame.ask not in session.asks:
+        return ""
+    waiting = sum(
+        len(given.answer.body)
+        for role in house.roles.values()
+        for name, ask in role.ungiven
+        if (given := house.sessions[name].answers.get(ask)) is not None
+    )
+    if not waiting or waiting + size <= ANSWER_BYTES_MAX:
+        return ""
+    return (
+        f"answers with {waiting} bytes wait for their actors, and this one has {size}; the limit is {ANSWER_BYTES_MAX}"
+    )
 
 
 def unasked(house: House, session: Session, frame: Ask, child: Child) -> bool:

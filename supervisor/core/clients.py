@@ -324,9 +324,12 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             told = turns.cancel(house, session, frame.turn)
             house.tell(client.peer, Result(request, pack({"cancelled": told})), house.after)
         case Answer():
-            if not asks.answer(house, session, frame):
+            full = bounds.answers_full(house, session, frame)
+            if not asks.answer(house, session, Answer(session.id, frame.ask, error=full) if full else frame):
                 text = f"question {frame.ask} is answered already, or was never asked"
                 house.fault(client.peer, UNKNOWN_ASK, text, f"answer:{frame.ask}")
+            elif full:
+                bounds.refuse(house, client.peer, f"answer:{frame.ask}", "answers", full)
         case Call():
             if refusal(house, client, request):
                 return

@@ -106,6 +106,8 @@ class Unread:
         if connection is None:
             return
         try:
+            if os.fstat(connection.descriptor).st_ino != connection.inode:
+                return  # It may be no socket by now: a copy of a file, closed again, would end what locks we have on it.
             copy = socket.socket(fileno=os.dup(connection.descriptor))  # From here on it is nobody else's.
         except OSError:
             return

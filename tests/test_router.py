@@ -1,6 +1,8 @@
 """The one way to touch a ROUTER: whoever is given up there is told, and what was its is given back."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -217,6 +219,24 @@ def test_the_connection_of_a_peer_that_does_not_read_ends_when_too_much_waits_in
         assert isinstance(said, Welcome)
 
     play(tmp_path, scene)
+
+
+def test_what_has_the_descriptor_of_a_connection_that_ended_is_left_alone_and_nothing_is_left_open(
+    tmp_path: Path,
+) -> None:
+    class Message:
+        def get(self, _: int) -> int:
+            return ours.fileno()
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (tmp_path / "file").open("wb") as file:
+        accounts = unread.Unread(1)
+        accounts.heard(b"peer", Message())  # type: ignore[arg-type]
+        os.dup2(file.fileno(), ours.fileno())
+        before = len(os.listdir("/proc/self/fd"))
+        accounts.expel(b"peer")
+
+        assert before == len(os.listdir("/proc/self/fd"))
 
 
 def test_a_message_of_thousands_of_frames_is_taken_bit_by_bit_in_order_and_lets_others_through(tmp_path: Path) -> None:

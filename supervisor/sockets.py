@@ -432,6 +432,8 @@ class Router:
         for peer, stuck in list(self._stuck.items()):
             if stuck.size > STUCK_STRANGER_BYTES_MAX and not self._known(peer):
                 self._expel(peer, "")
+        if self._stuck:
+            self._look()
         if self._parts or self._stuck:
             self._tend_soon()
 

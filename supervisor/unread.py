@@ -17,18 +17,21 @@ import zmq
 LOOK_EVERY_BYTES = 8 << 20  # So much may be passed to all peers between two looks at what they have read.
 LOOK_EVERY_PEERS = 256  # And so many may come, that those who left are forgotten.
 TOLD_TIMES = 4  # Small frames take up to so many times what is counted for them.
+STILL_S = 1.0  # A peer that has not gone on for so long is not believed that it has taken anything.
 
 
 @dataclass(slots=True)
 class _Connection:
     """The connection of one peer: its descriptor, which is libzmq's, with the inode that says whether it is still that;
-    and the sizes of its last messages. `since`: when it was found behind, having `passed` so many messages since.
+    and the sizes of its last messages. `since`: when it was found behind, having `passed` so many messages since;
+    `fresh`: how many it had since the last look.
     """
 
     descriptor: int
     inode: int
     sizes: deque[int]
     passed: int = 0
+    fresh: int = 0
     since: float | None = None
 
 
@@ -60,6 +63,7 @@ class Unread:
         if connection is not None:
             connection.sizes.append(size)
             connection.passed += 1
+            connection.fresh += 1
 
     @property
     def due(self) -> bool:
@@ -79,14 +83,18 @@ class Unread:
         reading = {descriptor for descriptor, _ in kernel.poll(0)}
         waiting: dict[bytes, tuple[float, int]] = {}
         for peer, connection in self._connections.items():
+            fresh, connection.fresh = connection.fresh, 0
             if connection.descriptor in reading or not connection.sizes:
-                connection.sizes.clear()
+                while len(connection.sizes) > fresh:  # Of those libzmq may have had no time to pass any on.
+                    connection.sizes.popleft()
                 connection.since = None
                 continue
             if connection.since is None or connection.passed > self._messages_max:
                 connection.passed, connection.since = 0, now
             told, size = untaken(peer), sum(connection.sizes)
-            waiting[peer] = connection.since, size if told is None else min(size, TOLD_TIMES * told)
+            if told is not None and now - connection.since < STILL_S:
+                size = min(size, TOLD_TIMES * told)
+            waiting[peer] = connection.since, size
         self._passed, self._few = 0, len(self._connections)
         self.waiting_bytes = sum(size for _, size in waiting.values())
         return waiting

@@ -169,16 +169,22 @@ def little_may_wait(monkeypatch: pytest.MonkeyPatch) -> Fault:
     return Fault("x", "y", "", b"\xc5\x40\x00" + bytes(0x4000))
 
 
-def test_who_has_confirmed_what_it_was_told_keeps_its_connection(tmp_path: Path, little_may_wait: Fault) -> None:
+@pytest.mark.parametrize("still_s", [60.0, 0.0])
+def test_who_has_confirmed_what_it_was_told_keeps_its_connection_unless_it_stands_still(
+    tmp_path: Path, little_may_wait: Fault, still_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "STILL_S", still_s)
+
     async def scene(ends: Ends) -> None:
         ends.send(Hello(PROTOCOL_VERSION, "slow"))
         assert isinstance(await ends.answer(), Welcome)
         (peer,) = ends.known
         ends.untaken = 1000
-        for _ in range(sockets.MESSAGES_SENT_MAX):
-            ends.router.send(peer, little_may_wait)
-            ends.router.flush()
-        assert [] == ends.lost
+        for _ in range(sockets.MESSAGES_SENT_MAX if still_s else 1000):
+            if not ends.lost:
+                ends.router.send(peer, little_may_wait)
+                ends.router.flush()
+        assert ([] if still_s else [peer]) == ends.lost
 
     play(tmp_path, scene)
 

@@ -12,39 +12,39 @@ WRITES = "from understudy.protocol.stderr import write_line\nfor _ in range(500)
 
 
 BREAKS = """
-import time
+import os
 from understudy.supervisor.children import fork
 def breaks():
     raise RuntimeError("x" * 3000)
 for _ in range(50):
     child = fork(breaks)
-    while child.poll() is None:
-        time.sleep(0.001)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert child.poll() == 1
 print("through")
 """
 
 
+def run_unread(code: str) -> bytes:
+    """Run a program that ends with the word "through", and read its stderr only after its end; return what is there."""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        try:
+            program.wait(20)
+        finally:
+            program.kill()
+        assert b"through\n" == program.stdout.read()
+        return program.stderr.read()
+
+
 def test_a_child_that_breaks_ends_though_nobody_reads_why() -> None:
     """A supervisor that could not say why it fell would never be followed by the next."""
-    with subprocess.Popen([sys.executable, "-c", BREAKS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        try:
-            parent.wait(20)
-        finally:
-            parent.kill()
-        assert b"through\n" == parent.stdout.read()
+    run_unread(BREAKS)
 
 
 def test_a_pipe_that_nobody_reads_stops_no_writer() -> None:
-    with subprocess.Popen([sys.executable, "-c", WRITES], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        assert writer.stderr is not None
-        try:
-            writer.wait(20)
-        finally:
-            writer.kill()
-        assert b"through\n" == writer.stdout.read()
-        lines = writer.stderr.read()
+    lines = run_unread(WRITES)
+
     assert lines.endswith(b"\n")
     assert {4096} == {len(line) + 1 for line in lines.splitlines()}
 

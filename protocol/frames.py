@@ -20,6 +20,7 @@ from understudy.protocol.codec import pack as pack
 from understudy.protocol.codec import unpack as unpack
 from understudy.protocol.sizes import BODY_BYTES_MAX as BODY_BYTES_MAX
 from understudy.protocol.sizes import (
+    FRAMES_PER_MESSAGE,
     FRAMES_PER_MESSAGE_MAX,
     ActorNumber,
     AgentName,
@@ -426,8 +427,11 @@ def decode(message: bytes, by: "msgspec.msgpack.Decoder[list[Frame]]") -> list[F
 def encode(frames: Sequence[Frame]) -> list[bytes]:
     """Return the messages that carry `frames` in order; raise `FrameError` for what no message can carry."""
     try:
+        if len(frames) == 1:
+            whole = encoded(frames[0])
+            return [b"\x91" + whole] if len(whole) <= PART_BYTES else list(_parts(whole))
         whole = encoded(frames)
-        if len(whole) <= PART_BYTES and len(frames) <= FRAMES_PER_MESSAGE_MAX:
+        if len(whole) <= PART_BYTES and len(frames) <= FRAMES_PER_MESSAGE:
             return [whole]
         del whole  # It may be large, and is packed again piece by piece.
         return list(_batches(map(encoded, frames)))
@@ -440,7 +444,7 @@ def _batches(packed: Iterable[bytes]) -> Iterable[bytes]:
     batch: list[bytes] = []
     size = 0
     for frame in packed:
-        if batch and (size + len(frame) > PART_BYTES or len(batch) == FRAMES_PER_MESSAGE_MAX):
+        if batch and (size + len(frame) > PART_BYTES or len(batch) == FRAMES_PER_MESSAGE):
             yield array(batch)
             batch, size = [], 0
         if len(frame) > PART_BYTES:
@@ -455,8 +459,14 @@ def _batches(packed: Iterable[bytes]) -> Iterable[bytes]:
 def _parts(whole: bytes) -> Iterable[bytes]:
     if len(whole) > BODY_BYTES_MAX:
         raise FrameError(f"a frame of {len(whole)} bytes; the limit is {BODY_BYTES_MAX}")
+    view = memoryview(whole)
     for at in range(0, len(whole), PART_BYTES):
-        yield encoded([Part(last=at + PART_BYTES >= len(whole), piece=whole[at : at + PART_BYTES])])
+        piece = view[at : at + PART_BYTES]
+        yield b"".join((_PART_HEADS[at + PART_BYTES >= len(whole)], len(piece).to_bytes(4, "big"), piece))
+
+
+# Of a message with one part: what comes before the piece's length. To pack it would copy the piece once more.
+_PART_HEADS = [encoded([Part(last, b"")])[:-2] + b"\xc6" for last in (False, True)]
 
 
 class Joiner:

@@ -9,7 +9,8 @@ from typing import Annotated
 from msgspec import Meta
 
 MESSAGE_BYTES_MAX = 1 << 20  # A ZeroMQ message above this is never read: MAXMSGSIZE.
-PART_BYTES = 1 << 19
+PART_BYTES = 1 << 16  # So much is said in one message: whoever has more to say lets others through in between.
+FRAMES_PER_MESSAGE = 64  # Said; up to `FRAMES_PER_MESSAGE_MAX` are heard.
 BODY_BYTES_MAX = 32 << 20  # A frame joined from parts.
 FRAMES_PER_MESSAGE_MAX = 1 << 14
 ENTRY_BYTES_MAX = 16 << 20  # A prompt, what an agent says at once, a question, its answer; the body of a call.

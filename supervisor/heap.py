@@ -6,6 +6,32 @@ import ctypes
 _LIBRARY = ctypes.CDLL(None)
 _MMAP_THRESHOLD = -3  # Of mallopt(3).
 _MAPPED_BYTES_MIN = 256 << 10
+_TRIM_BYTES_MIN = 4 << 20
+
+
+class _Info(ctypes.Structure):
+    """What mallinfo2(3) tells."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    )
+
+
+with contextlib.suppress(AttributeError):
+    _LIBRARY.mallinfo2.restype = _Info
+_free_then = 0
 
 
 def tune() -> None:
@@ -15,6 +41,12 @@ def tune() -> None:
 
 
 def trim() -> None:
-    """Give back the rest of what is free: what is small and lies between what is in use stays otherwise."""
+    """Give back what is small, or lies between what is in use, when more of it has become free since the last time."""
+    global _free_then
     with contextlib.suppress(AttributeError):
-        _LIBRARY.malloc_trim(0)
+        free = int(_LIBRARY.mallinfo2().fordblks)  # What was given back counts as free, too.
+        if free >= _free_then + _TRIM_BYTES_MIN:
+            _LIBRARY.malloc_trim(0)
+            _free_then = free
+        else:
+            _free_then = min(_free_then, free)

@@ -107,7 +107,7 @@ class Shell:
         self._tended = 0
         self._idle_sample_due = time.monotonic() + SAMPLE_IDLE_S
         self._tending: asyncio.TimerHandle | None = None
-        self._tend_failed = False
+        self._tend_failed = self._tend_now = False
         self._retrying: asyncio.TimerHandle | None = None
         self._failing_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -137,6 +137,7 @@ class Shell:
 
     def _say_alive(self) -> None:
         link.send_if_room(self._link, Alive())
+        heap.trim()  # Connections may have ended, with what waited for them.
         self._loop.call_later(ALIVE_EVERY_S, self._say_alive)
 
     def _open_sockets(self, runtime_dir: str, state_dir: str) -> tuple[Router, Router]:
@@ -242,8 +243,9 @@ class Shell:
         self._set_timer()
         if self._tending is None and self._outbox.committed != self._tended:
             self._tending = self._loop.call_later(TEND_S, self._tend)
-        if self._log.due and not self._tend_failed:
-            self._tend()
+        if self._log.due and not self._tend_failed and not self._tend_now:
+            self._tend_now = True
+            self._loop.call_soon(self._tend)  # Others have their turn in between.
 
     def _act(self, effect: Act) -> None:
         match effect:
@@ -286,8 +288,11 @@ class Shell:
 
     def _tend(self) -> None:
         """Move what is committed into the log's tables, when nobody waits for it."""
+        if self.status.done():
+            return
         if self._tending is not None:
             self._tending.cancel()
+        self._tend_now = False
         try:
             self._log.tend()
         except LogError as error:

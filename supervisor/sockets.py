@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -35,15 +36,13 @@ from understudy.protocol.frames import (
     decoder,
 )
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
-from understudy.supervisor import heap
-from understudy.supervisor.core.budget import weight
+from understudy.supervisor.inbox import Inbox
 from understudy.supervisor.parts import Parts
 from understudy.supervisor.unread import Unread
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
 BYTES_PER_DRAIN = 1 << 16  # To look at a body may take a microsecond for each two bytes.
-FRAMES_AT_ONCE = 128  # Of one message: what it has more is taken bit by bit, between what others say.
-REST_FRAMES_MAX, REST_BYTES_MAX = 1 << 16, 12 << 20  # While so much of long messages is left, nothing more is read.
+BYTES_PER_FRAME = 1 << 11  # So many bytes take about as long as a small frame.
 LAZY_S = 0.005
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -54,7 +53,7 @@ STUCK_STRANGER_BYTES_MAX = 1 << 16  # The same of a peer that did not say hello,
 UNREAD_BYTES_MAX = 36 << 20  # All peers together, here and in libzmq: who has not gone on for the longest is given up,
 UNREAD_BYTES_THEN = 20 << 20  # until so much is left.
 EXPELLED_S = 30.0  # What comes so long from a connection that was ended had come before: a peer returns as another.
-RETRY_S = 0.01
+RETRY_S, RETRIED, RETRIED_BY_THE_WAY = 0.01, 64, 4
 TEND_S = 1.0
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.0  # After it an end whose frame had to be dropped is asked to say it again.
 
@@ -95,19 +94,19 @@ class Router:
         self._on_frames, self._on_lost, self._untaken, self._warn = on_frames, on_lost, untaken, warn
         self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
-        self._rests: dict[bytes, deque[Frame]] = {}  # Of long messages; who has waited the longest comes first.
-        self._rest_frames = self._rest_bytes = 0
+        self._unread = Unread(MESSAGES_SENT_MAX)
+        self._inbox = Inbox(self._unread.owner)
+        self._serving: asyncio.Handle | None = None
         self._outgoing: dict[bytes, list[Frame]] = {}
         self._urgent: dict[bytes, None] = {}
         self._lazy = False
         self._stuck: dict[bytes, _Stuck] = {}
         self._stuck_bytes = 0
-        self._unread = Unread(MESSAGES_SENT_MAX)
-        self._retrying = self._tending = self._trimming = False
+        self._retrying = self._tending = False
         self._pausing: dict[bytes, None] = {}
         self._expelled: dict[bytes, None] = {}
         self._random = Random(os.urandom(16))
-        self._scheduled = False
+        self._scheduled = self._stopped = False
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.router_mandatory = 1
@@ -150,12 +149,10 @@ class Router:
         self._scheduled = False
         if self._socket.closed:
             return
-        socket = self._socket
+        socket, began = self._socket, self._loop.time()
         room, bytes_room = FRAMES_PER_DRAIN, BYTES_PER_DRAIN
-        if self._rests:
-            bytes_room = max(1, bytes_room - self._take_rest())  # One message at least: it may be another's.
-        full = self._rest_frames >= REST_FRAMES_MAX or self._rest_bytes >= REST_BYTES_MAX
-        while room > 0 and bytes_room > 0 and not full:
+        served: dict[bytes, int] = {}
+        while room > 0 and bytes_room > 0 and not self._inbox.full:
             if not zmq_poll(self._poll, 0):
                 break
             peer = socket.recv(NOBLOCK)
@@ -169,15 +166,62 @@ class Router:
                 continue
             if peer not in self._unread:
                 self._unread.heard(peer, first)
-            room -= self._take(peer, None if first.more else first.bytes)
+            message = None if first.more else first.bytes
+            taken = 1
+            if self._inbox.is_before(peer, began):
+                self._inbox.put(peer, message)
+            else:
+                taken = self._take(peer, message)
+            room -= taken
+            served[peer] = served.get(peer, 0) + taken + len(first) // BYTES_PER_FRAME
         else:
-            self._schedule()
-        if self._rests:
-            self._schedule()
+            if self._inbox.full:
+                self._stopped = True  # Until `_serve` has made room.
+            else:
+                self._schedule()
+        self._done(served, began)
+        if self._stuck:
+            self._retry(RETRIED_BY_THE_WAY)  # Somebody may have taken something: that wakes us, too.
+
+    def _done(self, served: dict[bytes, int], began: float) -> None:
+        """Act on what was heard since `began`, and send what is due."""
         self._on_drained()
         self.flush()
-        if self._stuck:
-            self._retry()  # Somebody may have taken something: that wakes us, too.
+        now = self._loop.time()
+        self._inbox.spent(served, now - began, now)
+        if self._inbox:
+            self._serve_soon(self._inbox.wait_s(now))
+
+    def _serve_soon(self, wait_s: float) -> None:
+        if self._serving is not None and (wait_s or not isinstance(self._serving, asyncio.TimerHandle)):
+            return
+        if self._serving is not None:
+            self._serving.cancel()
+        self._serving = self._loop.call_later(wait_s, self._serve) if wait_s else self._loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        """Take a little of what waits in the inbox."""
+        self._serving = None
+        if self._socket.closed:
+            return
+        if self._stopped:
+            self._stopped = False
+            self._schedule()
+        if not self._inbox:
+            return  # Who had something in it is gone.
+        began = self._loop.time()
+        peer = self._inbox.next(began)
+        served: dict[bytes, int] = {}
+        if peer is not None and self._inbox.is_flood(peer, began):
+            self._let_go(peer, "says more than there is room for")
+        elif peer is not None:
+            served[peer] = 1
+            frames = self._inbox.take_frames(peer, self._inbox.at_once(peer, began), BYTES_PER_DRAIN)
+            if frames:
+                self._on_frames(peer, frames)
+            else:
+                self._take(peer, self._inbox.take_message(peer))
+        self._done(served, began)
 
     def _take(self, peer: bytes, message: bytes | None) -> int:
         try:
@@ -188,45 +232,24 @@ class Router:
             frames = self._readable(peer, [error] if message is None else decode_each(message, self._side))
         if self._pausing and not self._is_back(peer, frames):
             return 1
-        for frame in frames:
-            if type(frame) in _WITH_PARTS:
-                whole = len(self._parts)
-                frames = self._joined(peer, frames)
-                if len(self._parts) < whole:  # A large one: in a step of its own.
-                    self._hear(peer, frames, FRAMES_AT_ONCE)
-                    return FRAMES_PER_DRAIN
-                break
-        if frames:
-            long = len(message or b"") // BYTES_PER_DRAIN
-            self._hear(peer, frames, min(FRAMES_AT_ONCE, 1 + len(frames) // (1 + long)) if long else FRAMES_AT_ONCE)
-        return 1 + len(frames)
+        most = self._inbox.at_once(peer, self._loop.time())
+        taken = 1 + len(frames)
+        if any(type(frame) in _WITH_PARTS for frame in frames):
+            whole = len(self._parts)
+            frames = self._joined(peer, frames)
+            if len(self._parts) < whole:  # A large one: in a step of its own.
+                taken = FRAMES_PER_DRAIN
+        if message is not None and len(message) > BYTES_PER_DRAIN:
+            most = min(most, 1 + len(frames) // (1 + len(message) // BYTES_PER_DRAIN))
+        self._hear(peer, frames, most)
+        return taken
 
     def _hear(self, peer: bytes, frames: list[Frame], most: int) -> None:
-        """Pass frames on; only the first `most`, or the step would keep everybody waiting: the rest in later drains."""
-        if peer not in self._rests:
-            if len(frames) <= most:
-                self._on_frames(peer, frames)
-                return
+        """Pass frames on; only the first `most`, or the step would keep everybody waiting: the rest in later ones."""
+        if frames:
             self._on_frames(peer, frames[:most])
-            frames = frames[most:]
-        self._rests.setdefault(peer, deque()).extend(frames)
-        self._rest_frames += len(frames)
-        self._rest_bytes += sum(map(weight, frames))
-
-    def _take_rest(self) -> int:
-        """Pass on some of what the peer that has waited the longest said in long messages; return its bytes."""
-        peer = next(iter(self._rests))
-        rest = self._rests.pop(peer)
-        frames, size = list[Frame](), 0
-        while rest and len(frames) < FRAMES_AT_ONCE and size < BYTES_PER_DRAIN:
-            frames.append(rest.popleft())
-            size += weight(frames[-1])
-        self._rest_frames -= len(frames)
-        self._rest_bytes -= size
-        if rest:
-            self._rests[peer] = rest
-        self._on_frames(peer, frames)
-        return size
+        if len(frames) > most:
+            self._inbox.put_frames(peer, frames[most:])
 
     def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
         """Return `frames` with what their parts complete; whoever says hello or goodbye gives up what is unfinished."""
@@ -282,14 +305,9 @@ class Router:
     def _let_go(self, peer: bytes, why: str) -> None:
         """Some of what the peer said is lost: hear it again from its next hello on, for which it is asked in a while."""
         self._lose(peer, why)
-        self._drop_rest(peer)
+        self._inbox.drop(peer)
         self._pausing[peer] = None
         self._loop.call_later(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX), self._ask_again, peer)
-
-    def _drop_rest(self, peer: bytes) -> None:
-        rest = self._rests.pop(peer, deque())
-        self._rest_frames -= len(rest)
-        self._rest_bytes -= sum(map(weight, rest))
 
     def _known(self, peer: bytes) -> bool:
         return self._untaken(peer) is not None
@@ -390,8 +408,11 @@ class Router:
             if total <= UNREAD_BYTES_THEN:
                 return
 
-    def _retry(self) -> None:
-        for peer, stuck in list(self._stuck.items()):
+    def _retry(self, most: int) -> None:
+        """Give libzmq what it has room for now, of `most` peers, in turns: each that has none costs microseconds."""
+        for peer, stuck in list(islice(self._stuck.items(), most)):
+            del self._stuck[peer]
+            self._stuck[peer] = stuck
             before = len(stuck.messages)
             held = self._pass_on(peer, stuck.messages)
             if len(stuck.messages) == before or peer not in self._stuck:
@@ -406,7 +427,7 @@ class Router:
         self._retrying = False
         if self._socket.closed:
             return
-        self._retry()
+        self._retry(RETRIED)
         if self._stuck:
             self._retrying = True
             self._loop.call_later(RETRY_S, self._retry_later)
@@ -443,17 +464,10 @@ class Router:
         libzmq does so only when all that has come from the peer was taken: that is let go.
         """
         self._unread.expel(peer)
-        if not self._trimming:
-            self._trimming = True
-            self._loop.call_later(TEND_S, self._trim)  # By then libzmq has let go what was the peer's.
         self._expelled[peer] = None
         self._loop.call_later(EXPELLED_S, self._expelled.pop, peer, None)
         self._lose(peer, why)
-        self._drop_rest(peer)
-
-    def _trim(self) -> None:
-        self._trimming = False
-        heap.trim()
+        self._inbox.drop(peer)
 
     def _lose(self, peer: bytes, why: str) -> None:
         if why:

@@ -8,6 +8,7 @@ is shut down ends, with all that waited for it.
 import os
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import zmq
 
 LOOK_EVERY_BYTES = 8 << 20  # So much may be passed to all peers between two looks at what they have read.
 LOOK_EVERY_PEERS = 256  # And so many may come, that those who left are forgotten.
+CREDENTIALS = struct.Struct("3i")  # Of a Unix socket's peer: process, user, group.
 TOLD_TIMES = 4  # Small frames take up to so many times what is counted for them.
 STILL_S = 1.0  # A peer that has not gone on for so long is not believed that it has taken anything.
 
@@ -24,9 +26,10 @@ STILL_S = 1.0  # A peer that has not gone on for so long is not believed that it
 class _Connection:
     """The connection of one peer: its descriptor, which is libzmq's, with the inode that says whether it is still that;
     and the sizes of its last messages. `since`: when it was found behind, having `passed` so many messages since;
-    `fresh`: how many it had since the last look.
+    `fresh`: how many it had since the last look. `process`: which made the connection, 0 when the system does not tell.
     """
 
+    process: int
     descriptor: int
     inode: int
     sizes: deque[int]
@@ -52,9 +55,18 @@ class Unread:
         try:
             descriptor = int(message.get(zmq.SRCFD))
             inode = os.fstat(descriptor).st_ino
+            with socket.socket(fileno=os.dup(descriptor)) as copy:
+                process, *_ = CREDENTIALS.unpack(
+                    copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+                )
         except (zmq.ZMQError, OSError):
             return  # It has left already.
-        self._connections[peer] = _Connection(descriptor, inode, deque(maxlen=self._messages_max))
+        self._connections[peer] = _Connection(process, descriptor, inode, deque(maxlen=self._messages_max))
+
+    def owner(self, peer: bytes) -> int | bytes:
+        """Return what all connections of one process have in common; the peer itself when that is not known."""
+        connection = self._connections.get(peer)
+        return (connection and connection.process) or peer
 
     def passed(self, peer: bytes, size: int) -> None:
         """`size` bytes for the peer were passed to libzmq."""

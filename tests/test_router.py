@@ -27,7 +27,7 @@ from understudy.protocol.frames import (
     decoder,
     encode,
 )
-from understudy.supervisor import parts, sockets, unread
+from understudy.supervisor import inbox, parts, shares, sockets, unread
 from understudy.supervisor.sockets import Router
 
 MIB = 1 << 20
@@ -125,7 +125,7 @@ def test_a_large_frame_for_which_there_is_no_room_is_asked_for_again(
     async def scene(ends: Ends) -> None:
         ends.send(Hello(PROTOCOL_VERSION, "c"))
         assert isinstance(await ends.answer(), Welcome)
-        ends.send(*(Part(last=False, piece=b"x" * 500_000) for _ in range(6)))
+        ends.send(*(Part(last=False, piece=b"x" * 60_000) for _ in range(50)))
         await ends.until(lambda: bool(ends.lost))
 
         ends.send(prompt)  # Not heard: it may rest on what was lost.
@@ -267,6 +267,36 @@ def test_a_message_of_thousands_of_frames_is_taken_bit_by_bit_in_order_and_lets_
 
         assert list(range(count + 1)) == [each.follow for each in ends.heard if isinstance(each, Unfollow)]
         assert Goodbye() in ends.heard[: ends.heard.index(Unfollow(count - 1))]
-        assert sockets.FRAMES_AT_ONCE >= max(ends.steps)
+        assert inbox.FRAMES_AT_ONCE >= max(ends.steps)
+
+    play(tmp_path, scene)
+
+
+def test_who_says_more_than_there_is_room_for_says_it_again_and_others_are_heard_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "BURST_S", 0.0)
+    monkeypatch.setattr(shares.Shares, "is_another_active", lambda *_: True)
+    monkeypatch.setattr(inbox, "BYTES_MAX", 1 << 16)
+
+    async def scene(ends: Ends) -> None:
+        other = ends.connect()
+        other.send(encode([Goodbye("first")])[0])
+        await ends.until(lambda: len(ends.heard) == 1)
+        ends.send(Hello(PROTOCOL_VERSION, "floods"))
+        assert isinstance(await ends.answer(), Welcome)
+        (floods,) = ends.known
+        ends.send(*(Unfollow(number) for number in range(50_000)))
+        await ends.until(lambda: bool(ends.lost))
+        assert {floods} == set(ends.lost)
+        assert len(ends.heard) < 50_000
+
+        other.send(encode([Goodbye("heard")])[0])
+        await ends.until(lambda: Goodbye("heard") in ends.heard)
+        while not isinstance(fault := await ends.answer(), Fault):
+            pass
+        assert "no_hello" == fault.code
+        ends.send(Hello(PROTOCOL_VERSION, "floods"), Unfollow(1 << 20))
+        await ends.until(lambda: Unfollow(1 << 20) in ends.heard)
 
     play(tmp_path, scene)

@@ -71,7 +71,7 @@ def test_an_actor_whose_welcome_waits_for_the_log_is_not_asked_and_not_taken_for
     for now in (1.0, 5.0, 12.0):
         assert [] == tick(house, now, ping_idle=True)
     assert 0 == pings(house)
-    assert [] == hangs.dues(house)
+    assert [] == hangs.dues(house, house.roles["one"])
 
     house.committed = 1
     tick(house, 13.0)
@@ -100,7 +100,7 @@ def test_an_idle_actor_is_asked_only_with_all() -> None:
     tick(house, 10.0, ping_idle=True)
 
     assert (0, 1) == (before, pings(house))
-    assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house)
+    assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, house.roles["one"])
 
 
 def test_one_that_a_signal_stopped_is_asked_at_once_idle_or_not() -> None:
@@ -161,7 +161,7 @@ def test_our_own_delay_is_not_held_against_an_actor() -> None:
     hangs.ticked(house, False)
 
     assert [] == notes(house)
-    assert [60.0 + hangs.ANSWER_S_MAX] == hangs.dues(house)
+    assert [60.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, house.roles["one"])
 
 
 def test_quiet_is_not_counted_while_somebody_is_asked_or_the_log_cannot_write() -> None:

@@ -165,6 +165,7 @@ def _hello(house: House, peer: bytes, frame: ActorHello) -> None:
         _refuse(house, peer, f"{frame.actor}#{frame.epoch} is not expected: {child.title} is {child.state.value}")
         return
     house.replan = True
+    house.touch(child.spec.name)
     if before is not None and before != peer:
         house.peers.pop(before, None)
         house.budget.close(before)

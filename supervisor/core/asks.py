@@ -111,7 +111,8 @@ def answer(house: House, session: Session, frame: Answer) -> bool:
     if pending is None:
         return False
     if session.current is not None:
-        session.current.progressed, house.replan = house.now, True  # Quiet is counted again.
+        session.current.progressed = house.now  # Quiet is counted again.
+        house.touch(session.agent)
     if pending.public:
         body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
         house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})

@@ -49,7 +49,7 @@ def go_on(house: House, role: Role) -> None:
     """The player is there: give it what waits; then come its understudies, and whoever starts after it."""
     for understudy in role.understudies:
         understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
-    for other in [each for role in house.roles.values() for each in role.actors]:
+    for other in (*role.actors, *role.child.line.dependents):
         house.carry_out(other.released(house.now))
     calls.send_waiting(house, role)
     turns.admit_waiting(house, role)

@@ -49,6 +49,8 @@ class Line:
     restarts: Restarts
     player: "Child | None" = None
     actors: list["Child"] = field(default_factory=list["Child"])
+    dependents: list["Child"] = field(default_factory=list["Child"])  # Of other agents, that start after this one.
+    touch: "Callable[[], None]" = lambda: None  # To be called when something of it stands otherwise than before.
     understudy_mb: float = 0.0  # The most that an understudy had which was dismissed.
 
 
@@ -119,6 +121,7 @@ class Child:
     def start(self, now: float) -> list[Spawn]:
         """Somebody wants the actor: start it unless it lives or is about to."""
         self.wanted, self.apart = True, ""
+        self.line.touch()
         if self.state is State.FATAL:
             self.line.restarts.forgive()
         return self._spawn(now) if self.state in AT_REST else []
@@ -215,6 +218,7 @@ class Child:
     def stay_stopped(self, now: float) -> list[Kill]:
         """A person stopped it before this supervisor came; what is left of it, if anything, is still to end."""
         self.by_person = True
+        self.line.touch()
         if self.state is not State.UNKNOWN:
             self.why = "stopped by a person"
         return self.stop(now)
@@ -311,6 +315,7 @@ class Child:
         if why:
             if waited and self.state is State.STOPPED:
                 self.why = why
+                self.line.touch()
             else:
                 self._enter(State.STOPPED, now, why)
             return []
@@ -352,3 +357,4 @@ class Child:
         if state is not State.RUNNING and state is not State.STARTING:
             self.why = why
         self.state, self.since, self.due = state, now, due
+        self.line.touch()

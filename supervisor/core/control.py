@@ -47,6 +47,7 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
             house.record(StopRow(name, house.life, verb == "stop"))
         for child in role.actors:
             child.by_person = verb == "stop"
+        house.touch(name)
         if verb != "stop":
             casting.start(house, role)  # Its understudies follow when it is ready.
 

@@ -6,6 +6,7 @@ its story; anywhere else it ends the supervisor, and the keeper starts the next 
 """
 
 import signal
+from functools import partial
 from random import Random
 from typing import assert_never
 
@@ -95,7 +96,8 @@ class Core:
         for agent in spec.agents:
             # Who lives may have been started so late that the log did not hear of it.
             epochs = [restored.epochs.get(agent.name, 0), *(each.epoch for each in living if each.actor == agent.name)]
-            line = Line(max(epochs), Restarts(agent.restart, random))
+            line = Line(max(epochs), Restarts(agent.restart, random), touch=partial(self.house.touch, agent.name))
+            line.touch()
             line.actors = actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
             line.player = actors[0]
             for child in actors:
@@ -105,9 +107,11 @@ class Core:
             if row is not None and row.life == life:
                 rests.take_budget(role, row)
         for agent in spec.agents:
-            lines = [self.house.roles[name].child.line for name in agent.after]
-            for child in self.house.roles[agent.name].actors:
-                child.others.extend(lines)
+            actors = self.house.roles[agent.name].actors
+            for line in (self.house.roles[name].child.line for name in agent.after):
+                line.dependents.extend(actors)
+                for child in actors:
+                    child.others.append(line)
         of = {name: [each for each in living if each.actor == name] for name in self.house.roles}
         self._resting = {name for name, role in self.house.roles.items() if rests.resting(role, of[name])}
         for process in sorted(living, key=lambda each: each.epoch):
@@ -154,25 +158,39 @@ class Core:
             house.record(EpochRow(process.actor, process.epoch, process.pid, process.started))
         for actor, epoch in self._left:
             house.forget_marks(actor, epoch)
-        rests.record(house)
+        self._see_touched()
         return house.close_step()
 
     def deadline(self) -> float:
         """Return the monotonic time at which `Ticked` is due at the latest."""
         house = self.house
-        if not house.replan:
-            return house.due
-        house.replan = False
-        dues = [each.due for role in house.roles.values() for each in role.actors if each.due is not None]
+        if house.replan:
+            dues = [house.due]
+            if house.recount:
+                dues = [due for role in house.roles.values() for due in dues_of(house, role)]
+            # What is overdue already is due now: a tick is late only against what was promised, see `hangs`.
+            house.due = max(house.now, min([*dues, *self._dues()]))
+            house.replan = house.recount = False
+        return house.due
+
+    def _dues(self) -> list[float]:
+        """Return when the house itself has to be looked at again."""
+        house = self.house
+        dues = [house.next_ping]
         dues.extend(turn.cancel_due for turn in house.cancels.values() if turn.cancel_due is not None)
         if house.spec.idle_exit_s and not house.clients and not house.stopping:
             dues.append(house.idle_since + house.spec.idle_exit_s)
         if house.return_due is not None:
             dues.append(house.return_due)
-        dues.extend(hangs.dues(house))
-        # What is overdue already is due now: a tick is late only against what was promised, see `hangs`.
-        house.due = max(house.now, min([*dues, house.next_ping]))
-        return house.due
+        return dues
+
+    def _see_touched(self) -> None:
+        """Of the agents that this step touched: write down how they stand, and see when to look at them again."""
+        house = self.house
+        rests.record(house)
+        for name in house.touched:
+            house.due = min([house.due, *dues_of(house, house.roles[name])])
+        house.touched.clear()
 
     def handle(self, events: list[Event], now: float, wall: float) -> list[Effect]:
         """Apply `events`, which happened together; return what the shell must do, in order.
@@ -199,8 +217,8 @@ class Core:
         if house.budget.freed:
             flow.go_on(house)
         self._finish_if_over()
-        if house.replan:
-            rests.record(house)
+        if house.touched:
+            self._see_touched()
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:
@@ -297,7 +315,7 @@ class Core:
 
     def _ticked(self) -> None:
         house = self.house
-        house.replan = True
+        house.replan = house.recount = True
         for role in house.roles.values():
             for child in role.actors:
                 house.carry_out(child.ticked(house.now))
@@ -358,3 +376,8 @@ class Core:
                 clients.lost(house, peer)
             else:
                 flow.unreachable(house, peer)
+
+
+def dues_of(house: House, role: Role) -> list[float]:
+    """Return when the actors of an agent, and its turns, have to be looked at again."""
+    return [*(each.due for each in role.actors if each.due is not None), *hangs.dues(house, role)]

@@ -31,7 +31,7 @@ def stopped(house: House, child: Child) -> None:
         child.link.doubted = True
         if child.link.pinged is None:
             _ping(house, child)
-        house.replan = True
+        house.touch(child.spec.name)
 
 
 def heard(house: House, role: Role, child: Child, is_pong: bool) -> None:
@@ -42,13 +42,14 @@ def heard(house: House, role: Role, child: Child, is_pong: bool) -> None:
         house.warn(text)
         for session, turn in role.turns() if child is role.child else []:
             house.write(session, "note", turn.number, {"text": text})
-        house.replan = True
+        house.touch(child.spec.name)
     link.heard, link.silent = house.now, False
     if not link.doubted:
         link.pinged = None
     elif is_pong:
         link.doubted = False
         _ping(house, child)
+        house.touch(child.spec.name)
     else:
         link.pinged = house.now
 
@@ -59,21 +60,20 @@ def progressed(house: House, session: Session) -> None:
         session.current.progressed, session.current.quiet_told = house.now, False
 
 
-def dues(house: House) -> list[float]:
+def dues(house: House, role: Role) -> list[float]:
     """Return when to look again: at the link of each busy or pinged actor, at each turn that has a timeout."""
     found = []
-    for role in house.roles.values():
-        child = role.child
-        for each in role.actors:
-            if each.state is not State.RUNNING or not _is_looked_at(house, each):
-                continue
-            if each.link.pinged is not None:
-                found.append(each.link.pinged + ANSWER_S_MAX)
-            elif each is child and role.running:
-                found.append(each.link.heard + PING_BUSY_EVERY_S)
-        if role.running and (child.spec.turn_timeout_s or child.spec.quiet_timeout_s):
-            for session, turn in role.turns():
-                found.extend(due for due in (_over_at(role, turn), _quiet_at(house, role, session, turn)) if due)
+    child = role.child
+    for each in role.actors:
+        if each.state is not State.RUNNING or not _is_looked_at(house, each):
+            continue
+        if each.link.pinged is not None:
+            found.append(each.link.pinged + ANSWER_S_MAX)
+        elif each is child and role.running:
+            found.append(each.link.heard + PING_BUSY_EVERY_S)
+    if role.running and (child.spec.turn_timeout_s or child.spec.quiet_timeout_s):
+        for session, turn in role.turns():
+            found.extend(due for due in (_over_at(role, turn), _quiet_at(house, role, session, turn)) if due)
     return found
 
 

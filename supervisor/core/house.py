@@ -130,6 +130,7 @@ class Role:
         self.understudies.remove(heir)
         self.understudies.append(self.child)
         self.child = heir.line.player = heir
+        heir.line.touch()
         return True
 
     def added(self, now: float) -> Child:
@@ -197,7 +198,9 @@ class House:
     next_ping: float = 0.0
     return_due: float | None = None  # Until then clients and actors of the last supervisor are expected back.
     due: float = 0.0
-    replan: bool = True  # Something changed what `due` depends on.
+    replan: bool = True  # Something may have changed what `due` and the limits depend on,
+    recount: bool = True  # for many agents at once.
+    touched: dict[str, None] = field(default_factory=dict[str, None])  # Agents that may stand otherwise than before.
     now: float = 0.0
     wall: float = 0.0
     admitted: list[Session] = field(default_factory=list[Session])  # Whose turns this event let through the gate.
@@ -214,6 +217,10 @@ class House:
     def after_if_written(self) -> int:
         """As `after`; while the log cannot be written, now: for what must not wait for the disk."""
         return self.after if self.log_failed_at is None else 0
+
+    def touch(self, agent: str) -> None:
+        """Something of the agent changed: look at it when the step ends."""
+        self.touched[agent] = None
 
     def record(self, row: Row) -> int:
         """Add a row to this step's record; return its ticket."""

@@ -11,6 +11,7 @@ from operator import attrgetter
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import LIVING, State
 from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.rests import row
 from understudy.supervisor.core.sessions import Session, TurnState
 
 VARIABLE = "UNDERSTUDY_ASSERT"
@@ -78,6 +79,10 @@ def of_house(house: House) -> None:
             assert client.follows.get(number) == session.id, f"follow {number} of {client.id} is not of {session.id}"
     for name, role in house.roles.items():
         of_agent(role)
+        assert house.stopping or role.rest == row(house, name, role), f"{name} stands otherwise than it was written"
+        for child in role.actors:
+            seen = child.due is None or house.replan or house.due <= max(child.due, house.now)
+            assert seen, f"{child.title} is due before the house"
         counted = (running[name], queued[name], sessions[name])
         kept = (role.running, role.queued, role.sessions)
         assert counted == kept, f"{name} has (running, queued, sessions) {counted}, and is said to have {kept}"

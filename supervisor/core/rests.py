@@ -24,17 +24,18 @@ def digest(spec: AgentSpec) -> str:
 
 
 def record(house: House) -> None:
-    """Write down each line that stands otherwise than it was written. Called when a step ends."""
+    """Write down each line that was touched and stands otherwise than it was written. Called when a step ends."""
     if house.stopping:
         return  # This life of the house is over.
-    for name, role in house.roles.items():
-        row = _row(house, name, role)
-        if row != role.rest:
-            role.rest = row
-            house.record(row)
+    for name in house.touched:
+        role = house.roles[name]
+        stands = row(house, name, role)
+        if stands != role.rest:
+            role.rest = stands
+            house.record(stands)
 
 
-def _row(house: House, name: str, role: Role) -> RestRow:
+def row(house: House, name: str, role: Role) -> RestRow:
     """Return how it stands; what passes by itself (that it starts, waits or ends) is left out."""
     child, restarts = role.child, role.child.line.restarts
     says = child.state is State.RUNNING or child.state in LASTING or (child.by_person and child.state is State.STOPPED)

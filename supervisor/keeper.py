@@ -52,6 +52,7 @@ from understudy.supervisor.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2
+REQUESTS_AT_ONCE = 8  # A start takes milliseconds: in between the supervisor hears who lives and who ended.
 EXITS_MAX = 1_000  # Of which no supervisor has said yet that they are in the log.
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
@@ -177,7 +178,10 @@ class Keeper:
         self._report(ShutdownAsked(hurry=self._wakeup.told > 1))
 
     def _requests(self) -> None:
-        for request in link.read_requests(self._link):
+        requests = link.read_requests(self._link, REQUESTS_AT_ONCE)
+        if requests:
+            self._succession.alive(time.monotonic())  # Its word for that waits behind what it asks for.
+        for request in requests:
             match request:
                 case Spawn():
                     self._spawn(request)
@@ -187,7 +191,7 @@ class Keeper:
                     self._succession.ready(time.monotonic())
                     self._blanks.want()
                 case Alive():
-                    self._succession.alive(time.monotonic())
+                    pass
                 case Noted(actor=actor, epoch=epoch):
                     self._exits.pop((actor, epoch), None)
                 case _:

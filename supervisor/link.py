@@ -1,7 +1,9 @@
 """The socketpair between keeper and supervisor: what crosses it, and the supervisor's end."""
 
+import asyncio
 import contextlib
 import socket
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -30,22 +32,52 @@ def read_messages(link: socket.socket) -> list[FromKeeper] | None:
         messages.append(_from_keeper.decode(message))
 
 
-def read_requests(link: socket.socket) -> list[ToKeeper]:
-    """Return what the supervisor asks for; its end shows in its exit. For the keeper."""
+def read_requests(link: socket.socket, most: int) -> list[ToKeeper]:
+    """Return what the supervisor asks for, up to so many requests; its end shows in its exit. For the keeper."""
     requests: list[ToKeeper] = []
     with contextlib.suppress(OSError):
-        while message := link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT):
+        while len(requests) < most and (message := link.recv(MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)):
             requests.append(_to_keeper.decode(message))
     return requests
 
 
-def send(link: socket.socket, message: ToKeeper) -> None:
-    """Ask the keeper for something. A keeper that is gone shows in `read_messages`. For the supervisor."""
-    with contextlib.suppress(OSError):
-        link.sendall(encode(message))
-
-
-def send_if_room(link: socket.socket, message: ToKeeper) -> None:
-    """As `send`, but leave it when the keeper reads nothing (it is stopped, say): that must not stop the supervisor."""
-    with contextlib.suppress(OSError):
+def send_if_room(link: socket.socket, message: ToKeeper) -> bool:
+    """Tell the keeper something; return False when it reads nothing now. One that is gone shows in `read_messages`."""
+    try:
         link.send(encode(message), socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+class ToKeeperQueue:
+    """What the supervisor asks the keeper for, in order: it never waits for it, for a fork may take milliseconds."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._waiting: deque[ToKeeper] = deque()
+
+    def send(self, message: ToKeeper) -> None:
+        """Ask for something, behind what was asked before."""
+        if self._waiting or not send_if_room(self._link, message):
+            if not self._waiting:
+                asyncio.get_running_loop().add_writer(self._link.fileno(), self._go_on)
+            self._waiting.append(message)
+
+    def send_if_room(self, message: ToKeeper) -> None:
+        """Ask for something, or leave it."""
+        if not self._waiting:
+            send_if_room(self._link, message)
+
+    def close(self) -> None:
+        """The keeper is gone."""
+        self._waiting.clear()
+        asyncio.get_running_loop().remove_writer(self._link.fileno())
+
+    def _go_on(self) -> None:
+        while self._waiting and send_if_room(self._link, self._waiting[0]):
+            self._waiting.popleft()
+        if not self._waiting:
+            asyncio.get_running_loop().remove_writer(self._link.fileno())

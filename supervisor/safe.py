@@ -111,7 +111,7 @@ class SafeMode:
             lambda _: None,
         )
         loop.add_reader(keeper.fileno(), self._hear)
-        link.send(keeper, Ready())
+        link.send_if_room(keeper, Ready())
         loop.call_later(TRY_AGAIN_S, self._end, STATUS_TRY_AGAIN)
 
     def _take(self, peer: bytes, frames: list[Frame]) -> None:

@@ -75,6 +75,7 @@ class Shell:
     def __init__(self, house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = keeper
+        self._to_keeper = link.ToKeeperQueue(keeper)
         self._house_id = house_id
         # First of all: who comes back connects while the log is read, and is heard right after.
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir, house.state_dir)
@@ -119,7 +120,7 @@ class Shell:
         for warning in self._log.warnings:
             self.warn(warning)
         self._run(self._core.start(time.monotonic(), _wall()))
-        link.send(self._link, Ready())
+        self._to_keeper.send(Ready())
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)
         self._say_alive()
 
@@ -136,7 +137,7 @@ class Shell:
         return client in self._core.house.clients
 
     def _say_alive(self) -> None:
-        link.send_if_room(self._link, Alive())
+        self._to_keeper.send_if_room(Alive())
         heap.trim()  # Connections may have ended, with what waited for them.
         self._loop.call_later(ALIVE_EVERY_S, self._say_alive)
 
@@ -214,6 +215,7 @@ class Shell:
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
         self._loop.remove_reader(self._link.fileno())
+        self._to_keeper.close()
         self.warn("the keeper is gone: the house ends")
         end_everything(self._house_id, list(self._living.values()))
         self._finish(1)
@@ -256,10 +258,10 @@ class Shell:
             case ReadEntries():
                 self._read_back.read(effect)
             case Spawn() | Kill():
-                link.send(self._link, effect)
+                self._to_keeper.send(effect)
             case ForgetMarks(actor=actor, epoch=epoch):
                 self._marks.forget(actor, epoch)
-                link.send(self._link, Noted(actor, epoch))
+                self._to_keeper.send(Noted(actor, epoch))
             case Warn(text=text):
                 self._loop.call_soon(self.warn, text)  # First what somebody waits for.
             case Finish(reload=reload):

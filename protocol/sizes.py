@@ -10,6 +10,7 @@ from msgspec import Meta
 
 MESSAGE_BYTES_MAX = 1 << 20  # A ZeroMQ message above this is never read: MAXMSGSIZE.
 PART_BYTES = 1 << 16  # So much is said in one message: whoever has more to say lets others through in between.
+PIECE_BYTES_MAX = 1 << 19  # So much of one is heard: earlier versions say that.
 FRAMES_PER_MESSAGE = 64  # Said; up to `FRAMES_PER_MESSAGE_MAX` are heard.
 BODY_BYTES_MAX = 32 << 20  # A frame joined from parts.
 FRAMES_PER_MESSAGE_MAX = 1 << 14
@@ -63,4 +64,4 @@ AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]  # Of a client's `
 EntryBody = Annotated[bytes, Meta(max_length=ENTRY_BYTES_MAX)]
 Opening = Annotated[bytes, Meta(max_length=OPENING_BYTES_MAX)]
 Memory = Annotated[bytes, Meta(max_length=MEMORY_BYTES_MAX)]
-Piece = Annotated[bytes, Meta(min_length=1, max_length=PART_BYTES)]
+Piece = Annotated[bytes, Meta(min_length=1, max_length=PIECE_BYTES_MAX)]

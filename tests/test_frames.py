@@ -101,6 +101,18 @@ def test_a_large_frame_travels_in_parts_and_is_joined() -> None:
     assert [frame] == [each for each in joined if each is not None]
 
 
+def test_parts_as_large_as_earlier_versions_send_them_are_understood() -> None:
+    packed = pack({"type": "prompt", "request": "r", "session": "s", "body": b"x" * (1 << 20)})
+    joiner = Joiner(FromClient)
+    joined: list[Frame | None] = []
+    for at in range(0, len(packed), 1 << 19):
+        piece = packed[at : at + (1 << 19)]
+        message = pack([{"type": "part", "last": at + (1 << 19) >= len(packed), "piece": piece}])
+        joined += [joiner.add(part) for part in decode(message, decoder(FromClient)) if isinstance(part, Part)]
+
+    assert [None, None, Prompt("r", "s", b"x" * (1 << 20))] == joined
+
+
 def test_many_large_entries_never_make_a_message_over_the_limit() -> None:
     entries = [Entry("s", at, at, 1, "update", b"y" * 300_000, 0.0) for at in range(1, 9)]
 

@@ -47,7 +47,7 @@ def merged(one: bytes, other: bytes) -> bytes | None:
     return bytes((0x90 + count,)) + one[1:] + other[1:]
 
 
-def array(packed: Sequence[bytes]) -> bytes:
+def array(packed: Sequence[bytes | msgspec.Raw]) -> bytes:
     """Return the msgpack array of items that are packed already (at most 65,535)."""
     count = len(packed)
     head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")

@@ -6,6 +6,7 @@ of a ZeroMQ socket is edge-triggered: EVENTS is looked at again after every send
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -16,21 +17,27 @@ from zmq.utils.monitor import recv_monitor_message
 
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
+    ActorHello,
     Frame,
     FrameError,
+    Hello,
     Joiner,
     Part,
+    Ping,
+    Pong,
     decode,
     decoder,
     encode,
     merged,
 )
 from understudy.protocol.owners import see_socket
+from understudy.protocol.window import Window
 
 MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 RECONNECT_MS = 3_600_000
+PING = encode([Ping()])[0]
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 _names = itertools.count()
@@ -52,7 +59,8 @@ class Dealer:
         self._joiner = Joiner(side)
         self._on_frames = on_frames
         self._on_broken = on_broken
-        self._messages: list[bytes] = []
+        self._messages: deque[tuple[bytes, int]] = deque()  # With how many pings each has.
+        self._window = Window()
         self._scheduled = False
         self.closed = False
         self.garbage = ""  # Why the connection is of no use, if it is for what the house said.
@@ -94,15 +102,28 @@ class Dealer:
     def send(self, frames: list[Frame]) -> None:
         """Send `frames` in order: the first of a turn of the loop at once, more at its end, together."""
         if frames and not self.closed:
-            for message in encode(frames):
-                joined = merged(self._messages[-1], message) if self._messages else None
-                if joined is None:
-                    self._messages.append(message)
-                else:
-                    self._messages[-1] = joined
+            if isinstance(frames[0], Hello | ActorHello):  # What was said before is said again behind it, or forgotten.
+                self._messages.clear()
+                self._window = Window()
+            pings = frames.count(Ping())
+            messages = encode(frames)
+            if pings and len(messages) > 1:
+                for frame in frames:
+                    self._queue(encode([frame]), int(type(frame) is Ping))
+            else:
+                self._queue(messages, pings)
             if not self._scheduled:
                 self._write()
                 self._schedule()
+
+    def _queue(self, messages: list[bytes], pings: int) -> None:
+        for message in messages:
+            before, had = self._messages[-1] if self._messages else (b"", 0)
+            joined = merged(before, message) if before else None
+            if joined is None:
+                self._messages.append((message, pings))
+            else:
+                self._messages[-1] = joined, had + pings
 
     def close(self, flush_ms: int = 0) -> None:
         """Close the connection; give what was sent `flush_ms` to leave."""
@@ -111,6 +132,7 @@ class Dealer:
         if not self._opened:
             self.closed = True
             return
+        self._window = Window()  # It ends: what waits for room goes now.
         self._write()
         self.closed = True
         self._loop.remove_reader(self._socket.fileno())
@@ -157,18 +179,18 @@ class Dealer:
             self.garbage = f"the house sent what is no frame: {error}"
             self._break(self.garbage)
             return
+        if Pong() in frames:
+            frames = self._window.without_its_pongs(frames)
         if frames:
             self._on_frames(frames)
 
     def _write(self) -> None:
-        if not self._messages:
-            return
-        messages, self._messages = self._messages, []
-        for at, message in enumerate(messages):
+        while self._messages and self._window.open:
             try:
-                self._socket.send(message, NOBLOCK)
+                self._socket.send(self._messages[0][0], NOBLOCK)
+                if self._window.said(*self._messages.popleft()):
+                    self._socket.send(PING, NOBLOCK)
             except zmq.Again:
-                self._messages = messages[at:]
                 return
 
     def _changed(self) -> None:

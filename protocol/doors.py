@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from understudy.protocol import bodies
-from understudy.protocol.codec import UNREADABLE, encoded, refusal, request_in
+from understudy.protocol.codec import UNREADABLE, array, encoded, refusal, request_in
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED
 from understudy.protocol.frames import (
     Accepted,
@@ -121,6 +121,22 @@ def decode_each(message: bytes, side: Any) -> list[Frame | FrameError]:
         except UNREADABLE as error:
             frames.append(FrameError(str(error), request_in(bytes(piece))))
     return frames
+
+
+def chopped(message: bytes, frames_max: int) -> list[bytes]:
+    """Return messages of up to `frames_max` frames each that say together what `message` says.
+
+    It is left as it is when it has no more, or cannot be read. The frames are not opened.
+    """
+    first = message[0] if message else 0
+    count = first - 0x90 if 0x90 <= first <= 0x9F else int.from_bytes(message[1 : 3 if first == 0xDC else 5], "big")
+    if count <= frames_max or not (0x90 <= first <= 0x9F or first in (0xDC, 0xDD)):
+        return [message]
+    try:
+        pieces = _pieces.decode(message)
+    except UNREADABLE:
+        return [message]
+    return [array(pieces[at : at + frames_max]) for at in range(0, len(pieces), frames_max)]
 
 
 def encode_or_fault(frames: Sequence[Frame]) -> tuple[list[bytes], list[str]]:

@@ -43,10 +43,13 @@ def tune() -> None:
 def trim() -> None:
     """Give back what is small, or lies between what is in use, when more of it has become free since the last time."""
     global _free_then
-    with contextlib.suppress(AttributeError):
+    try:
         free = int(_LIBRARY.mallinfo2().fordblks)  # What was given back counts as free, too.
-        if free >= _free_then + _TRIM_BYTES_MIN:
+    except AttributeError:  # An old one: it does not tell.
+        free = _free_then + _TRIM_BYTES_MIN
+    if free >= _free_then + _TRIM_BYTES_MIN:
+        with contextlib.suppress(AttributeError):
             _LIBRARY.malloc_trim(0)
-            _free_then = free
-        else:
-            _free_then = min(_free_then, free)
+        _free_then = free
+    else:
+        _free_then = min(_free_then, free)

@@ -23,7 +23,7 @@ class _Unfinished:
     """What one peer has sent of its frame. `touched`: when the last part came, monotonic."""
 
     touched: float
-    pieces: list[bytes] = field(default_factory=list[bytes])
+    pieces: bytearray = field(default_factory=bytearray)
     size: int = 0
     file: IO[bytes] | None = None
 
@@ -98,7 +98,7 @@ class Parts:
         size = len(piece)
         if whole.file is None:
             if whole.size + size <= PEER_MEMORY_BYTES_MAX and self.memory_bytes + size <= MEMORY_BYTES_MAX:
-                whole.pieces.append(piece)
+                whole.pieces += piece
                 whole.size += size
                 self.memory_bytes += size
                 return
@@ -107,23 +107,22 @@ class Parts:
             self.memory_bytes -= whole.size
             self.file_bytes += whole.size
             self.files += 1
-            for each in whole.pieces:
-                _write(file, each)
-            whole.pieces = []
+            _write(file, whole.pieces)
+            whole.pieces = bytearray()
         _write(whole.file, piece)
         whole.size += size
         self.file_bytes += size
 
     def _content(self, whole: _Unfinished) -> bytes:
         if whole.file is None:
-            return b"".join(whole.pieces)
+            return bytes(whole.pieces)
         content = os.pread(whole.file.fileno(), whole.size, 0)
         if len(content) < whole.size:
             raise OSError(f"{len(content)} of {whole.size} bytes can be read again")
         return content
 
 
-def _write(file: IO[bytes], piece: bytes) -> None:
+def _write(file: IO[bytes], piece: bytes | bytearray) -> None:
     view = memoryview(piece)
     while view:
         view = view[os.write(file.fileno(), view) :]

@@ -9,6 +9,7 @@ dropped when the peer is given up: its connection ends then, or libzmq would hol
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import zmq
 from zmq.backend import zmq_poll
 
 from understudy.protocol.bodies import clipped
-from understudy.protocol.doors import decode_each, encode_or_fault
+from understudy.protocol.doors import chopped, decode_each, encode_or_fault
 from understudy.protocol.errors import BAD_FRAME, NO_HELLO
 from understudy.protocol.frames import (
     BODY_BYTES_MAX,
@@ -132,8 +133,12 @@ class Router:
             self._loop.call_later(LAZY_S, self._flush_lazy)
 
     def close(self, flush_ms: int = 0) -> None:
-        """Send what is due and close."""
+        """Send what is due and close; peers that have no room for it have `flush_ms` to make some."""
         self.flush()
+        until = time.monotonic() + flush_ms / 1000
+        while any(map(self._known, self._stuck)) and time.monotonic() < until:
+            time.sleep(RETRY_S)  # The loop is at its end: nobody else waits for it.
+            self._retry(len(self._stuck))
         self._loop.remove_reader(self._socket.fileno())
         self._parts.close()
         self._socket.close(flush_ms)
@@ -168,7 +173,7 @@ class Router:
                 self._unread.heard(peer, first)
             message = None if first.more else first.bytes
             taken = 1
-            if self._inbox.is_before(peer, began):
+            if peer not in self._pausing and self._inbox.is_before(peer, began):
                 self._inbox.put(peer, message)
             else:
                 taken = self._take(peer, message)
@@ -210,20 +215,22 @@ class Router:
         if not self._inbox:
             return  # Who had something in it is gone.
         began = self._loop.time()
-        peer = self._inbox.next(began)
-        served: dict[bytes, int] = {}
-        if peer is not None and self._inbox.is_flood(peer, began):
+        for peer in self._inbox.floods(began):
             self._let_go(peer, "says more than there is room for")
-        elif peer is not None:
-            served[peer] = 1
-            frames = self._inbox.take_frames(peer, self._inbox.at_once(peer, began), BYTES_PER_DRAIN)
-            if frames:
-                self._on_frames(peer, frames)
-            else:
-                self._take(peer, self._inbox.take_message(peer))
+        served: dict[bytes, int] = {}
+        whose = self._inbox.next(began) if self._inbox else None
+        if whose is not None:
+            served[whose] = 1
+            self._take(whose, self._inbox.take(whose))
         self._done(served, began)
 
     def _take(self, peer: bytes, message: bytes | None) -> int:
+        """Pass on what a message says, or the first of it when that is much; return about how many frames that were."""
+        if message is not None:
+            pieces = chopped(message, self._inbox.at_once(peer, self._loop.time()))
+            if len(pieces) > 1:
+                self._inbox.put_back(peer, pieces[1:])
+                return self._take(peer, pieces[0])
         try:
             if message is None:
                 raise FrameError("a message of several parts; a message has one")
@@ -232,24 +239,15 @@ class Router:
             frames = self._readable(peer, [error] if message is None else decode_each(message, self._side))
         if self._pausing and not self._is_back(peer, frames):
             return 1
-        most = self._inbox.at_once(peer, self._loop.time())
         taken = 1 + len(frames)
         if any(type(frame) in _WITH_PARTS for frame in frames):
             whole = len(self._parts)
             frames = self._joined(peer, frames)
             if len(self._parts) < whole:  # A large one: in a step of its own.
                 taken = FRAMES_PER_DRAIN
-        if message is not None and len(message) > BYTES_PER_DRAIN:
-            most = min(most, 1 + len(frames) // (1 + len(message) // BYTES_PER_DRAIN))
-        self._hear(peer, frames, most)
-        return taken
-
-    def _hear(self, peer: bytes, frames: list[Frame], most: int) -> None:
-        """Pass frames on; only the first `most`, or the step would keep everybody waiting: the rest in later ones."""
         if frames:
-            self._on_frames(peer, frames[:most])
-        if len(frames) > most:
-            self._inbox.put_frames(peer, frames[most:])
+            self._on_frames(peer, frames)
+        return taken
 
     def _joined(self, peer: bytes, frames: list[Frame]) -> list[Frame]:
         """Return `frames` with what their parts complete; whoever says hello or goodbye gives up what is unfinished."""

@@ -55,10 +55,9 @@ class Unread:
         try:
             descriptor = int(message.get(zmq.SRCFD))
             inode = os.fstat(descriptor).st_ino
-            with socket.socket(fileno=os.dup(descriptor)) as copy:
-                process, *_ = CREDENTIALS.unpack(
-                    copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-                )
+            with _copy(descriptor) as copy:
+                found = copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+            process, *_ = CREDENTIALS.unpack(found)
         except (zmq.ZMQError, OSError):
             return  # It has left already.
         self._connections[peer] = _Connection(process, descriptor, inode, deque(maxlen=self._messages_max))
@@ -128,7 +127,7 @@ class Unread:
         try:
             if os.fstat(connection.descriptor).st_ino != connection.inode:
                 return  # It may be no socket by now: a copy of a file, closed again, would end what locks we have on it.
-            copy = socket.socket(fileno=os.dup(connection.descriptor))  # From here on it is nobody else's.
+            copy = _copy(connection.descriptor)
         except OSError:
             return
         with copy:
@@ -137,3 +136,13 @@ class Unread:
                     copy.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     return  # It has ended itself.
+
+
+def _copy(descriptor: int) -> socket.socket:
+    """Return a socket that is nobody else's, of libzmq's descriptor. Raises `OSError` when that is no socket any more."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise

@@ -147,7 +147,9 @@ class Stage:
                 raise AssertionError(text) from None
             for frame in decode(message, decoder(FromActor)):
                 whole = self._joiner.add(frame) if isinstance(frame, Part) else frame
-                if whole is not None:
+                if isinstance(whole, Ping):  # Behind so much, as a house answers it.
+                    self.send(Pong())
+                elif whole is not None:
                     self._frames.append(whole)
         return self._frames.pop(0)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from understudy.protocol.frames import Part, Unfollow, encode
+from understudy.protocol.frames import Part, encode
 from understudy.supervisor import inbox, shares
 from understudy.supervisor.inbox import Inbox
 
@@ -27,14 +27,12 @@ def test_what_a_peer_says_waits_behind_what_it_said_before() -> None:
     made.put(B, b"other")
     assert made.is_before(A, 0.0)
 
-    assert (A, b"first") == (made.next(0.0), made.take_message(A))
-    made.put_frames(A, [Unfollow(1), Unfollow(2), Unfollow(3)])
+    assert (A, b"first") == (made.next(0.0), made.take(A))
+    made.put_back(A, [b"its rest", b"and more"])
     assert B == made.next(0.0)  # It has waited longer by now.
-    assert (b"other", A) == (made.take_message(B), made.next(0.0))
-    assert [Unfollow(1), Unfollow(2)] == made.take_frames(A, 2, MIB)
-    assert [Unfollow(3)] == made.take_frames(A, 2, 1)
-    assert [] == made.take_frames(A, 2, MIB)
-    assert (b"second", 0) == (made.take_message(A), len(made))
+    assert (b"other", A) == (made.take(B), made.next(0.0))
+    assert [b"its rest", b"and more", b"second"] == [made.take(A) for _ in range(3)]
+    assert 0 == len(made)
     assert not made.is_before(A, 0.0)
 
 
@@ -56,29 +54,55 @@ def test_all_connections_of_one_owner_have_one_share() -> None:
     assert made.is_before(B, 0.0)
 
 
+def test_who_takes_little_does_not_wait_behind_many_connections_of_who_takes_much() -> None:
+    many = [b"%d" % at for at in range(1000)]
+    made = flooded({A: "it"} | dict.fromkeys(many, "it"))
+    for peer in (A, *many):
+        made.put(peer, b"more")
+    made.put(LIGHT, b"what is left of a long message")
+
+    assert (LIGHT, 0.0) == (made.next(0.0), made.wait_s(0.0))
+
+
 @pytest.mark.parametrize("message", [PART, b"\x91\x00" * 30_000], ids=["a large frame", "many small ones"])
-def test_for_whom_there_is_no_room_is_a_flood_unless_it_sends_a_large_frame(message: bytes) -> None:
+def test_for_whom_there_is_no_room_floods_unless_it_sends_a_large_frame(message: bytes) -> None:
     made = flooded()
     made.put(B, b"small")
     while not made.full:
         made.put(A, message)
 
     assert (A, 0.0) == (made.next(0.0), made.wait_s(0.0))
-    assert made.is_flood(A, 0.0) == (message != PART)
-    assert not made.is_flood(A, 1.1 * shares.ACTIVE_S)  # Nobody else is there: it may as well wait.
+    assert made.floods(0.0) == ([] if message == PART else [A])
+    assert [] == made.floods(1.1 * inbox.WAITS_S)  # Nobody else is there: it may as well wait.
     made.drop(A)
     assert B == made.next(0.0)
 
 
+def test_of_many_connections_so_many_are_given_up_that_half_of_the_room_is_free() -> None:
+    many = [b"%d" % at for at in range(100)]
+    made = flooded({A: "it"} | dict.fromkeys(many, "it"))
+    made.put(LIGHT, *[bytes(60_000)] * 20)
+    while not made.full:
+        for peer in many:
+            made.put(peer, bytes(5_000))
+
+    floods = made.floods(0.0)
+    assert LIGHT not in floods
+    for peer in floods:
+        made.drop(peer)
+    assert inbox.BYTES_MAX // 2 - 10_000 * 100 < vars(made)["_size"] <= inbox.BYTES_MAX // 2
+
+
 def test_what_is_taken_or_dropped_is_not_counted_any_more() -> None:
-    made = Inbox(lambda peer: peer)
+    made = Inbox(lambda peer: peer[-1])
     for at in range(1000):
         made.put(b"%d" % at, None if at % 2 else PART)
-        made.put_frames(b"%d" % at, [Unfollow(at)] * 3)
+        made.put_back(b"%d" % at, [PART] * 3)
     for at in range(0, 1000, 2):
         made.drop(b"%d" % at)
-    while (peer := made.next(0.0)) is not None:
-        if not made.take_frames(peer, 2, MIB):
-            made.take_message(peer)
+    while len(made):
+        peer = made.next(0.0)
+        assert peer is not None
+        made.take(peer)
 
-    assert (0, 0) == (len(made), vars(made)["_size"])
+    assert (0, {}, {}) == (vars(made)["_size"], vars(made)["_owners"], vars(made)["_whose"])

@@ -278,6 +278,7 @@ def test_who_says_more_than_there_is_room_for_says_it_again_and_others_are_heard
     monkeypatch.setattr(shares, "BURST_S", 0.0)
     monkeypatch.setattr(shares.Shares, "is_another_active", lambda *_: True)
     monkeypatch.setattr(inbox, "BYTES_MAX", 1 << 16)
+    monkeypatch.setattr(inbox, "FLOOD_BYTES_MIN", 0)
 
     async def scene(ends: Ends) -> None:
         other = ends.connect()

@@ -28,12 +28,12 @@ def played(made: Shares, light: Hashable, greedy: list[Hashable], seconds: float
         if ready is None:
             now = min(due, now + max(1e-6, min(waits.values())))
         else:
-            made.spent(ready, STEP_S, now := now + STEP_S)
+            made.spent(ready, STEP_S, now := now + STEP_S, more=True)
             took[ready] += STEP_S
     return took
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
 def test_those_who_take_much_have_one_share_together_while_one_is_active_who_does_not(count: int) -> None:
     greedy: list[Hashable] = [f"greedy {at}" for at in range(count)]
     took = played(Shares(), "light", greedy, 4.0)
@@ -76,8 +76,17 @@ def test_who_took_much_and_rests_is_one_of_the_others_again() -> None:
 
 def test_of_a_bounded_number_of_connections_the_use_is_known() -> None:
     made = Shares()
-    for at in range(3 * shares.PEERS_MAX):
+    for at in range(3 * shares.OWNERS_MAX):
         made.spent(at, 1.0, float(at))
 
-    assert shares.PEERS_MAX == len(vars(made)["_debts"])
-    assert shares.PEERS_MAX >= len(vars(made)["_much"])
+    assert shares.OWNERS_MAX == len(vars(made)["_debts"])
+    assert shares.OWNERS_MAX >= len(vars(made)["_much"])
+
+
+def test_who_could_not_be_heard_during_a_long_step_is_not_taken_for_silent() -> None:
+    made = Shares()
+    made.spent("light", STEP_S, 0.0)
+    made.spent("greedy", 10 * shares.ACTIVE_S, 10 * shares.ACTIVE_S, more=True)
+    now = 10.9 * shares.ACTIVE_S
+
+    assert made.wait_s("greedy", now) > 0.0

@@ -37,7 +37,8 @@ MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 RECONNECT_MS = 3_600_000
-PING = encode([Ping()])[0]
+PING_FRAME, PONG_FRAME = Ping(), Pong()
+PING = encode([PING_FRAME])[0]
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 _names = itertools.count()
@@ -105,7 +106,7 @@ class Dealer:
             if isinstance(frames[0], Hello | ActorHello):  # What was said before is said again behind it, or forgotten.
                 self._messages.clear()
                 self._window = Window()
-            pings = frames.count(Ping())
+            pings = frames.count(PING_FRAME)
             messages = encode(frames)
             if pings and len(messages) > 1:
                 for frame in frames:
@@ -179,7 +180,7 @@ class Dealer:
             self.garbage = f"the house sent what is no frame: {error}"
             self._break(self.garbage)
             return
-        if Pong() in frames:
+        if PONG_FRAME in frames:
             frames = self._window.without_its_pongs(frames)
         if frames:
             self._on_frames(frames)

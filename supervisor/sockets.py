@@ -226,7 +226,7 @@ class Router:
 
     def _take(self, peer: bytes, message: bytes | None) -> int:
         """Pass on what a message says, or the first of it when that is much; return about how many frames that were."""
-        if message is not None:
+        if message is not None and message[:1] > b"\x9f":  # Else it has no more than 15 frames.
             pieces = chopped(message, self._inbox.at_once(peer, self._loop.time()))
             if len(pieces) > 1:
                 self._inbox.put_back(peer, pieces[1:])

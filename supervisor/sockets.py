@@ -230,7 +230,10 @@ class Router:
             pieces = chopped(message, self._inbox.at_once(peer, self._loop.time()))
             if len(pieces) > 1:
                 self._inbox.put_back(peer, pieces[1:])
-                return self._take(peer, pieces[0])
+                taken = self._take(peer, pieces[0])
+                if peer in self._pausing:  # It does not begin with a hello: none of it is heard.
+                    self._inbox.drop(peer)
+                return taken
         try:
             if message is None:
                 raise FrameError("a message of several parts; a message has one")

@@ -133,8 +133,7 @@ class Dealer:
         if not self._opened:
             self.closed = True
             return
-        self._window = Window()  # It ends: what waits for room goes now.
-        self._write()
+        self._write(is_end=True)
         self.closed = True
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_reader(self._monitor.fileno())
@@ -185,8 +184,8 @@ class Dealer:
         if frames:
             self._on_frames(frames)
 
-    def _write(self) -> None:
-        while self._messages and self._window.open:
+    def _write(self, is_end: bool = False) -> None:
+        while self._messages and (is_end or self._window.open):
             try:
                 self._socket.send(self._messages[0][0], NOBLOCK)
                 if self._window.said(*self._messages.popleft()):

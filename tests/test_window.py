@@ -111,6 +111,12 @@ def test_a_house_that_is_behind_is_told_no_more_until_it_answers_or_is_greeted_a
             assert (await house.heard(1000)).count(PROMPT) < 100
             dealer.send([Hello(PROTOCOL_VERSION, "c"), Ping()])
             assert [Hello(PROTOCOL_VERSION, "c"), Ping()] == await house.heard(2)
+            for _ in range(100):
+                dealer.send([PROMPT])
+            dealer.send([Goodbye("the end")])
+            dealer.close(flush_ms=1000 * WAIT_S_MAX)  # Then all goes, whether it was acted on or not.
+            frames = [each for each in await house.heard(1000) if each != Ping()]
+            assert [*[PROMPT] * 100, Goodbye("the end")] == frames
         finally:
             dealer.close()
             house.context.destroy(0)

@@ -11,7 +11,7 @@ import msgspec
 
 from understudy.protocol.frames import ActorCall, Handover
 from understudy.supervisor.core.events import EntriesRead, Event, ReadEntries, TellActor, Unreadable
-from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.sockets import Router
 
 LOG_RETRY_S = 0.25

@@ -53,8 +53,8 @@ from understudy.supervisor.core.outbox import Act, Outbox
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
-from understudy.supervisor.keeper import end_everything
-from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.keeper.keeper import end_everything
+from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.marks import Marks
 from understudy.supervisor.memory import Totals, sample
 from understudy.supervisor.read_back import LOG_RETRY_S, ReadBack

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor.core.events import SessionRow
-from understudy.supervisor.log import Log
+from understudy.supervisor.log.log import Log
 
 SESSION = SessionRow("s1", "rehearsal", "/tmp", b"", "open-1")
 Opener = Callable[..., Log]  # Of a log at a path, with a boot's id.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from understudy.supervisor.config import ConfigError, Reader, load
 from understudy.supervisor.core.specs import HouseSpec, OnCrash
-from understudy.supervisor.reload import VERSION, Inherited
+from understudy.supervisor.keeper.reload import VERSION, Inherited
 
 
 def write(folder: Path, text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from understudy.supervisor.cli import doctor
 from understudy.supervisor.cli.doctor import Finding, look
-from understudy.supervisor.log import Log
+from understudy.supervisor.log.log import Log
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from tests.logs import SESSION, Opener, entry
 from understudy.supervisor.core.events import EpochRow, Record, TurnRow
-from understudy.supervisor.journal import HEAD, HEADER, Journal
-from understudy.supervisor.log import Log, LogError
+from understudy.supervisor.log.journal import HEAD, HEADER, Journal
+from understudy.supervisor.log.log import Log, LogError
 
 
 def killed_with(path: Path, log: Log, to: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.supervisor.chaos.proc import descriptors
-from understudy.supervisor.wakeup import NOTED
+from understudy.supervisor.keeper.wakeup import NOTED
 
 
 def keeper(house: RealHouse) -> int:
@@ -54,7 +54,7 @@ def test_a_keeper_needs_no_more_descriptors_for_more_actors(tmp_path: Path) -> N
 BREAKS = """
 import sys
 from understudy.supervisor.cli.main import main
-from understudy.supervisor.keeper import Keeper
+from understudy.supervisor.keeper.keeper import Keeper
 def breaks(self, request):
     raise OSError("this breaks")
 Keeper._kill = breaks

@@ -12,11 +12,11 @@ import pytest
 
 from tests.logs import SESSION, Opener, entry
 from understudy.protocol.frames import Entry, pack
-from understudy.supervisor import log as log_module
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
-from understudy.supervisor.log import LogError
-from understudy.supervisor.mounts import network_warning
-from understudy.supervisor.schema import SCHEMA_VERSION
+from understudy.supervisor.log import log as log_module
+from understudy.supervisor.log.log import LogError
+from understudy.supervisor.log.mounts import network_warning
+from understudy.supervisor.log.schema import SCHEMA_VERSION
 
 # What schema version 1 left on disks. It must load for ever: never change it.
 VERSION_1 = """
@@ -174,7 +174,7 @@ def test_what_was_committed_survives_a_kill_without_a_gap(tmp_path: Path, open_l
 import sys
 from understudy.protocol.frames import Entry
 from understudy.supervisor.core.events import Record, Row, SessionRow
-from understudy.supervisor.log import Log
+from understudy.supervisor.log.log import Log
 log = Log(sys.argv[1])
 log.commit([Record(1, [SessionRow("s1", "a", "/", b"", "o")])])
 for number in range(1, 10**9):

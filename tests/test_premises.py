@@ -8,7 +8,7 @@ import pytest
 
 from understudy.protocol.shown import boot_id
 from understudy.supervisor.core.events import Spawned
-from understudy.supervisor.premises import HouseError, Premises
+from understudy.supervisor.keeper.premises import HouseError, Premises
 
 
 @pytest.mark.parametrize("torn", ["", "98", "98 76\0\0\0", "\0\0\0\0"])

@@ -10,8 +10,8 @@ from tests.logs import Opener
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor.core.events import MemoryRow, Record, RestRow, SessionRow, TurnRow
 from understudy.supervisor.core.sessions import PROMPT_HEAD
-from understudy.supervisor.log import Log, LogError
-from understudy.supervisor.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX
+from understudy.supervisor.log.log import Log, LogError
+from understudy.supervisor.log.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX
 
 
 @pytest.fixture

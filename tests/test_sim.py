@@ -12,7 +12,7 @@ import pytest
 from tests.sim import play, play_many
 from tests.simulator.world import World
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row
-from understudy.supervisor.log import Log
+from understudy.supervisor.log.log import Log
 
 ROOT = Path(__file__).parent.parent
 BUGS = sorted((ROOT / "tests" / "bugs").glob("*.patch"))

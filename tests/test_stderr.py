@@ -13,7 +13,7 @@ WRITES = "from understudy.protocol.stderr import write_line\nfor _ in range(500)
 
 BREAKS = """
 import os
-from understudy.supervisor.children import fork
+from understudy.supervisor.keeper.children import fork
 def breaks():
     raise RuntimeError("x" * 3000)
 for _ in range(50):

@@ -24,9 +24,9 @@ from understudy.supervisor.chaos.proc import children, keeper_of, left, stat, ti
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.directories import directories
-from understudy.supervisor.journal import HEADER
-from understudy.supervisor.premises import OURS, is_full, see_ours
-from understudy.supervisor.schema import SCHEMA_VERSION
+from understudy.supervisor.keeper.premises import OURS, is_full, see_ours
+from understudy.supervisor.log.journal import HEADER
+from understudy.supervisor.log.schema import SCHEMA_VERSION
 
 FREE_MB_MIN = 200
 FILES_MIN = 1024

@@ -40,9 +40,9 @@ def keep(options: Any, command: tuple[str, ...]) -> int:
     """Be a house's keeper until it is shut down; return the exit status. `command`: starts it again, for `reload`."""
     from dataclasses import replace
 
-    from understudy.supervisor import keeper, reload
     from understudy.supervisor.config import ConfigError, load
-    from understudy.supervisor.premises import HouseError
+    from understudy.supervisor.keeper import keeper, reload
+    from understudy.supervisor.keeper.premises import HouseError
 
     inherited = reload.receive()
     same = inherited.house.source if inherited is not None else ""  # Which `understudy reload` has checked.
@@ -185,7 +185,7 @@ def ready(runtime_dir: str) -> bool:
 
 def last_words(path: Path, begin: int = 0) -> str:
     """Return the last lines that a house wrote to `path` from byte `begin` on, or why there are none."""
-    from understudy.supervisor.premises import is_full
+    from understudy.supervisor.keeper.premises import is_full
 
     with path.open("rb") as file:
         file.seek(begin)

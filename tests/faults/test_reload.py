@@ -16,8 +16,8 @@ from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
 from understudy.protocol.once import verb
-from understudy.supervisor import reload
 from understudy.supervisor.core.events import Spawned
+from understudy.supervisor.keeper import reload
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("src", "protocol", "actors", "supervisor")
@@ -225,7 +225,7 @@ def test_from_the_previous_commit_under_load(tmp_path: Path, monkeypatch: pytest
 
 BROKEN = """
 import sys
-from understudy.supervisor import reload
+from understudy.supervisor.keeper import reload
 from understudy.supervisor.cli.main import main
 def become(command, left):
     raise {error}("it cannot become another")

@@ -16,8 +16,8 @@ from understudy.supervisor.core.events import RestRow
 from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.sessions import CANCELLING, CONTINUED, HANDED_STATES, PROMPT_HEAD
-from understudy.supervisor.pending import STOPPED, Pending
-from understudy.supervisor.schema import TOLD, TOLD_QUERY
+from understudy.supervisor.log.pending import STOPPED, Pending
+from understudy.supervisor.log.schema import TOLD, TOLD_QUERY
 
 PROMPT_BYTES_MAX = 64 << 10  # A larger prompt is not given back at a start,
 BLOB_BYTES_MAX = 4 << 10  # nor a larger opening or memory.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from understudy.supervisor.children import Process, fork
+from understudy.supervisor.keeper.children import Process, fork
 
 BLANK_AFTER_S = 0.02  # First the actor that somebody waits for, then the next blank.
 BACKOFF_S = 0.25

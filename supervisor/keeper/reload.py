@@ -11,7 +11,7 @@ import msgspec
 
 from understudy.supervisor.core.events import Exited, Spawned
 from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.wakeup import ENDING, NOTED
+from understudy.supervisor.keeper.wakeup import ENDING, NOTED
 
 VARIABLE = "UNDERSTUDY_INHERITED"
 VERSION = 1

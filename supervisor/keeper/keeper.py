@@ -28,10 +28,7 @@ from understudy.actors.actor import Role
 from understudy.actors.limits import become_subreaper
 from understudy.protocol.mark import MARK_VARIABLE, mark_of
 from understudy.protocol.stderr import say
-from understudy.supervisor import link, reload
-from understudy.supervisor.blanks import Blanks
-from understudy.supervisor.cgroups import Groups
-from understudy.supervisor.children import Process, close_others, fork
+from understudy.supervisor import link
 from understudy.supervisor.core.events import (
     Alive,
     Exited,
@@ -47,8 +44,12 @@ from understudy.supervisor.core.events import (
 )
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.succession import Next, Succession
-from understudy.supervisor.premises import Premises
-from understudy.supervisor.wakeup import NOTED, Wakeup
+from understudy.supervisor.keeper import reload
+from understudy.supervisor.keeper.blanks import Blanks
+from understudy.supervisor.keeper.cgroups import Groups
+from understudy.supervisor.keeper.children import Process, close_others, fork
+from understudy.supervisor.keeper.premises import Premises
+from understudy.supervisor.keeper.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0
 SWEEP_POLL_MS = 2

@@ -1,0 +1,1 @@
+"""The keeper: the small parent of every process of a house."""

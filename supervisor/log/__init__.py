@@ -1,0 +1,1 @@
+"""The numbered log of a house: SQLite behind a journal."""

@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from understudy.actors import processes
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
 from understudy.actors.contained import contained, fault, stop_reason, words
 from understudy.actors.playing import FLUSH_S_MAX, Playing
+from understudy.protocol import processes
 from understudy.protocol.backstage import (
     Answered,
     Backstage,

@@ -1,21 +1,13 @@
 """Limits of an actor's program, and its death with the actor. Linux; called between fork and exec."""
 
-import ctypes
 import os
 import resource
 import signal
 from collections.abc import Callable
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+from understudy.protocol.prctl import hear_parents_death
+
 FILES_RESERVE = 32  # Descriptors that an actor has for its own conversation when its agent runs in it.
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def become_subreaper() -> None:
-    """Make this process the parent of every orphan among its descendants."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def limit_core() -> None:
@@ -47,7 +39,7 @@ def program_preexec(data_limit_mb: int, files: int) -> Callable[[], None]:
     actor = os.getpid()
 
     def preexec() -> None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        hear_parents_death(signal.SIGKILL)
         if os.getppid() != actor:
             os._exit(1)  # The actor died before the line above: nobody would ever end us.
         limit_core()
@@ -63,9 +55,3 @@ def exit_code(status: int | None) -> int:
     if status is None:
         return 1
     return status if status >= 0 else 128 - status
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")

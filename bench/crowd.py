@@ -15,7 +15,8 @@ from bench.restarts import RESTART, answered
 from bench.stage import Stage, house, progress
 from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Ping, ToClient, Welcome, decode, decoder, encode
 from understudy.protocol.paths import gateway_address
-from understudy.supervisor.chaos.proc import processes, supervisor_of, title
+from understudy.protocol.processes import parents, title
+from understudy.supervisor.chaos.proc import supervisor_of
 
 AGENTS = 100
 CRASHES = 5
@@ -73,7 +74,7 @@ async def _cost(keeper: int, for_s: float) -> dict[str, float]:
 def _spent(keeper: int) -> dict[int, tuple[str, int]]:
     """Return for each thread of the house what it is part of, and the processor time that it has taken in ns."""
     found: dict[int, tuple[str, int]] = {}
-    for pid, parent in processes().items():
+    for pid, parent in parents().items():
         if keeper not in (pid, parent):
             continue
         part = title(pid).removeprefix("understudy: ").split(" ")[0] if pid != keeper else "keeper"

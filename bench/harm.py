@@ -15,9 +15,10 @@ import zmq
 from bench.restarts import answered
 from understudy.protocol.client import Client, Session, Turn
 from understudy.protocol.paths import gateway_address
+from understudy.protocol.processes import children
 from understudy.supervisor.chaos.cast import FILES, MEMORY_MB
 from understudy.supervisor.chaos.ledger import Accepted, history, judge
-from understudy.supervisor.chaos.proc import actors_of, children, of_supervisor, strays, supervisor_of
+from understudy.supervisor.chaos.proc import actors_of, of_supervisor, strays, supervisor_of
 
 SESSIONS = 3
 MOMENT_S_MIN = 0.005

@@ -17,7 +17,7 @@ from bench.stage import Stage, house, progress
 from tests.agents.imitation import start as start_imitation
 from tests.agents.run import AGENTS, configure
 from understudy.protocol.client import Session
-from understudy.supervisor.chaos.proc import children
+from understudy.protocol.processes import children
 
 ROUNDS = 15
 PROGRAM = AGENTS / "node_modules" / ".bin" / "opencode"

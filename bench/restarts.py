@@ -17,8 +17,9 @@ from bench.peers.watchers import PEERS, installed
 from bench.stage import Stage, house, progress
 from understudy.protocol.client import Session
 from understudy.protocol.errors import RemoteError
+from understudy.protocol.processes import children
 from understudy.supervisor.chaos.cast import AGENT
-from understudy.supervisor.chaos.proc import children, supervisor_of
+from understudy.supervisor.chaos.proc import supervisor_of
 
 ROUNDS = 60
 OURS_PER_ROUND = 3

@@ -1,6 +1,12 @@
-"""The mark `HOUSE/ACTOR#EPOCH` in the environment of all that an actor starts: by it strays are known. Linux."""
+"""The mark `HOUSE/ACTOR#EPOCH` in the environment of all that an actor starts: by it strays are known. Linux.
+
+And the titles by which people, and `chaos`, know who is who below a keeper; `ACTOR` goes on with the actor's name.
+"""
 
 MARK_VARIABLE = "UNDERSTUDY_MARK"
+SUPERVISOR = "understudy: supervisor"
+BLANK = "understudy: blank"
+ACTOR = "understudy: actor "
 
 
 def mark_of(pid: int) -> str:

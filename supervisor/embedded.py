@@ -1,6 +1,5 @@
 """The keeper of an embedded house: `up`, bound to the life of the program that started it. Run by `embed.py`."""
 
-import ctypes
 import json
 import os
 import shutil
@@ -8,10 +7,9 @@ import signal
 import sys
 from types import SimpleNamespace
 
+from understudy.protocol.prctl import hear_parents_death
 from understudy.protocol.stderr import write_line
 from understudy.supervisor.cli import up
-
-PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, temporary: str, plan: dict[str, str]) -> int:
@@ -21,8 +19,10 @@ def main(parent: int, temporary: str, plan: dict[str, str]) -> int:
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # Until the keeper has its own way.
     try:
-        if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
-            write_line("understudy: this system cannot tell the house that its program is gone: prctl failed")
+        try:
+            hear_parents_death(signal.SIGTERM)
+        except OSError as error:
+            write_line(f"understudy: this system cannot tell the house that its program is gone: {error.strerror}")
             return 1
         if os.getppid() != parent:
             return 1  # It died before the line above.

@@ -2,6 +2,7 @@
 
 import os
 
+from understudy.protocol import processes
 from understudy.protocol.mark import mark_of
 
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
@@ -19,7 +20,7 @@ def sample(totals: Totals, exact: set[int], marks: dict[str, int]) -> None:
     that cannot be read, as the others: resident less shared pages (statm), so that forked actors are not charged
     for the keeper's code.
     """
-    parents = {int(name): _parent(name) for name in os.listdir("/proc") if name.isdigit()}
+    parents = processes.parents()
     whose: dict[int, int] = {pid: pid for pid in totals}
     for pid in parents:
         actor = _actor_of(pid, parents, whose, marks)
@@ -34,15 +35,6 @@ def sample(totals: Totals, exact: set[int], marks: dict[str, int]) -> None:
             continue  # It ended while we looked.
         memory_mb, count = totals[actor]
         totals[actor] = (round(memory_mb + used_mb, 1), count + files)
-
-
-def _parent(pid: str) -> int:
-    """Return the parent of a process, 0 for none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (OSError, ValueError):
-        return 0
 
 
 def _actor_of(pid: int, parents: dict[int, int], whose: dict[int, int], marks: dict[str, int]) -> int:

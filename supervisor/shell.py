@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 import traceback
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,6 +20,7 @@ import zmq
 
 from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
 from understudy.protocol.paths import backstage_address, gateway_address
+from understudy.protocol.processes import end_all, start_ticks
 from understudy.protocol.stderr import say
 from understudy.supervisor import heap, link
 from understudy.supervisor.core import invariants
@@ -53,7 +53,6 @@ from understudy.supervisor.core.outbox import Act, Outbox
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
-from understudy.supervisor.keeper.keeper import end_everything
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.marks import Marks
 from understudy.supervisor.memory import Totals, sample
@@ -98,7 +97,7 @@ class Shell:
             self._log.epoch,
             self._log.generation,
             os.getpid(),
-            f"{self._log.boot_id}/{os.getppid()}/{_start_ticks(os.getppid())}",
+            f"{self._log.boot_id}/{os.getppid()}/{start_ticks(os.getppid())}",
         )
         self._read_back = ReadBack(self._log, self._backstage, self.push, self._is_there, self.warn)
         self._events: list[Event] = []
@@ -217,7 +216,7 @@ class Shell:
         self._loop.remove_reader(self._link.fileno())
         self._to_keeper.close()
         self.warn("the keeper is gone: the house ends")
-        end_everything(self._house_id, list(self._living.values()))
+        end_all(self._house_id, [(each.pid, each.started) for each in self._living.values()])
         self._finish(1)
 
     # --- steps ---
@@ -403,14 +402,6 @@ class Shell:
 
 def _wall() -> float:
     return time.time()  # noqa: TID251 (only ever recorded)
-
-
-def _start_ticks(pid: int) -> str:
-    """Return the start time of a process in clock ticks since boot, "" where the system does not tell."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
 
 
 def _tune() -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from understudy.actors import processes
+from understudy.protocol import processes
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
     ActorHello,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.house import Houses, RealHouse, wait_until
-from understudy.supervisor.chaos.proc import children, stat
+from understudy.protocol.processes import children, stat
 
 
 @pytest.fixture

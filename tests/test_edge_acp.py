@@ -17,7 +17,7 @@ from tests.editor import Start, allow, asks, editors, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, connect
 from understudy.protocol.once import verb
-from understudy.supervisor.chaos.proc import children
+from understudy.protocol.processes import children
 
 PUPPET = Path(__file__).with_name("puppet.py")
 CAST = f"""

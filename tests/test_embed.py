@@ -14,7 +14,8 @@ import understudy
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client
 from understudy.protocol.errors import LocalError
-from understudy.supervisor.chaos.proc import keeper_of, left, stat
+from understudy.protocol.processes import stat
+from understudy.supervisor.chaos.proc import keeper_of, left
 
 EMBEDDER = """
 import asyncio, sys, understudy

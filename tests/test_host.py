@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.house import wait_until
 from tests.stage import Stage, handover
-from understudy.actors import processes
+from understudy.protocol import processes
 from understudy.protocol.frames import (
     PROTOCOL_VERSION,
     ActorCall,

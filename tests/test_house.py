@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
-from understudy.supervisor.chaos.proc import stat
+from understudy.protocol.processes import stat
 
 
 class Editor:

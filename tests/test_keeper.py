@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.house import Houses, RealHouse, wait_until
-from understudy.supervisor.chaos.proc import descriptors
+from understudy.protocol.processes import descriptors
 from understudy.supervisor.keeper.wakeup import NOTED
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from tests.faults.house import wait_until
 from tests.stage import Stage
-from understudy.actors import processes
 from understudy.actors.contained import words
+from understudy.protocol import processes
 from understudy.protocol.frames import Answer, Ask, CancelTurn, Ended, Updates, pack, unpack
-from understudy.supervisor.chaos.proc import children, stat
+from understudy.protocol.processes import children, stat
 
 pytestmark = pytest.mark.faults
 

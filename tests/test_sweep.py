@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.protocol.mark import mark_of
-from understudy.supervisor.chaos.proc import children
+from understudy.protocol.processes import children
 
 STRAYS = 200
 LEAVES_MANY = f"""

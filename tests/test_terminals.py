@@ -14,7 +14,7 @@ from understudy.actors.drivers.files import FILE_BYTES_MAX
 from understudy.actors.drivers.terminals import TERMINALS_MAX, LocalClient
 from understudy.protocol.jsonrpc import INVALID_PARAMS, NOT_FOUND, JsonRpcError
 from understudy.protocol.mark import MARK_VARIABLE
-from understudy.supervisor.chaos.proc import children, stat
+from understudy.protocol.processes import children, stat
 
 Serve = Callable[[str, dict[str, Any]], Awaitable[Any]]
 

@@ -13,8 +13,8 @@ from typing import IO
 
 from understudy.actors.actor import Role, cannot_start
 from understudy.actors.limits import program_preexec
-from understudy.actors.processes import kill_group
 from understudy.protocol.mark import MARK_VARIABLE
+from understudy.protocol.processes import kill_group
 
 LAST_OUTPUT_S = 0.5  # What a program said before its end is read by then, unless somebody else holds its output.
 OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate|bad_alloc|MemoryError|allocation fail|ENOMEM", re.IGNORECASE)

@@ -18,8 +18,9 @@ import zmq
 
 from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Prompt, encode, pack
 from understudy.protocol.paths import gateway_address, gateway_path
+from understudy.protocol.processes import children, stat, title
 from understudy.supervisor.chaos.load import Load
-from understudy.supervisor.chaos.proc import actors_of, children, stat, supervisor_of, title
+from understudy.supervisor.chaos.proc import actors_of, supervisor_of
 
 STOP_S_MIN = 0.05
 STOP_S_MAX = 0.8

@@ -1,49 +1,12 @@
 """The processes of a house, looked at from outside through /proc. Linux. It signals nobody."""
 
-import contextlib
-import os
 from collections import Counter
 from pathlib import Path
 
 from understudy.protocol.away import keeper
-from understudy.protocol.mark import mark_of
+from understudy.protocol.mark import ACTOR, BLANK, SUPERVISOR, mark_of
 from understudy.protocol.owners import open_ours
-
-SUPERVISOR = "understudy: supervisor"
-BLANK = "understudy: blank"
-ACTOR = "understudy: actor "
-
-
-def stat(pid: int) -> list[bytes] | None:
-    """Return the fields of /proc/PID/stat after the name, None for no process or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == b"Z" else fields
-
-
-def processes() -> dict[int, int]:
-    """Return each living process and its parent."""
-    found: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        fields = stat(int(name)) if name.isdigit() else None
-        if fields is not None:
-            found[int(name)] = int(fields[1])
-    return found
-
-
-def children(parent: int) -> list[int]:
-    """Return the living children of `parent`."""
-    return [pid for pid, whose in processes().items() if whose == parent]
-
-
-def title(pid: int) -> str:
-    """Return the title of a process, "" when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
+from understudy.protocol.processes import children, descriptors, parents, title
 
 
 def keeper_of(runtime_dir: str) -> int:
@@ -62,23 +25,12 @@ def actors_of(keeper: int, agent: str) -> list[int]:
     return [pid for pid in children(keeper) if title(pid).startswith(beginnings)]
 
 
-def descriptors(pid: int) -> list[str]:
-    """Return what each descriptor of a process is open on; nothing when the process is gone."""
-    found: list[str] = []
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                found.append(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
-    return found
-
-
 def strays(keeper: int, living: set[int]) -> list[str]:
     """Return the processes under `keeper` that belong to nobody: no supervisor, blank or `living` actor, nor theirs.
 
     What a living actor has daemonised is its own: the mark in the environment tells.
     """
-    parents = processes()
-    names = {pid: title(pid) for pid, parent in parents.items() if parent == keeper}
+    names = {pid: title(pid) for pid in children(keeper)}
     known = {pid for pid, name in names.items() if pid in living or name.startswith((SUPERVISOR, BLANK))}
     marks = {names[pid].removeprefix(ACTOR) for pid in living if pid in names}
     spare = [pid for pid, name in names.items() if name.startswith(BLANK)][1:]  # One waits in the wings, no more.
@@ -98,7 +50,7 @@ def left(runtime_dir: str, state_dir: str) -> list[str]:
     except OSError:
         mark = None
     found = []
-    for pid in processes():
+    for pid in parents():
         name = title(pid)
         bears = mark is not None and mark_of(pid).startswith(mark)
         if bears or (name.startswith("understudy: ") and _holds(pid, (runtime_dir, state_dir))):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.items import Item
+from understudy.protocol.processes import stat
 from understudy.supervisor.cli.up import start_in_background
 
 WIDTH = 78
@@ -141,16 +142,9 @@ async def _left(pids: list[int]) -> list[int]:
     left = pids
     deadline = time.monotonic() + 10
     while left and time.monotonic() < deadline:
-        left = [pid for pid in left if Path(f"/proc/{pid}").exists() and b"Z" not in _state(pid)]
+        left = [pid for pid in left if stat(pid) is not None]
         await asyncio.sleep(0.01)
     return left
-
-
-def _state(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except OSError:
-        return b"Z"
 
 
 def _next_steps() -> None:

@@ -20,7 +20,8 @@ from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.owners import OwnerError, see_way
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path
-from understudy.supervisor.chaos.proc import children, keeper_of, left, stat, title
+from understudy.protocol.processes import children, stat, title
+from understudy.supervisor.chaos.proc import keeper_of, left
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.directories import directories

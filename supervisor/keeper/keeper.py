@@ -23,10 +23,10 @@ from typing import NoReturn, assert_never
 
 from setproctitle import setproctitle
 
-from understudy.actors import processes
 from understudy.actors.actor import Role
-from understudy.actors.limits import become_subreaper
-from understudy.protocol.mark import MARK_VARIABLE, mark_of
+from understudy.protocol import processes
+from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, SUPERVISOR, mark_of
+from understudy.protocol.prctl import become_subreaper
 from understudy.protocol.stderr import say
 from understudy.supervisor import link
 from understudy.supervisor.core.events import (
@@ -60,12 +60,6 @@ Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
 SuperviseSafely = Callable[[HouseSpec, socket.socket], int]
 Receive = Callable[[], tuple[Role, str]]
 Act = Callable[[Receive, HouseSpec, int | None], int]
-
-
-def end_everything(house_id: str, living: list[Spawned]) -> int:
-    """End all processes of the house when nobody else can; return how many resisted."""
-    leaders = [(each.pid, each.started) for each in living]
-    return processes.end_all(house_id, leaders, SWEEP_S_MAX)
 
 
 @dataclass(slots=True)
@@ -114,7 +108,7 @@ class Keeper:
         if inherited:
             self._inherit(inherited)
         else:
-            if left := end_everything(self._premises.house_id, self._premises.left):
+            if left := self._end_all(self._premises.left):
                 _say(f"{left} process(es) of an earlier run could not be ended")
             self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
             self._groups.clear(self._premises.house_id)
@@ -239,13 +233,13 @@ class Keeper:
     def _be_actor(self, receive: Receive, waits_at: int | None = None) -> NoReturn:
         os.setsid()
         self._leave_keeper([] if waits_at is None else [waits_at])
-        setproctitle("understudy: blank")
+        setproctitle(BLANK)
 
         def marked() -> tuple[Role, str]:
             role, mark = receive()
             os.environ[MARK_VARIABLE] = mark
             self._groups.enter(mark, role.memory_mb)
-            setproctitle(f"understudy: actor {role.name}#{role.epoch}")
+            setproctitle(f"{ACTOR}{role.name}#{role.epoch}")
             return role, mark
 
         try:
@@ -259,9 +253,9 @@ class Keeper:
         os.umask(0o077)  # The log and the sockets are for nobody else. What agents make is their own affair.
         self._leave_keeper([theirs.fileno(), *self._premises.descriptors], NOTED)
         if self._succession.safe:
-            setproctitle("understudy: supervisor in safe mode")
+            setproctitle(f"{SUPERVISOR} in safe mode")
             sys.exit(self.supervise_safely(self.house, theirs))
-        setproctitle("understudy: supervisor")
+        setproctitle(SUPERVISOR)
         sys.exit(self.supervise(self.house, theirs, living, self._premises.house_id))
 
     def _leave_keeper(self, kept: list[int], ignored: tuple[signal.Signals, ...] = ()) -> None:
@@ -435,7 +429,7 @@ class Keeper:
             processes.kill(self._supervisor.pid, signal.SIGKILL)
         living = [actor.spawned for actor in self._actors.values()]
         until = time.monotonic() + SWEEP_S_MAX
-        end_everything(self._premises.house_id, living)
+        self._end_all(living)
         while time.monotonic() < until:
             # Now a child that bears no mark can only be a stray that dropped it.
             strays = processes.own_children(self._not_ours)
@@ -450,6 +444,9 @@ class Keeper:
                 break
         self._groups.clear(self._premises.house_id)
         self._premises.clear()
+
+    def _end_all(self, living: list[Spawned]) -> int:
+        return processes.end_all(self._premises.house_id, [(each.pid, each.started) for each in living])
 
     def _report(self, message: FromKeeper) -> None:
         self._queue.append(link.encode(message))

@@ -22,7 +22,7 @@ from understudy.actors.drivers.piped import Piped
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.frames import ActorCall, Remember, Result, Updates, pack, unpack
-from understudy.supervisor.chaos.proc import children, stat
+from understudy.protocol.processes import children, stat
 
 pytestmark = pytest.mark.faults
 

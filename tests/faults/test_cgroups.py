@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from tests.test_life import row
-from understudy.supervisor.chaos.proc import stat
+from understudy.protocol.processes import stat
 from understudy.supervisor.keeper.cgroups import KEEPER, PROCS, Groups, delegated
 
 MOUNT = "38 31 0:41 {root} {mount} rw,relatime shared:9 - cgroup2 cgroup2 rw\n"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.processes import stat
 from understudy.supervisor.chaos.faults import Fault
-from understudy.supervisor.chaos.proc import left, stat
+from understudy.supervisor.chaos.proc import left
 
 ROOT = Path(__file__).parent.parent.parent
 SEED = "20261121"

@@ -16,9 +16,9 @@ from tests.faults.house import RealHouse, wait_until
 from tests.faults.promises import kept
 from understudy.protocol.client import Client, Session, Turn, connect
 from understudy.protocol.errors import LOG_STALLED, RemoteError, UnderstudyError
+from understudy.protocol.processes import stat
 from understudy.supervisor.chaos.faults import fill
 from understudy.supervisor.chaos.ledger import Accepted
-from understudy.supervisor.chaos.proc import stat
 
 STREAMS = 3
 UPDATES = 1500

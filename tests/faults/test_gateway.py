@@ -31,8 +31,8 @@ from understudy.protocol.frames import (
     pack,
 )
 from understudy.protocol.paths import gateway_address, gateway_path
+from understudy.protocol.processes import stat
 from understudy.supervisor.chaos.ledger import Accepted
-from understudy.supervisor.chaos.proc import stat
 
 
 @pytest.fixture

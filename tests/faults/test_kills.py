@@ -18,9 +18,9 @@ import pytest
 from tests.faults.house import RealHouse, wait_until
 from tests.faults.promises import kept
 from understudy.protocol.client import Client, connect
+from understudy.protocol.processes import children, stat
 from understudy.supervisor import chaos
 from understudy.supervisor.chaos.ledger import Accepted
-from understudy.supervisor.chaos.proc import children, stat
 
 ROUNDS = int(os.environ.get("UNDERSTUDY_FAULT_ROUNDS", "20"))
 SESSIONS = 4

@@ -17,8 +17,8 @@ from tests.test_life import row, wait_state
 from understudy.actors.drivers.terminals import LocalClient
 from understudy.protocol.client import connect
 from understudy.protocol.errors import LIMIT_REACHED, LocalError
+from understudy.protocol.processes import children, stat
 from understudy.protocol.sizes import ENTRY_BYTES_MAX, OPENING_BYTES_MAX
-from understudy.supervisor.chaos.proc import children, stat
 
 pytestmark = pytest.mark.faults
 

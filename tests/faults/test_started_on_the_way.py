@@ -14,7 +14,8 @@ from tests.editor import Editor, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
-from understudy.supervisor.chaos.proc import descriptors, keeper_of, processes, stat
+from understudy.protocol.processes import descriptors, parents, stat
+from understudy.supervisor.chaos.proc import keeper_of
 from understudy.supervisor.cli.up import UpError, start_in_background
 
 
@@ -30,9 +31,9 @@ def alone(tmp_path: Path) -> Iterator[RealHouse]:
 
 def tree(root: int) -> list[int]:
     """Return a process and all below it, by their parents."""
-    parents, found = processes(), [root]
+    whose, found = parents(), [root]
     for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
+        found += [child for child, parent in whose.items() if parent == pid]
     return found
 
 
@@ -41,7 +42,7 @@ def of_group(root: int) -> list[int]:
     mine = stat(root)
     assert mine is not None
     assert [str(root).encode()] * 2 == mine[2:4]
-    fields = {pid: stat(pid) for pid in processes()}
+    fields = {pid: stat(pid) for pid in parents()}
     return [pid for pid, its in fields.items() if its is not None and (its[2] == mine[2] or its[3] == mine[3])]
 
 

@@ -1,4 +1,7 @@
-"""Processes of actors: who they are, which group and mark they bear, how to end them. Linux.
+"""Processes: what /proc tells of them, which group and mark they bear, how to end them. Linux.
+
+All of it stands here, and once: keeper, actors and whoever looks at a house from outside know processes by the same
+signs, and this is the one folder that each of them may import.
 
 A program that an actor starts inherits the mark `HOUSE/ACTOR#EPOCH` in its environment, so that
 what left the group with setsid is still found. Actors themselves are known by pid and start time:
@@ -13,12 +16,52 @@ import time
 from understudy.protocol.mark import mark_of
 
 POLL_S = 0.002
+END_S_MAX = 2.0
+
+
+def stat(pid: int) -> list[bytes] | None:
+    """Return the fields of /proc/PID/stat after the name (state, parent, group, session …), None for no process or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields if fields and fields[0] != b"Z" else None
+
+
+def parents() -> dict[int, int]:
+    """Return each living process and its parent."""
+    return {pid: int(fields[1]) for pid in _pids() if (fields := stat(pid)) is not None}
+
+
+def children(parent: int) -> list[int]:
+    """Return the living children of any process."""
+    return [pid for pid, whose in parents().items() if whose == parent]
+
+
+def title(pid: int) -> str:
+    """Return the title of a process, "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def descriptors(pid: int) -> list[str]:
+    """Return what each descriptor of a process is open on; nothing when the process is gone."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
+    return found
 
 
 def start_ticks(pid: int) -> int:
     """Return the start time of `pid` in clock ticks since boot, 0 when there is no such process or it is a zombie."""
-    fields = _stat(pid)
-    return 0 if fields is None or fields[0] == b"Z" else int(fields[19])
+    fields = stat(pid)
+    return 0 if fields is None else int(fields[19])
 
 
 def own_children(known: set[int]) -> dict[int, int]:
@@ -34,8 +77,8 @@ def own_children(known: set[int]) -> dict[int, int]:
     me = os.getpid()
     found: dict[int, int] = {}
     for pid in pids:
-        fields = None if pid in known else _stat(pid)
-        if fields is not None and int(fields[1]) == me and fields[0] != b"Z":
+        fields = None if pid in known else stat(pid)
+        if fields is not None and int(fields[1]) == me:
             found[pid] = int(fields[3])
     return found
 
@@ -68,12 +111,12 @@ def kill_group(group: int) -> bool:
     return True
 
 
-def end_all(house_id: str, leaders: list[tuple[int, int]], bound_s: float) -> int:
-    """Kill the groups of `leaders` (pid, start ticks) and all that bear a mark of the house.
+def end_all(house_id: str, leaders: list[tuple[int, int]]) -> int:
+    """Kill the groups of `leaders` (pid, start ticks) and all that bear a mark of the house, when nobody else can.
 
-    Return how many were left at the bound.
+    Return how many were left after `END_S_MAX`.
     """
-    until = time.monotonic() + bound_s
+    until = time.monotonic() + END_S_MAX
     while True:
         alive = [pid for pid, started in leaders if start_ticks(pid) == started != 0]
         for pid in alive:
@@ -91,10 +134,3 @@ def end_all(house_id: str, leaders: list[tuple[int, int]], bound_s: float) -> in
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _stat(pid: int) -> list[bytes] | None:
-    """Return the fields of /proc/PID/stat after the name: state, ppid, pgrp, session …"""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()
-    return None

@@ -15,11 +15,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never, overload
 
 from understudy.protocol.answering import Answering, OnAsk
 from understudy.protocol.away import no_house
-from understudy.protocol.codec import refusal
+from understudy.protocol.codec import UNREADABLE, refusal
 from understudy.protocol.doors import wrong_with
 from understudy.protocol.endings import Endings
 from understudy.protocol.errors import (
@@ -69,10 +69,12 @@ from understudy.protocol.frames import (
 from understudy.protocol.items import Ending
 from understudy.protocol.paths import gateway_address, runtime_folder
 from understudy.protocol.reconnecting import Reconnecting
+from understudy.protocol.verbs import VerbBody, answer_to, name_of
 
 __all__ = ["Client", "OnAsk", "Session", "Turn", "connect"]
 
 Reply = Opened | Accepted | Result
+A = TypeVar("A")
 R = TypeVar("R", Opened, Accepted, Result)
 
 
@@ -183,9 +185,22 @@ class Client:
         frame = Open(self.request_id(), agent, cwd or str(Path.cwd()), _packed(opening or {}))
         return Session(self, (await self.request(frame, Opened)).session)
 
-    async def verb(self, verb: str, body: Any = None) -> Any:
-        """Carry out a verb of the command line and return its result. Raises `RemoteError`."""
-        return _unpacked(await self.request(Verb(self.request_id(), verb, _packed(body)), Result))
+    @overload
+    async def verb(self, verb: VerbBody[A]) -> A: ...
+    @overload
+    async def verb(self, verb: str, body: Any = None) -> Any: ...
+    async def verb(self, verb: str | VerbBody[Any], body: Any = None) -> Any:
+        """Carry out a verb of the command line and return its answer. Raises `RemoteError`.
+
+        `verb`: one of `protocol.verbs`, and the answer is typed; or a name with a map for its body, for a map.
+        """
+        if isinstance(verb, str):
+            return _unpacked(await self.request(Verb(self.request_id(), verb, _packed(body)), Result))
+        answer = await self.request(Verb(self.request_id(), name_of(verb), _packed(verb)), Result)
+        try:
+            return answer_to(verb, answer.body)
+        except UNREADABLE as error:
+            raise RemoteError(BAD_FRAME, f"the house's answer cannot be read: {error}") from error
 
     # --- what sessions call ---
 

@@ -2,12 +2,12 @@
 
 import os
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 
 from understudy.protocol.away import no_house, see_ours
-from understudy.protocol.codec import refusal
+from understudy.protocol.codec import UNREADABLE, refusal
 from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
@@ -29,12 +29,15 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.paths import gateway_address, gateway_path
+from understudy.protocol.verbs import VerbBody, answer_to, name_of
+
+A = TypeVar("A")
 
 PING_MS = 1000  # So often is a house asked that has not answered: one that has come anew says that it does not know us.
 
 
-def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) -> Any:
-    """Carry out a verb and return its result.
+def verb(runtime_dir: str, asked: VerbBody[A], timeout_s: float = 5.0) -> A:
+    """Carry out a verb and return its answer.
 
     Raises `LocalError` (connection_lost; not_ours: it is another user's) when no house answers within `timeout_s`,
     `RemoteError` for a fault: `no_hello` when the supervisor fell before it answered, and the next one is there.
@@ -43,8 +46,9 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
         raise no_house(runtime_dir)
     see_ours(runtime_dir)
     client, until = os.urandom(16).hex(), time.monotonic() + timeout_s
+    name = name_of(asked)
     try:
-        messages = encode([Hello(PROTOCOL_VERSION, client, os.getpid(), name), Verb(client, name, pack(body))])
+        messages = encode([Hello(PROTOCOL_VERSION, client, os.getpid(), name), Verb(client, name, pack(asked))])
     except (FrameError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise LocalError(BAD_FRAME, f"this cannot be sent: {refusal(error)}") from error
     context: zmq.Context[Any] = zmq.Context()
@@ -56,8 +60,8 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
         socket.connect(gateway_address(runtime_dir))
         for message in messages:
             socket.send(message)
-        return _answer(socket, client, until, runtime_dir)
-    except FrameError as error:
+        return answer_to(asked, _answer(socket, client, until, runtime_dir))
+    except (FrameError, *UNREADABLE) as error:
         raise RemoteError(BAD_FRAME, f"the house sent what is no frame: {error}") from error
     except zmq.ZMQError as error:
         raise LocalError(CONNECTION_LOST, f"cannot connect to {gateway_address(runtime_dir)}: {error}") from error
@@ -66,7 +70,7 @@ def verb(runtime_dir: str, name: str, body: Any = None, timeout_s: float = 5.0) 
         context.term()
 
 
-def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, runtime_dir: str) -> Any:
+def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, runtime_dir: str) -> bytes:
     by, joiner = decoder(ToClient), Joiner(ToClient)
     while (left_s := until - time.monotonic()) > 0:
         if not socket.poll(1 + int(min(1000 * left_s, PING_MS))):
@@ -76,7 +80,7 @@ def _answer(socket: "zmq.Socket[bytes]", request: str, until: float, runtime_dir
             frame = joiner.add(got) if isinstance(got, Part) else got
             if isinstance(frame, Result) and frame.request == request:
                 socket.send(encode([Goodbye()])[0])
-                return unpack(frame.body)
+                return frame.body
             if isinstance(frame, Fault):
                 raise RemoteError(frame.code, frame.text, unpack(frame.body))
     raise no_house(runtime_dir)

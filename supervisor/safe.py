@@ -12,6 +12,7 @@ from typing import Any
 
 import zmq
 
+from understudy.protocol import verbs
 from understudy.protocol.doors import about
 from understudy.protocol.errors import SAFE_MODE
 from understudy.protocol.frames import (
@@ -26,7 +27,6 @@ from understudy.protocol.frames import (
     ToClient,
     Verb,
     Welcome,
-    pack,
 )
 from understudy.protocol.owners import open_ours
 from understudy.protocol.paths import gateway_address
@@ -75,20 +75,28 @@ def answer(house: HouseSpec, frame: FromClient) -> ToClient | None:
             return Welcome(PROTOCOL_VERSION, 0, 0, os.getpid())
         case Ping():
             return Pong()
-        case Verb(verb="house"):
-            fall = read_fall(house.runtime_dir)
-            body = {"pid": os.getpid(), "epoch": 0, "safe_mode": fall or "no reason was left"}
-            return Result(frame.request, pack({**body, "command": house.command, "source": house.source}))
-        case Verb(verb=verb) if verb in ENDS:
-            return Result(frame.request, pack({"pid": os.getpid(), "epoch": 0}))
+        case Verb(verb=verb, body=body, request=request):
+            match verbs.read(verb, body):
+                case verbs.House():
+                    why = read_fall(house.runtime_dir) or "no reason was left"
+                    told: object = verbs.HouseStatus(os.getpid(), 0, why, list(house.command), house.source)
+                case verbs.Shutdown() | verbs.Reload():
+                    told = verbs.Leaving(os.getpid())
+                case _:
+                    return _refusal(house, request)
+            return Result(request, verbs.packed(told))
         case _:
-            last = read_fall(house.runtime_dir).rpartition("\n")[2]
-            text = (
-                f"the house is in safe mode, without agents: its supervisor could not start ({last}); "
-                "what was accepted is kept. See: understudy doctor. Then: understudy reload"
-            )
             request = about(frame)
-            return Fault(SAFE_MODE, text, request) if request else None
+            return _refusal(house, request) if request else None
+
+
+def _refusal(house: HouseSpec, request: str) -> Fault:
+    last = read_fall(house.runtime_dir).rpartition("\n")[2]
+    text = (
+        f"the house is in safe mode, without agents: its supervisor could not start ({last}); "
+        "what was accepted is kept. See: understudy doctor. Then: understudy reload"
+    )
+    return Fault(SAFE_MODE, text, request)
 
 
 class SafeMode:
@@ -119,7 +127,7 @@ class SafeMode:
             said = answer(self._house, frame)  # type: ignore[arg-type]
             if said is not None:
                 self._gateway.send(peer, said)
-            if isinstance(frame, Verb) and frame.verb in ENDS:
+            if isinstance(frame, Verb) and isinstance(said, Result) and frame.verb in ENDS:
                 asyncio.get_running_loop().call_soon(self._end, ENDS[frame.verb])  # Not in the midst of a drain.
         self._gateway.flush()
 

@@ -3,6 +3,8 @@
 from random import Random
 from typing import Any
 
+import msgspec
+
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     PROTOCOL_VERSION,
@@ -170,10 +172,10 @@ class Desk:
         self.tell(*(Sampled(name[:-1], int(name[-1]), used, 10) for name, used in memory_mb.items()))
 
     def row(self, name: str) -> dict[str, Any]:
-        return next(row for row in status_rows(self.core.house) if row["name"] == name)
+        return next(msgspec.to_builtins(row) for row in status_rows(self.core.house) if row.name == name)
 
     def states(self) -> dict[str, str]:
-        return {str(row["name"]): str(row["state"]) for row in status_rows(self.core.house)}
+        return {row.name: row.state for row in status_rows(self.core.house)}
 
     def handed(self) -> list[tuple[bytes, int]]:
         return [(peer, frame.turn) for peer, frame in self.to_actor if isinstance(frame, Handover)]

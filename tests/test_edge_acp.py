@@ -18,6 +18,7 @@ from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, connect
 from understudy.protocol.once import verb
 from understudy.protocol.processes import children
+from understudy.protocol.verbs import Sessions
 
 PUPPET = Path(__file__).with_name("puppet.py")
 CAST = f"""
@@ -438,7 +439,7 @@ def test_a_slow_editor_costs_no_memory_and_misses_nothing(start: Start, house: R
     turn = editor.prompt(session, "[[stream 60000 0]]")
 
     def over() -> bool:
-        return bool(verb(house.runtime_dir, "sessions", {"session": session})[0]["last"] > 60_000)
+        return bool(verb(house.runtime_dir, Sessions(session))[0].last > 60_000)
 
     wait_until(over, "the turn to be recorded", 50)
 

@@ -13,6 +13,7 @@ from tests.editor import EVERYTHING, Editor, allow, asks, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import Sessions, Shutdown
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def alone(tmp_path: Path) -> Iterator[RealHouse]:
     if house.keeper is not None:
         house.stop()
     with suppress(UnderstudyError):
-        verb(house.runtime_dir, "shutdown")
+        verb(house.runtime_dir, Shutdown())
     wait_until(lambda: not house.left(), "nothing to be left")
 
 
@@ -43,7 +44,7 @@ def test_two_editors_at_once_share_the_house_that_one_of_them_starts(alone: Real
         sessions = {one.new(), two.new()}
 
         assert 2 == len(sessions)
-        assert sessions == {row["session"] for row in verb(alone.runtime_dir, "sessions")}
+        assert sessions == {row.session for row in verb(alone.runtime_dir, Sessions())}
 
 
 def test_the_session_goes_on_after_the_supervisor_fell(alone: RealHouse) -> None:
@@ -98,7 +99,7 @@ def test_a_question_whose_asker_fell_with_the_supervisor_is_not_left_at_the_edit
 def test_a_house_that_was_shut_down_is_started_again_when_it_is_wanted(alone: RealHouse) -> None:
     with Editor(alone_command(alone)) as editor:
         session = editor.new()
-        verb(alone.runtime_dir, "shutdown")
+        verb(alone.runtime_dir, Shutdown())
         wait_until(lambda: not alone.left(), "the house to end")
 
         assert "end_turn" == editor.play(session, "hello")

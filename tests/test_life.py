@@ -12,6 +12,7 @@ import pytest
 from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.protocol.errors import RemoteError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import Signal
 
 
 def row(house: RealHouse, name: str) -> dict[str, Any]:
@@ -291,4 +292,4 @@ def test_a_signal_to_several_in_one_request_is_refused_in_words(houses: Houses) 
     house = houses("[agent.a]\ndriver = 'scripted'\n[agent.b]\ndriver = 'scripted'\n")
 
     with pytest.raises(RemoteError, match="one agent at a time, not to 2"):
-        verb(house.runtime_dir, "signal", {"names": ["all"], "signal": 1})
+        verb(house.runtime_dir, Signal(["all"], 1))

@@ -198,7 +198,7 @@ def test_a_full_session_takes_no_prompt_and_says_so() -> None:
     text = desk.refused(Prompt("p", session, pack([])))
 
     assert text.startswith(f"session {session} of agent a: entries_max: 13 of 10 entries; open another session")
-    assert "entries_max: 13 of 10 entries" == session_rows(desk.core.house)[0]["full"]
+    assert "entries_max: 13 of 10 entries" == session_rows(desk.core.house)[0].full
 
 
 def test_a_prompt_that_was_accepted_before_the_session_was_full_is_played() -> None:

@@ -26,6 +26,9 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.once import verb
 from understudy.protocol.paths import gateway_address, gateway_path
+from understudy.protocol.verbs import House, HouseStatus, Sessions, Signal
+
+HOUSE = HouseStatus(7, 1, "", ["understudy", "up"], "")
 
 Answers = Callable[[str], list[Any]]
 
@@ -59,7 +62,7 @@ def house(folder: Path, answers: Answers) -> Iterator[str]:
 
 def error_of(runtime_dir: str, **options: Any) -> str:
     with pytest.raises(UnderstudyError) as raised:
-        verb(runtime_dir, "status", **options)
+        verb(runtime_dir, House(), **options)
     return raised.value.code
 
 
@@ -67,6 +70,7 @@ SAID: dict[str, tuple[Answers, str]] = {
     "no frame": (lambda _: [b"\xc1"], BAD_FRAME),
     "a part of no frame": (lambda _: [Part(last=True, piece=b"\xc1")], BAD_FRAME),
     "an answer that is no msgpack": (lambda request: [Result(request, b"\xc1")], BAD_FRAME),
+    "an answer of another shape": (lambda request: [Result(request, pack({"pid": "seven"}))], BAD_FRAME),
     "a fault whose body is no msgpack": (lambda _: [Fault(NO_HELLO, "who?", body=b"\xc1")], BAD_FRAME),
     "a fault": (lambda _: [Fault(NO_HELLO, "who?")], NO_HELLO),
     "half an answer": (lambda _: [Part(last=False, piece=b"\x81")], CONNECTION_LOST),
@@ -83,8 +87,8 @@ def test_a_verb_ends_with_a_typed_error_whatever_the_house_says(tmp_path: Path, 
 
 
 def test_a_verb_waits_for_an_answer_without_end_if_told_to(tmp_path: Path) -> None:
-    with house(tmp_path, lambda request: [Result(request, pack("done"))]) as runtime_dir:
-        assert "done" == verb(runtime_dir, "status", timeout_s=float("inf"))
+    with house(tmp_path, lambda request: [Result(request, pack(HOUSE))]) as runtime_dir:
+        assert HOUSE == verb(runtime_dir, House(), timeout_s=float("inf"))
 
 
 def test_a_verb_to_a_house_that_is_stopped_ends_also_when_its_backlog_is_full(tmp_path: Path) -> None:
@@ -99,8 +103,10 @@ def test_a_verb_to_a_house_that_is_stopped_ends_also_when_its_backlog_is_full(tm
 
 
 @pytest.mark.parametrize(
-    "body", ["\ud800", 1 << 70, object(), b"x" * (33 << 20)], ids=["text", "number", "kind", "size"]
+    "asked",
+    [Sessions("\ud800"), Signal([], 1 << 70), Sessions(object()), Sessions(b"x" * (33 << 20))],  # type: ignore[arg-type]
+    ids=["text", "number", "kind", "size"],
 )
-def test_what_cannot_be_sent_is_refused_here(tmp_path: Path, body: object) -> None:
+def test_what_cannot_be_sent_is_refused_here(tmp_path: Path, asked: Sessions | Signal) -> None:
     with house(tmp_path, lambda _: []) as runtime_dir, pytest.raises(LocalError):
-        verb(runtime_dir, "status", {"names": body})
+        verb(runtime_dir, asked)

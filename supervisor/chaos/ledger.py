@@ -12,6 +12,7 @@ from pathlib import Path
 
 from understudy.protocol.client import Client, connect
 from understudy.protocol.items import Item
+from understudy.protocol.verbs import Sessions
 
 # On a busy machine an agent may lose the processor between reading its prompt and writing its own ledger.
 NOISE = 6
@@ -73,8 +74,7 @@ async def _follow(client: Client, accepted: Accepted, name: str, items: list[Ite
         if item.kind == "ended":
             waiting.discard(item.turn)
         if not waiting and last is None:
-            rows = await client.verb("sessions", {"session": name})
-            last = next(int(row["last"]) for row in rows if row["session"] == name)
+            last = next(row.last for row in await client.verb(Sessions(name)))
         if last is not None and item.number >= last:
             return
 

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from understudy.protocol.client import connect
+from understudy.protocol.verbs import Status
 from understudy.supervisor.chaos.faults import Fault, Stage
 from understudy.supervisor.chaos.ledger import Verdict, history, judge
 from understudy.supervisor.chaos.load import CONNECT_S_MAX, Load
@@ -196,7 +197,7 @@ async def _strays(plan: Plan, keeper: int) -> list[str]:
     until = time.monotonic() + QUIET_S_MAX
     async with connect(plan.runtime_dir, "chaos", wait_s=CONNECT_S_MAX) as client:
         while True:
-            living = {int(row["pid"]) for row in await client.verb("status") if row["pid"]}
+            living = {row.pid for row in await client.verb(Status()) if row.pid}
             found = strays(keeper, living)
             if not found or time.monotonic() > until:
                 return found

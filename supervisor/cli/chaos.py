@@ -16,6 +16,7 @@ from typing import Any
 
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import Shutdown, Status
 from understudy.supervisor.chaos.cast import ledger_of, may_play, write_cast
 from understudy.supervisor.chaos.faults import Fault, own_disk
 from understudy.supervisor.chaos.load import Load
@@ -83,7 +84,7 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
     """Yield (runtime folder, state folder, who plays, whether it is ours alone)."""
     if options.runtime_dir:
         runtime_dir, state_dir = directories(options.runtime_dir, options.state_dir, os.environ)
-        verb(runtime_dir, "status")
+        verb(runtime_dir, Status())
         yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), False
         return
     with tempfile.TemporaryDirectory(prefix="understudy-chaos-", ignore_cleanup_errors=True) as folder:
@@ -102,7 +103,7 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
 def _players(options: Any, runtime_dir: str, state_dir: str) -> list[AgentSpec]:
     """Return the agents of the house that chaos may load."""
     house = load(options.config, runtime_dir, state_dir, os.environ)
-    there = {row["name"] for row in verb(runtime_dir, "status")}
+    there = {row.name for row in verb(runtime_dir, Status())}
     found = [agent for agent in house.agents if agent.name in there and may_play(agent)]
     if not found:
         raise ChaosError(
@@ -127,7 +128,7 @@ def _agreed(plan: Plan) -> bool:
 def _end(runtime_dir: str, state_dir: str) -> list[str]:
     """Shut our own house down and return what is left of it."""
     with contextlib.suppress(LocalError, UnderstudyError):
-        verb(runtime_dir, "shutdown", {"hurry": True})
+        verb(runtime_dir, Shutdown(hurry=True))
     until = time.monotonic() + END_S_MAX
     while (found := left(runtime_dir, state_dir)) and time.monotonic() < until:
         time.sleep(0.02)

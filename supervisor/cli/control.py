@@ -9,6 +9,7 @@ from typing import Any
 
 from understudy.protocol.errors import ACTOR_LOST, CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import AgentStatus, Signal, Status
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
 from understudy.supervisor.directories import directories
 
@@ -45,11 +46,11 @@ def _signal(place: str, text: str, names: list[str]) -> int:
         print(f"understudy: there is no signal {text!r}; use a name like HUP or a number", file=sys.stderr)
         return 2
     if names == ["all"]:
-        names = [row["name"] for row in verb(place, "status") if "~" not in row["name"]]
+        names = [row.name for row in verb(place, Status()) if "~" not in row.name]
     status = 0
     for each in names:
         try:
-            verb(place, "signal", {"names": [each], "signal": number})
+            verb(place, Signal([each], number))
             print(f"{each}: signalled")
         except RemoteError as error:
             if error.code == ACTOR_LOST:  # Which is what signals are sent for.
@@ -60,40 +61,40 @@ def _signal(place: str, text: str, names: list[str]) -> int:
     return status
 
 
-def _row(place: str, name: str) -> dict[str, Any] | None:
-    rows = verb(place, "status")
+def _row(place: str, name: str) -> AgentStatus | None:
+    rows = verb(place, Status())
     for row in rows:
-        if row["name"] == name:
-            return dict(row)
-    cast = ", ".join(row["name"] for row in rows)
+        if row.name == name:
+            return row
+    cast = ", ".join(row.name for row in rows)
     print(f"understudy: there is no agent {name!r}; the cast is: {cast}", file=sys.stderr)
     return None
 
 
 def _pid(place: str, name: str | None) -> int:
     if name is None:
-        for row in verb(place, "status"):
-            print(f"{row['name']} {row['pid'] or 0}")
+        for each in verb(place, Status()):
+            print(f"{each.name} {each.pid or 0}")
         return 0
     row = _row(place, name)
     if row is None:
         return 1
-    print(row["pid"] or 0)
-    return 0 if row["pid"] else EXIT_NOT_RUNNING
+    print(row.pid or 0)
+    return 0 if row.pid else EXIT_NOT_RUNNING
 
 
 def _tail(place: str, name: str, count: int, follow: bool) -> int:
     row = _row(place, name)
     if row is None:
         return 1
-    if not os.path.exists(row["log"]):  # noqa: PTH110
-        of_house = os.path.join(os.path.dirname(os.path.dirname(row["log"])), "house.log")  # noqa: PTH118, PTH120
-        text = f"there is no {row['log']} yet; what a python agent prints goes to {of_house}"
+    if not os.path.exists(row.log):  # noqa: PTH110
+        of_house = os.path.join(os.path.dirname(os.path.dirname(row.log)), "house.log")  # noqa: PTH118, PTH120
+        text = f"there is no {row.log} yet; what a python agent prints goes to {of_house}"
         print(f"understudy: {text}", file=sys.stderr)
-    for line in last_lines(row["log"], count):
+    for line in last_lines(row.log, count):
         print(line)
     if follow:
-        _follow(row["log"])
+        _follow(row.log)
     return 0
 
 

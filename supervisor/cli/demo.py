@@ -13,6 +13,7 @@ from pathlib import Path
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.items import Item
 from understudy.protocol.processes import stat
+from understudy.protocol.verbs import Shutdown, Status
 from understudy.supervisor.cli.up import start_in_background
 
 WIDTH = 78
@@ -44,11 +45,11 @@ async def _play(folder: str) -> int:
         session = await client.open(AGENT, folder)
         numbers = await _fall(client, session, runtime_dir)
         await _log(session, numbers)
-        pids = [house, *[int(row["pid"]) for row in await client.verb("status") if row["pid"]]]
+        pids = [house, *[row.pid for row in await client.verb(Status()) if row.pid]]
         assert client.welcome is not None
         pids.append(client.welcome.pid)
         _scene(7, "The house is shut down")
-        await client.verb("shutdown")
+        await client.verb(Shutdown())
     left = await _left(pids)
     _tell(f"processes of the house left behind: {len(left)}")
     print(f"\nThe whole took {time.perf_counter() - started:.1f} s. What next:")
@@ -57,8 +58,8 @@ async def _play(folder: str) -> int:
 
 
 async def _status(client: Client, took_ms: float) -> None:
-    for row in await client.verb("status"):
-        _tell(f"{row['name']}: {row['state']}, actor {row['name']}#{row['epoch']}, pid {row['pid'] or 'not known yet'}")
+    for row in await client.verb(Status()):
+        _tell(f"{row.name}: {row.state}, actor {row.name}#{row.epoch}, pid {row.pid or 'not known yet'}")
     _tell(f"house up and answering after {took_ms:.0f} ms")
 
 
@@ -68,7 +69,8 @@ async def _fall(client: Client, session: Session, runtime_dir: str) -> list[int]
     _tell(f"answer: {await session.ask('[[stream 12 20]] [[say done]]')}")
 
     _scene(3, "The actor is killed (SIGKILL) in the middle of a turn")
-    pid = int((await client.verb("status"))[0]["pid"])
+    pid = (await client.verb(Status()))[0].pid
+    assert pid is not None
     turn = await session.prompt("[[stream 500 10]]")
     said, killed_at = "", 0.0
     async for item in session.follow(turn.number):
@@ -85,9 +87,9 @@ async def _fall(client: Client, session: Session, runtime_dir: str) -> list[int]
 
     _scene(4, "The actor is back, and the next prompt is answered")
     answer = await session.ask("Are you still there?")
-    row = (await client.verb("status"))[0]
+    row = (await client.verb(Status()))[0]
     _tell(f"answer: {answer!r}")
-    _tell(f"killed -> answered: {1000 * (time.perf_counter() - killed_at):.1f} ms; it is now {AGENT}#{row['epoch']}")
+    _tell(f"killed -> answered: {1000 * (time.perf_counter() - killed_at):.1f} ms; it is now {AGENT}#{row.epoch}")
 
     _scene(5, "A client vanishes in mid-turn and comes back")
     numbers: list[int] = []

@@ -21,6 +21,7 @@ from understudy.protocol.once import verb
 from understudy.protocol.owners import OwnerError, see_way
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path
 from understudy.protocol.processes import children, stat, title
+from understudy.protocol.verbs import House, HouseStatus, Status
 from understudy.supervisor.chaos.proc import keeper_of, left
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
@@ -67,9 +68,9 @@ def look(runtime_dir: str, state_dir: str) -> Iterator[Finding]:
     row, house = _house(runtime_dir)
     yield house
     yield from _stopped(runtime_dir)
-    if row and not row["safe_mode"]:
+    if row and not row.safe_mode:
         yield from _agents(runtime_dir)
-    yield from _configuration(str(row.get("source", "")), runtime_dir, state_dir)
+    yield from _configuration(row.source if row else "", runtime_dir, state_dir)
     folders = [_folder(runtime_dir, "--runtime-dir", True), _folder(state_dir, "--state-dir", runtime_dir == state_dir)]
     yield from folders
     size = len(os.fsencode(backstage_path(runtime_dir)))
@@ -78,7 +79,7 @@ def look(runtime_dir: str, state_dir: str) -> Iterator[Finding]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield Finding("open files", f"up to {hard}", "raise the hard limit (ulimit -Hn)" if hard < FILES_MIN else "")
     if not any(each.foreign for each in folders):
-        yield _left(runtime_dir, state_dir, bool(row))
+        yield _left(runtime_dir, state_dir, row is not None)
     if not folders[1].foreign:
         yield _log(Path(state_dir, "log.sqlite"))
 
@@ -92,18 +93,18 @@ def _installation() -> Finding:
     return Finding("installation", f"understudy {__version__}, Python {python}, {packages} ({sys.executable})")
 
 
-def _house(runtime_dir: str) -> tuple[dict[str, Any], Finding]:
+def _house(runtime_dir: str) -> tuple[HouseStatus | None, Finding]:
     try:
-        row = dict(verb(runtime_dir, "house", timeout_s=2.0))
+        row = verb(runtime_dir, House(), timeout_s=2.0)
     except LocalError as error:
         found = error.text if error.code == NOT_OURS else f"none answers at {runtime_dir}"
-        return {}, Finding("house", found)
+        return None, Finding("house", found)
     except UnderstudyError as error:
-        return {}, Finding("house", error.text, "end it, and start it again with understudy up")
-    if row["safe_mode"]:
-        text = f"in safe mode (supervisor {row['pid']}), because the last supervisor fell:\n{row['safe_mode']}"
+        return None, Finding("house", error.text, "end it, and start it again with understudy up")
+    if row.safe_mode:
+        text = f"in safe mode (supervisor {row.pid}), because the last supervisor fell:\n{row.safe_mode}"
         return row, Finding("house", text, "mend what it says, then: understudy reload")
-    return row, Finding("house", f"answers (supervisor {row['pid']}, its start no. {row['epoch']})")
+    return row, Finding("house", f"answers (supervisor {row.pid}, its start no. {row.epoch})")
 
 
 def _stopped(runtime_dir: str) -> Iterator[Finding]:
@@ -118,19 +119,17 @@ def _stopped(runtime_dir: str) -> Iterator[Finding]:
 def _agents(runtime_dir: str) -> Iterator[Finding]:
     """Look for agents that cannot start, or hang."""
     try:
-        rows = verb(runtime_dir, "status")
+        rows = verb(runtime_dir, Status())
     except UnderstudyError:
         return  # It went away meanwhile.
     for row in rows:
-        name = row["name"]
+        name = row.name
         if "~" in name:
             continue  # An understudy: who plays tells what is wrong with both.
-        if row["state"] in ("BACKOFF", "FATAL", "UNKNOWN"):
-            yield Finding(
-                f"agent {name}", f"{row['state']}: {row['why']}", f"see understudy tail {name}; {RESTART} {name}"
-            )
-        elif row["link"]:
-            yield Finding(f"agent {name}", row["link"], f"{RESTART} {name}")
+        if row.state in ("BACKOFF", "FATAL", "UNKNOWN"):
+            yield Finding(f"agent {name}", f"{row.state}: {row.why}", f"see understudy tail {name}; {RESTART} {name}")
+        elif row.link:
+            yield Finding(f"agent {name}", row.link, f"{RESTART} {name}")
 
 
 def _configuration(source: str, runtime_dir: str, state_dir: str) -> Iterator[Finding]:

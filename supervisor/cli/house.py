@@ -5,9 +5,12 @@ import sys
 import time
 from typing import Any
 
+import msgspec
+
 from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import CONNECTION_LOST, LocalError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import Sessions, Shutdown, Status
 from understudy.supervisor.directories import directories
 
 EXIT_NOT_ALL_RUNNING = 3
@@ -37,12 +40,13 @@ def run(options: Any) -> int:
     try:
         if options.verb == "shutdown":
             return _shutdown(runtime_dir, options.hurry)
-        rows = verb(runtime_dir, options.verb)
+        answer = verb(runtime_dir, Status()) if options.verb == "status" else verb(runtime_dir, Sessions())
     except LocalError as error:
         print(f"understudy: {error.text}", file=sys.stderr)
         if options.verb == "shutdown":
             return EXIT_NOT_RUNNING
         return EXIT_OUT_OF_REACH if error.code == CONNECTION_LOST else 1
+    rows: list[dict[str, Any]] = msgspec.to_builtins(answer)
     if options.verb == "status":
         for row in rows:
             row["last_lines"] = last_lines(row["log"], LAST_LINES) if row["state"] == "FATAL" else []
@@ -130,7 +134,7 @@ def _shutdown(runtime_dir: str, hurry: bool) -> int:
     lock = os.path.join(runtime_dir, "lock")  # noqa: PTH118
     ran = held(lock)
     try:
-        pid = int(verb(runtime_dir, "shutdown", {"hurry": hurry})["pid"])
+        pid = verb(runtime_dir, Shutdown(hurry)).pid
     except LocalError:
         if ran and not held(lock):
             return 0  # It ended before its answer was sent.

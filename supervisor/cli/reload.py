@@ -10,6 +10,7 @@ from typing import Any
 from understudy.protocol.away import held
 from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, LocalError, RemoteError, UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import House, HouseStatus, Reload
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING
 from understudy.supervisor.directories import directories
 
@@ -23,21 +24,21 @@ def run(options: Any) -> int:
     """Check the configuration with the installed code, have it loaded, return when the house answers again."""
     runtime_dir, _ = directories(options.runtime_dir, options.state_dir, os.environ)
     try:
-        before = verb(runtime_dir, "house")
-        mistakes = before["command"] and _check(runtime_dir, before["command"], before["source"])
+        before = verb(runtime_dir, House())
+        mistakes = before.command and _check(runtime_dir, before.command, before.source)
         if mistakes:
             print(mistakes, file=sys.stderr)
             print("understudy: nothing was reloaded: mend this first", file=sys.stderr)
             return EXIT_MISTAKES
-        verb(runtime_dir, "reload")
-        after = _back(runtime_dir, before["pid"])
+        verb(runtime_dir, Reload())
+        after = _back(runtime_dir, before.pid)
     except UnderstudyError as error:
         print(f"understudy: {error.text}", file=sys.stderr)
         return EXIT_NOT_RUNNING if error.code == CONNECTION_LOST else 1
-    if after["safe_mode"]:
+    if after.safe_mode:
         print("understudy: the house is in safe mode now; see understudy doctor", file=sys.stderr)
         return 1
-    print(f"reloaded: supervisor {before['pid']} -> {after['pid']}")
+    print(f"reloaded: supervisor {before.pid} -> {after.pid}")
     return 0
 
 
@@ -54,14 +55,14 @@ def _check(runtime_dir: str, command: list[str], source: str) -> str:
     return "" if ended.returncode == 0 else ended.stderr.strip() or f"status {ended.returncode}"
 
 
-def _back(runtime_dir: str, before: int) -> dict[str, Any]:
+def _back(runtime_dir: str, before: int) -> HouseStatus:
     """Return the next supervisor's word."""
     started, told = time.monotonic(), False
     while time.monotonic() - started < BACK_S_MAX:
         try:
-            row = verb(runtime_dir, "house", timeout_s=0.5)
-            if row["pid"] != before:
-                return dict(row)
+            row = verb(runtime_dir, House(), timeout_s=0.5)
+            if row.pid != before:
+                return row
         except LocalError as error:
             if not held(f"{runtime_dir}/lock"):
                 raise LocalError(CONNECTION_LOST, "the house ended meanwhile; start it with understudy up") from error

@@ -13,6 +13,7 @@ from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.protocol.stderr import say, write_line
+from understudy.protocol.verbs import House
 from understudy.supervisor.directories import directories
 
 READY_S_MAX = 30.0
@@ -173,7 +174,7 @@ def share(config: str | None, runtime_dir: str | None, state_dir: str | None, id
 def ready(runtime_dir: str) -> bool:
     """Return whether a house answers at `runtime_dir`. Raises `LocalError` (not_ours) where only another user's could."""
     try:
-        verb(runtime_dir, "status", timeout_s=0.5)
+        verb(runtime_dir, House(), timeout_s=0.5)
     except LocalError as error:
         if error.code == NOT_OURS:
             raise

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from understudy.protocol.client import Client, connect
 from understudy.protocol.errors import UnderstudyError
+from understudy.protocol.verbs import AgentStatus, Outcome, Restart, Start, Status, Stop
 
 LOOK_S = 0.1
 SIGN_S = 1.0  # After so long a wait shows what it waits for,
 SIGN_AGAIN_S = 10.0  # and again.
+VERBS: dict[str, type[Start | Stop | Restart]] = {"start": Start, "stop": Stop, "restart": Restart}
 NOT_RUNNING = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
@@ -22,12 +23,12 @@ def control(place: str, verb: str, names: list[str], timeout_s: float, waits: bo
 
 async def _control(place: str, verb: str, names: list[str], timeout_s: float, waits: bool) -> int:
     async with connect(place, name=verb) as client:
-        before = {row["name"]: row["epoch"] for row in await client.verb("status")}
-        doing = asyncio.ensure_future(client.verb(verb, {"names": names}))
+        before = {row.name: row.epoch for row in await client.verb(Status())}
+        doing = asyncio.ensure_future(client.verb(VERBS[verb](names)))
         watch = _Watch(client, verb, sorted(before) if names == ["all"] else names, before)
         try:
             if not waits:
-                await client.verb("status")  # What was said before it has been heard by then.
+                await client.verb(Status())  # What was said before it has been heard by then.
                 return 0 if not doing.done() else watch.done(await doing)
             until = asyncio.get_running_loop().time() + timeout_s
             while not doing.done():
@@ -64,8 +65,8 @@ class Waits:
                 continue
             self.heard()
             with contextlib.suppress(UnderstudyError):
-                for row in await client.verb("status"):
-                    waiting_for = row["waiting_for"] if row["name"] == self._agent else ""
+                for row in await client.verb(Status()):
+                    waiting_for = row.waiting_for if row.name == self._agent else ""
                     if waiting_for and not waiting_for.startswith("an answer"):  # Questions are shown by themselves.
                         print(f"\nunderstudy: waiting for {waiting_for}", file=sys.stderr)
 
@@ -83,7 +84,7 @@ class _Watch:
     async def look(self) -> None:
         """Show who has got there, and, after a while, who has not."""
         try:
-            rows = await asyncio.wait_for(self._client.verb("status"), SIGN_S)
+            rows = await asyncio.wait_for(self._client.verb(Status()), SIGN_S)
         except TimeoutError:
             self.waiting = "the house does not answer"
         else:
@@ -93,28 +94,28 @@ class _Watch:
             self._told, self._tell_at = self.waiting, now + SIGN_S
             print(f"understudy: waiting: {self.waiting}", file=sys.stderr)
 
-    def _see(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+    def _see(self, rows: list[AgentStatus]) -> Iterator[str]:
         for row in rows:
-            if row["name"] not in self._names or row["name"] in self._shown:
+            if row.name not in self._names or row.name in self._shown:
                 continue
             if self._is_there(row):
-                self._show(row["name"], row["state"])
+                self._show(row.name, row.state)
             else:
-                yield f"{row['name']} is {row['state']}" + (f" ({row['why']})" if row["why"] else "")
+                yield f"{row.name} is {row.state}" + (f" ({row.why})" if row.why else "")
 
-    def done(self, rows: list[dict[str, Any]]) -> int:
+    def done(self, rows: list[Outcome]) -> int:
         """Show what was not shown yet; return the exit status."""
         for row in rows:
-            if row["error"]:
-                print(f"understudy: {row['name']}: {row['error']}", file=sys.stderr)
-            elif row["name"] not in self._shown:
-                self._show(row["name"], row["state"])
-        return int(any(row["error"] for row in rows))
+            if row.error:
+                print(f"understudy: {row.name}: {row.error}", file=sys.stderr)
+            elif row.name not in self._shown:
+                self._show(row.name, row.state)
+        return int(any(row.error for row in rows))
 
-    def _is_there(self, row: dict[str, Any]) -> bool:
+    def _is_there(self, row: AgentStatus) -> bool:
         if self._verb == "stop":
-            return row["state"] in NOT_RUNNING
-        return row["state"] == "RUNNING" and (self._verb == "start" or row["epoch"] > self._before.get(row["name"], 0))
+            return row.state in NOT_RUNNING
+        return row.state == "RUNNING" and (self._verb == "start" or row.epoch > self._before.get(row.name, 0))
 
     def _show(self, name: str, state: str) -> None:
         self._shown.add(name)

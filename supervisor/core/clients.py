@@ -1,11 +1,10 @@
 """What clients ask of the house: each frame of theirs, answered or refused. Pure."""
 
-from typing import Annotated, assert_never
-
-import msgspec
+from typing import assert_never
 
 from understudy import __version__
-from understudy.protocol.bodies import clipped, fit, is_blank
+from understudy.protocol import verbs
+from understudy.protocol.bodies import clipped, is_blank
 from understudy.protocol.doors import Wrong, about, wrong_with_body
 from understudy.protocol.errors import (
     AGENT_FAILED,
@@ -47,7 +46,7 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
-from understudy.protocol.sizes import NAMES_MAX, RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX, AgentName, Id
+from understudy.protocol.sizes import RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.child import AT_REST
@@ -57,19 +56,6 @@ from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
 
 LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new prompts are refused.
-KNOWN_VERBS = "house, reload, restart, sessions, shutdown, signal, start, status, stop"
-
-
-class VerbOptions(msgspec.Struct, frozen=True):
-    """What a verb may say besides its name. `names`: of agents; `session`: the only one to tell of."""
-
-    names: Annotated[list[AgentName], msgspec.Meta(max_length=NAMES_MAX)] | None = None
-    signal: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
-    session: Id = ""
-    hurry: bool = False
-
-
-_options = msgspec.msgpack.Decoder(VerbOptions | None)
 
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
@@ -357,38 +343,38 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
 
 def verb(house: House, client: Client, frame: Verb) -> None:
     """Answer a verb of the command line."""
-    try:
-        options = (_options.decode(frame.body) if frame.body else None) or VerbOptions()
-    except msgspec.MsgspecError as error:
-        house.fault(client.peer, BAD_FRAME, f"the body of {frame.verb}: {error}", frame.request)
+    asked = verbs.read(frame.verb, frame.body)
+    if isinstance(asked, Wrong):
+        house.fault(client.peer, asked.code, asked.text, frame.request)
         return
     if full := bounds.untaken(house, client.peer):
         bounds.refuse(house, client.peer, frame.request, "untaken", full)
         return
-    match frame.verb:
-        case "status":
+    match asked:
+        case verbs.Status():
             body: object = status_rows(house)
-        case "sessions":
-            body = session_rows(house, options.session)
-        case "shutdown":
-            house.shutdown_asked, house.hurry_asked = True, options.hurry
-            body = {"pid": house.pid}
-        case "house":
+        case verbs.Sessions(session=only):
+            body = session_rows(house, only)
+        case verbs.House():
             body = house_row(house)
-        case "reload":
+        case verbs.Shutdown(hurry=hurry):
+            house.shutdown_asked, house.hurry_asked = True, hurry
+            body = verbs.Leaving(house.pid, house.epoch)
+        case verbs.Reload():
             if not house.spec.command:
                 text = "this house was not started from the command line: end it, and start it again"
                 house.fault(client.peer, UNKNOWN_VERB, text, frame.request)
                 return
-            house.reload_asked, body = True, {"pid": house.pid, "epoch": house.epoch}
-        case "start" | "stop" | "restart" | "signal":
-            control.control(house, client, frame.request, frame.verb, options.names or [], options.signal)
+            house.reload_asked, body = True, verbs.Leaving(house.pid, house.epoch)
+        case verbs.Start(names=names) | verbs.Stop(names=names) | verbs.Restart(names=names):
+            control.control(house, client, frame.request, frame.verb, names)
+            return
+        case verbs.Signal(names=names, signal=number):
+            control.send_signal(house, client, frame.request, names, number)
             return
         case _:
-            text = f"this house knows no verb {frame.verb!r}; it knows: {KNOWN_VERBS}"
-            house.fault(client.peer, UNKNOWN_VERB, text, frame.request)
-            return
-    packed = fit(body)
+            assert_never(asked)
+    packed = verbs.packed(body)
     if len(packed) > RESULT_BYTES_MAX:
         text = (
             f"the answer to {frame.verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"

@@ -2,9 +2,9 @@
 
 import signal
 
-from understudy.protocol.bodies import fit
 from understudy.protocol.errors import BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, Stop, pack
+from understudy.protocol.verbs import Outcome, packed
 from understudy.supervisor.core import bounds, casting
 from understudy.supervisor.core.child import AT_REST, Child, State
 from understudy.supervisor.core.events import StopRow
@@ -15,26 +15,10 @@ WAITS_MAX = 1_000
 WAITS_PER_CLIENT_MAX = 100
 
 
-def control(house: House, client: Client, request: str, verb: str, names: list[str], number: int) -> None:
-    """Carry out `verb` on the actors `names` ("all": every one); the answer comes when each has reached its state."""
+def control(house: House, client: Client, request: str, verb: str, names: list[str]) -> None:
+    """Start, stop or restart the actors `names` ("all": every one); the answer comes when each has reached its state."""
     names = sorted(house.roles) if names == ["all"] else list(dict.fromkeys(names))
-    unknown = [name for name in names if name not in house.roles]
-    if unknown or not names:
-        text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.roles))}"
-        house.fault(client.peer, UNKNOWN_AGENT, text, request)
-        return
-    if house.stopping:
-        house.fault(client.peer, SHUTTING_DOWN, "the house is shutting down", request)
-        return
-    if full := _full(house, client):
-        bounds.refuse(house, client.peer, request, "verbs", full)
-        return
-    if verb == "signal" and len(names) > 1:
-        text = f"a signal goes to one agent at a time, not to {len(names)}: ask for each"
-        house.fault(client.peer, BAD_FRAME, text, request)
-        return
-    if verb == "signal":
-        _signal(house, client, request, house.roles[names[0]].child, number)
+    if not _may(house, client, request, names):
         return
     house.waits.append(Wait(client.peer, request, verb, {name: house.roles[name].child.epoch for name in names}))
     for name in names:
@@ -50,6 +34,34 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
         house.touch(name)
         if verb != "stop":
             casting.start(house, role)  # Its understudies follow when it is ready.
+
+
+def send_signal(house: House, client: Client, request: str, names: list[str], number: int) -> None:
+    """Have the one actor of `names` send its program a signal; the answer is the actor's."""
+    names = sorted(house.roles) if names == ["all"] else list(dict.fromkeys(names))
+    if not _may(house, client, request, names):
+        return
+    if len(names) > 1:
+        text = f"a signal goes to one agent at a time, not to {len(names)}: ask for each"
+        house.fault(client.peer, BAD_FRAME, text, request)
+        return
+    _signal(house, client, request, house.roles[names[0]].child, number)
+
+
+def _may(house: House, client: Client, request: str, names: list[str]) -> bool:
+    """Refuse what cannot be asked of these actors now; return whether it can."""
+    unknown = [name for name in names if name not in house.roles]
+    if unknown or not names:
+        text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.roles))}"
+        house.fault(client.peer, UNKNOWN_AGENT, text, request)
+        return False
+    if house.stopping:
+        house.fault(client.peer, SHUTTING_DOWN, "the house is shutting down", request)
+        return False
+    if full := _full(house, client):
+        bounds.refuse(house, client.peer, request, "verbs", full)
+        return False
+    return True
 
 
 def _full(house: House, client: Client) -> str:
@@ -82,11 +94,8 @@ def answer(house: House) -> None:
         outcomes = _outcomes(house, wait)
         if outcomes is not None:
             house.waits.remove(wait)
-            rows = [
-                {"name": name, "state": house.roles[name].child.state.value, "error": outcome}
-                for name, outcome in outcomes.items()
-            ]
-            house.tell(wait.peer, Result(wait.request, fit(rows)), house.after)
+            told = [Outcome(name, house.roles[name].child.state.value, error) for name, error in outcomes.items()]
+            house.tell(wait.peer, Result(wait.request, packed(told)), house.after)
 
 
 def _outcomes(house: House, wait: Wait) -> dict[str, str | None] | None:

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+from understudy.protocol.verbs import AgentStatus, HouseStatus, SessionStatus
 from understudy.supervisor.core import bounds
 from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.house import House, Role
@@ -10,19 +11,13 @@ from understudy.supervisor.core.sessions import TurnState
 SESSIONS_SHOWN_MAX = 1_000
 
 
-def house_row(house: House) -> dict[str, object]:
-    """Who the supervisor is, and how its house was started. `safe_mode`: why it is in it, "" when it is not."""
-    return {
-        "pid": house.pid,
-        "epoch": house.epoch,
-        "safe_mode": "",
-        "command": house.spec.command,
-        "source": house.spec.source,
-    }
+def house_row(house: House) -> HouseStatus:
+    """Who the supervisor is, and how its house was started."""
+    return HouseStatus(house.pid, house.epoch, "", list(house.spec.command), house.spec.source)
 
 
-def status_rows(house: House) -> list[dict[str, object]]:
-    """One map for each actor; units in the names, None where nothing is known."""
+def status_rows(house: House) -> list[AgentStatus]:
+    """One for each actor, who plays before its understudies."""
     rows = []
     for name, role in sorted(house.roles.items()):
         rows.append(_row(house, role, role.child, name))
@@ -31,31 +26,31 @@ def status_rows(house: House) -> list[dict[str, object]]:
     return rows
 
 
-def _row(house: House, role: Role, child: Child, name: str) -> dict[str, object]:
+def _row(house: House, role: Role, child: Child, name: str) -> AgentStatus:
     plays = child is role.child
     running = child.state is State.RUNNING
-    return {
-        "name": name,
-        "state": child.state.value,
-        "pid": child.pid or None,
-        "epoch": child.epoch,
-        "uptime_s": round(house.now - child.since, 3) if running else 0.0,
-        "restarts": child.line.restarts.total if plays else 0,
-        "queue": role.queued if plays else 0,
-        "running": role.running if plays else 0,
-        "sessions": role.sessions if plays else 0,
-        "waiting_for": waiting_for(house, role) if plays else f"{child.spec.name} to fall" if running else "",
-        "limits": [text for text in limits_reached(house, role) if text] if plays else [],
-        "memory_mb": child.memory_mb,
-        "memory_limit_mb": child.spec.memory_mb or None,
-        "files": child.files,
-        "files_limit": child.spec.files or None,
-        "link": f"silent for {house.now - child.link.heard:.0f} s" if running and child.link.silent else "",
-        "why": child.why,
-        "state_s": round(house.now - child.since, 3),
-        "since": round(house.wall - (house.now - child.since), 3),
-        "log": f"{house.spec.state_dir}/agents/{child.spec.name}.log",
-    }
+    return AgentStatus(
+        name=name,
+        state=child.state.value,
+        pid=child.pid or None,
+        epoch=child.epoch,
+        uptime_s=round(house.now - child.since, 3) if running else 0.0,
+        restarts=child.line.restarts.total if plays else 0,
+        queue=role.queued if plays else 0,
+        running=role.running if plays else 0,
+        sessions=role.sessions if plays else 0,
+        waiting_for=waiting_for(house, role) if plays else f"{child.spec.name} to fall" if running else "",
+        limits=[text for text in limits_reached(house, role) if text] if plays else [],
+        memory_mb=child.memory_mb,
+        memory_limit_mb=child.spec.memory_mb or None,
+        files=child.files,
+        files_limit=child.spec.files or None,
+        link=f"silent for {house.now - child.link.heard:.0f} s" if running and child.link.silent else "",
+        why=child.why,
+        state_s=round(house.now - child.since, 3),
+        since=round(house.wall - (house.now - child.since), 3),
+        log=f"{house.spec.state_dir}/agents/{child.spec.name}.log",
+    )
 
 
 def limits_reached(house: House, role: Role) -> list[str]:
@@ -108,26 +103,26 @@ def no_room(house: House, role: Role) -> str:
     return f"room to send it more: it has {window.under_way} bytes to take"
 
 
-def session_rows(house: House, only: str = "") -> list[dict[str, object]]:
-    """One map for each session (or for `only`), the newest first, at most `SESSIONS_SHOWN_MAX`."""
+def session_rows(house: House, only: str = "") -> list[SessionStatus]:
+    """One for each session (or for `only`), the newest first, at most `SESSIONS_SHOWN_MAX`."""
     if only:
         newest = [house.sessions[only]] if only in house.sessions else []
     else:
         newest = list(islice(reversed(house.sessions.values()), SESSIONS_SHOWN_MAX))
     return [
-        {
-            "session": session.id,
-            "agent": session.agent,
-            "cwd": session.cwd,
-            "last": session.recorded,
-            "queue": len(session.mailbox),
-            "running": session.current is not None and session.current.state is TurnState.RUNNING,
-            "turn": session.current.number if session.current else None,
-            "opened_at": session.opened_at,
-            "full": bounds.entries_full(session, house.roles[session.agent].child.spec)
+        SessionStatus(
+            session=session.id,
+            agent=session.agent,
+            cwd=session.cwd,
+            last=session.recorded,
+            queue=len(session.mailbox),
+            running=session.current is not None and session.current.state is TurnState.RUNNING,
+            turn=session.current.number if session.current else None,
+            opened_at=session.opened_at,
+            full=bounds.entries_full(session, house.roles[session.agent].child.spec)
             if session.agent in house.roles
             else "",
-            "quarantined": session.quarantined,
-        }
+            quarantined=session.quarantined,
+        )
         for session in newest
     ]

@@ -23,6 +23,7 @@ from understudy.protocol.jsonrpc import (
     NOT_FOUND,
     JsonRpcError,
 )
+from understudy.protocol.verbs import Sessions, Status
 from understudy.supervisor.directories import directories
 from understudy.supervisor.edges.reach import NoHouse, Reach
 from understudy.supervisor.edges.stdio import Input, Output
@@ -164,7 +165,7 @@ class Bridge:
 
     async def _agent_name(self, client: Client) -> str:
         if not self._agent:
-            cast = [str(row["name"]) for row in await client.verb("status")]
+            cast = [row.name for row in await client.verb(Status())]
             if not cast:
                 raise JsonRpcError(INTERNAL_ERROR, "this house has no agents; name one in its configuration")
             self._agent = cast[0]
@@ -175,16 +176,16 @@ class Bridge:
         name = _text(params, "sessionId")
         _folder(params)
         async with self._reach.client() as client:
-            rows = await client.verb("sessions", {"session": name})
+            rows = await client.verb(Sessions(name))
             if not rows:
                 raise JsonRpcError(NOT_FOUND, f"Session not found: there is no session {name!r} in this house")
             if name not in self._views:
                 self._see_room()
             view = self._views.setdefault(name, self._made(client.session(name)))
             async with view.loading:
-                last = int(rows[0]["last"])
+                last = rows[0].last
                 # Without a replay the running turn is read all the same: it may have open questions.
-                await view.take_in(1 if replay else int(rows[0]["turn"] or last + 1), last, show=replay)
+                await view.take_in(1 if replay else rows[0].turn or last + 1, last, show=replay)
                 result = await self._ready(view)
                 view.go()
                 return result
@@ -208,9 +209,9 @@ class Bridge:
             cwd = params.get("cwd")
             return {
                 "sessions": [
-                    {"sessionId": row["session"], "cwd": row["cwd"]}
-                    for row in await client.verb("sessions")
-                    if cwd in (None, row["cwd"]) and (not self._chosen or row["agent"] == self._agent)
+                    {"sessionId": row.session, "cwd": row.cwd}
+                    for row in await client.verb(Sessions())
+                    if cwd in (None, row.cwd) and (not self._chosen or row.agent == self._agent)
                 ]
             }
 

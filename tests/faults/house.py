@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import Status
 from understudy.supervisor.chaos.proc import left, supervisor_of
 from understudy.supervisor.core import invariants
 
@@ -81,13 +84,13 @@ class RealHouse:
     def answers(self) -> bool:
         """Return whether it answers now."""
         with contextlib.suppress(UnderstudyError):
-            verb(self.runtime_dir, "status", timeout_s=1.0)
+            verb(self.runtime_dir, Status(), timeout_s=1.0)
             return True
         return False
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the status."""
-        rows: list[dict[str, Any]] = verb(self.runtime_dir, "status")
+        rows: list[dict[str, Any]] = msgspec.to_builtins(verb(self.runtime_dir, Status()))
         return rows
 
     def pid(self, name: str = "rehearsal") -> int:

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import House, Sessions
 from understudy.supervisor.safe import read_fall
 
 BROKEN = """
@@ -48,7 +49,7 @@ def house(tmp_path: Path) -> Iterator[BrokenHouse]:
 def ask_what_breaks(house: BrokenHouse) -> None:
     house.breaks.touch()
     with contextlib.suppress(UnderstudyError):  # Another step may have broken before, and the next one answers.
-        verb(house.runtime_dir, "sessions", timeout_s=5.0)
+        verb(house.runtime_dir, Sessions(), timeout_s=5.0)
     wait_until(lambda: not house.breaks.exists(), "the supervisor to break")
 
 
@@ -70,6 +71,6 @@ def test_one_that_breaks_again_and_again_gives_way_to_safe_mode_that_says_why(ho
         house.wait_answering()
         ask_what_breaks(house)
 
-    told = verb(house.runtime_dir, "house")
+    told = verb(house.runtime_dir, House())
 
-    assert "ZeroDivisionError" in told["safe_mode"]
+    assert "ZeroDivisionError" in told.safe_mode

@@ -16,6 +16,7 @@ from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import Reload
 from understudy.supervisor.core.events import Spawned
 from understudy.supervisor.keeper import reload
 
@@ -108,7 +109,7 @@ def test_a_configuration_that_is_gone_stays_as_it_was_whoever_asks_for_the_reloa
             (place / "understudy.toml").unlink()
         else:
             shutil.rmtree(place)
-        verb(house.runtime_dir, "reload")
+        verb(house.runtime_dir, Reload())
         wait_until(lambda: house.supervisor() != supervisor, "the next supervisor")
         house.wait_answering()
 

@@ -10,11 +10,12 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.once import verb
+from understudy.protocol.verbs import House
 
 
 def in_safe_mode(house: RealHouse) -> bool:
     try:
-        return bool(verb(house.runtime_dir, "house", timeout_s=1.0)["safe_mode"])
+        return bool(verb(house.runtime_dir, House(), timeout_s=1.0).safe_mode)
     except Exception:  # noqa: BLE001 (between two supervisors nobody answers)
         return False
 

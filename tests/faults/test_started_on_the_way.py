@@ -15,6 +15,7 @@ from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.once import verb
 from understudy.protocol.processes import descriptors, parents, stat
+from understudy.protocol.verbs import Shutdown
 from understudy.supervisor.chaos.proc import keeper_of
 from understudy.supervisor.cli.up import UpError, start_in_background
 
@@ -25,7 +26,7 @@ def alone(tmp_path: Path) -> Iterator[RealHouse]:
     house = RealHouse(tmp_path)
     yield house
     with suppress(UnderstudyError):
-        verb(house.runtime_dir, "shutdown", {"hurry": True})
+        verb(house.runtime_dir, Shutdown(hurry=True))
     wait_until(lambda: not house.left(), "nothing to be left")
 
 

@@ -26,6 +26,7 @@ from understudy.protocol.errors import NOT_OURS, LocalError
 from understudy.protocol.frames import ToActor
 from understudy.protocol.once import verb
 from understudy.protocol.paths import backstage_address, gateway_path
+from understudy.protocol.verbs import Status
 
 STRANGER = 4242
 BECOME = f"""
@@ -133,7 +134,7 @@ def test_a_false_house_is_never_spoken_to(place: Path, make: str) -> None:
     stranger(f"FOLDER = {house.runtime_dir!r}\n{make}")
     with false_house(Path(house.runtime_dir)) as heard:
         with pytest.raises(LocalError) as caught:
-            verb(house.runtime_dir, "status")
+            verb(house.runtime_dir, Status())
         said = [caught.value.text, *asyncio.run(said_by_clients(house.runtime_dir))]
         for verb_ in (["status"], ["prompt", "rehearsal", "my secret"], ["shutdown"], ["reload"], ["tail", "x"]):
             done = house.run(*verb_)
@@ -158,7 +159,7 @@ def test_a_strangers_socket_in_a_folder_of_ours_is_never_spoken_to(place: Path) 
     with false_house(folder) as heard:
         folder.chmod(0o700)
         with pytest.raises(LocalError, match=f"gateway.sock is no socket of yours: it belongs to uid {STRANGER}"):
-            verb(str(folder), "status")
+            verb(str(folder), Status())
         folder.chmod(0o777)
     assert [0] == heard
 

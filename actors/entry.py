@@ -14,10 +14,10 @@ from typing import Any
 import zmq
 
 from understudy.actors.actor import Actor, ActorError, Role, cannot_start
+from understudy.actors.connections import Connections
 from understudy.actors.host import FLUSH_MS, Host, HousePlace
 from understudy.actors.limits import limit_core, limit_own
 from understudy.actors.rehearsal import rehearse
-from understudy.actors.wings import Wings
 from understudy.protocol.mark import MARK_VARIABLE
 from understudy.protocol.owners import is_ours_to_change
 from understudy.protocol.paths import backstage_address
@@ -88,10 +88,10 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
 
     async def run() -> int:
         context: zmq.Context[Any] = zmq.Context()
-        wings = Wings(context, backstage_address(house.runtime_dir))
+        connections = Connections(context, backstage_address(house.runtime_dir))
         if waits_at is not None:
             await rehearse(house)
-            await wings.wait(waits_at)
+            await connections.wait(waits_at)
         try:
             role, mark = receive()
         except EOFError:
@@ -100,7 +100,7 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
         if role.options.get("driver") in IN_PROCESS:
             limit_own(role.data_limit_mb or role.memory_mb, role.files)
         shown = ShownFile.of_actor(house.state_dir, role.name, role.epoch)
-        status = await Host(role, house, mark, shown, make, wings.connect).run()
+        status = await Host(role, house, mark, shown, make, connections.connect).run()
         context.destroy(FLUSH_MS)
         return status
 

@@ -19,11 +19,10 @@ from understudy.protocol.backstage import (
     Answered,
     Backstage,
     Called,
+    Cue,
     EndRecorded,
     Freed,
     GoGiven,
-    Happening,
-    Link,
     LinkRefused,
     StopAsked,
     TurnCancelled,
@@ -32,6 +31,7 @@ from understudy.protocol.backstage import (
 from understudy.protocol.errors import AGENT_ERROR, BAD_FRAME, UnderstudyError
 from understudy.protocol.frames import ActorCall, Answer, Frame, FrameError, Handover, unpack
 from understudy.protocol.shown import ShownFile
+from understudy.protocol.standing import Standing
 from understudy.protocol.stderr import write_line
 
 RETRY_S = 0.02
@@ -178,12 +178,12 @@ class Host:
 
     async def _parted(self) -> None:
         self._flush()
-        while not self._machine.parted and self._machine.link is Link.UP:
+        while not self._machine.parted and self._machine.link is Standing.UP:
             self._freed.clear()
             await self._freed.wait()
 
     async def _all_recorded(self) -> None:
-        while not self._machine.all_recorded or self._machine.link is Link.GREETING:
+        while not self._machine.all_recorded or self._machine.link is Standing.GREETING:
             self._freed.clear()
             self._flush()
             await self._freed.wait()
@@ -232,15 +232,15 @@ class Host:
 
     def _take(self, frames: list[Frame]) -> None:
         for frame in frames:
-            self._happen(self._machine.receive(frame))  # type: ignore[arg-type]
-        if self._machine.link is Link.UP:
+            self._act(self._machine.receive(frame))  # type: ignore[arg-type]
+        if self._machine.link is Standing.UP:
             self._playing.found()
             self._retry_s = RETRY_S
         self._flush()
 
-    def _happen(self, happenings: list[Happening]) -> None:
-        for happening in happenings:
-            match happening:
+    def _act(self, cues: list[Cue]) -> None:
+        for cue in cues:
+            match cue:
                 case Freed():
                     self._freed.set()
                 case EndRecorded(session=session, turn=turn):

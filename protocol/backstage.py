@@ -6,7 +6,6 @@ acknowledged; a new connection learns the last committed number and gets the res
 
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, assert_never
 
 from understudy.protocol import bodies, mending
@@ -48,6 +47,7 @@ from understudy.protocol.sizes import (
     TEXT_CHARACTERS_MAX,
     UPDATES_PER_FRAME_MAX,
 )
+from understudy.protocol.standing import Standing
 
 UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns false and the driver waits.
 UPDATES_BYTES_MAX = 256 << 10
@@ -56,15 +56,6 @@ NOTHING = pack({})
 UNMENDED = frozenset(
     {mending.NESTING, mending.THING}
 )  # What whoever wrote the agent's code is told of, instead of losing it.
-
-
-class Link(Enum):
-    """How the connection stands."""
-
-    DOWN = "down"
-    GREETING = "greeting"
-    UP = "up"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +122,7 @@ class LinkRefused:
     text: str
 
 
-Happening = TurnHanded | GoGiven | TurnCancelled | Answered | Called | StopAsked | Freed | EndRecorded | LinkRefused
+Cue = TurnHanded | GoGiven | TurnCancelled | Answered | Called | StopAsked | Freed | EndRecorded | LinkRefused
 Numbered = Updates | Ended | Ask | Remember
 
 
@@ -154,7 +145,7 @@ class Backstage:
         self.epoch = epoch
         self.pid = pid
         self.ready = True  # False before it connects: it could not start, and says why.
-        self.link = Link.DOWN
+        self.link = Standing.DOWN
         self.parted = False  # Our goodbye was answered: whatever we said is heard.
         self.unrecorded_bytes = 0
         self._number = 0
@@ -180,14 +171,14 @@ class Backstage:
 
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
-        self.link = Link.GREETING
+        self.link = Standing.GREETING
         self._connections += 1
         self._out = [ActorHello(BACKSTAGE_VERSION, self.actor, self.epoch, self.pid, self._connections, self.ready)]
 
     def disconnected(self) -> None:
         """The connection is gone; what is kept goes out again after the next hello."""
-        if self.link is not Link.REFUSED:
-            self.link = Link.DOWN
+        if self.link is not Standing.REFUSED:
+            self.link = Standing.DOWN
         self._out = []
 
     def begin(self, session: str, turn: int) -> bool:
@@ -291,7 +282,7 @@ class Backstage:
         out, self._out = self._out, []
         return out
 
-    def receive(self, frame: ToActor) -> list[Happening]:
+    def receive(self, frame: ToActor) -> list[Cue]:
         """Take one frame of the supervisor's; return what it means."""
         match frame:
             case Recorded(n=n):
@@ -324,16 +315,16 @@ class Backstage:
             case _:
                 assert_never(frame)
 
-    def _fault(self, frame: Fault) -> list[Happening]:
+    def _fault(self, frame: Fault) -> list[Cue]:
         if frame.code != NO_HELLO:
-            self.link = Link.REFUSED
+            self.link = Standing.REFUSED
             return [LinkRefused(frame.text)]
-        if self.link is Link.UP:  # It gave our connection up: we say hello again, and what is not acknowledged.
+        if self.link is Standing.UP:  # It gave our connection up: we say hello again, and what is not acknowledged.
             self.connected()
         return []
 
-    def _welcome(self, frame: Welcome) -> list[Happening]:
-        self.link = Link.UP
+    def _welcome(self, frame: Welcome) -> list[Cue]:
+        self.link = Standing.UP
         freed = self._recorded(frame.committed)
         # What it had recorded before it fell it may still not know to be open.
         self._out.extend(ask for ask in self._asked.values() if ask.n <= frame.committed)
@@ -341,8 +332,8 @@ class Backstage:
         self._out.extend(Begin(session, turn) for session, turn in self._beginning)
         return freed
 
-    def _recorded(self, number: int) -> list[Happening]:
-        happenings: list[Happening] = [Freed()]
+    def _recorded(self, number: int) -> list[Cue]:
+        cues: list[Cue] = [Freed()]
         while self._kept:
             frame, size = self._kept[0]
             last = frame.n + frame.count - 1 if type(frame) is Updates else frame.n
@@ -352,10 +343,10 @@ class Backstage:
             self.unrecorded_bytes -= size
             if type(frame) is Ended:
                 self._over.discard((frame.session, frame.turn))
-                happenings.append(EndRecorded(frame.session, frame.turn))
-        return happenings
+                cues.append(EndRecorded(frame.session, frame.turn))
+        return cues
 
-    def _handed(self, frame: Handover) -> list[Happening]:
+    def _handed(self, frame: Handover) -> list[Cue]:
         key = (frame.session, frame.turn)
         if key in self._beginning:  # A supervisor that let it wait after the welcome has not heard that.
             self._tell(Begin(*key))
@@ -364,7 +355,7 @@ class Backstage:
         self._playing[key] = frame.go
         return [TurnHanded(frame)]
 
-    def _go(self, frame: Go) -> list[Happening]:
+    def _go(self, frame: Go) -> list[Cue]:
         key = (frame.session, frame.turn)
         if self._playing.get(key) is not False:
             return []  # Given before, or the turn is over.
@@ -400,7 +391,7 @@ class Backstage:
         return True
 
     def _tell(self, frame: FromActor) -> None:
-        if self.link is Link.UP:
+        if self.link is Standing.UP:
             self._out.append(frame)
 
 

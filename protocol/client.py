@@ -6,7 +6,7 @@
         async for item in session.follow(0): ...
         ending = await turn.ending()
 
-All decisions are `follower`'s; this file wakes coroutines. Every wait ends: with what was asked for, or
+All decisions are `client_machine`'s; this file wakes coroutines. Every wait ends: with what was asked for, or
 an `UnderstudyError`; at `close`; when the house refuses us for good. A house that is away is waited for, however long.
 """
 
@@ -18,7 +18,21 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_never, overload
 
 from understudy.protocol.answering import Answering, OnAsk
-from understudy.protocol.away import no_house
+from understudy.protocol.client_machine import (
+    RENUMBERED,
+    Arrived,
+    Asked,
+    ClientMachine,
+    FollowEnded,
+    Happening,
+    HelloDeferred,
+    HelloRefused,
+    HouseLeft,
+    Replied,
+    Request,
+    Unheard,
+    Welcomed,
+)
 from understudy.protocol.codec import UNREADABLE, refusal
 from understudy.protocol.doors import wrong_with
 from understudy.protocol.endings import Endings
@@ -32,21 +46,6 @@ from understudy.protocol.errors import (
     UnderstudyError,
 )
 from understudy.protocol.feed import Feed, Feeds
-from understudy.protocol.follower import (
-    RENUMBERED,
-    Arrived,
-    Asked,
-    FollowEnded,
-    Follower,
-    Happening,
-    HouseLeft,
-    LinkDeferred,
-    LinkRefused,
-    LinkUp,
-    Replied,
-    Request,
-    Unheard,
-)
 from understudy.protocol.frames import (
     Accepted,
     Answer,
@@ -68,6 +67,7 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.items import Ending
 from understudy.protocol.paths import gateway_address, runtime_folder
+from understudy.protocol.presence import no_house
 from understudy.protocol.reconnecting import Reconnecting
 from understudy.protocol.verbs import VerbBody, answer_to, name_of
 
@@ -160,7 +160,7 @@ class Client:
         self.runtime_dir = runtime_dir
         self.welcome: Welcome | None = None
         self._loop = asyncio.get_running_loop()
-        self._machine = Follower(os.urandom(16).hex(), name, os.getpid())
+        self._machine = ClientMachine(os.urandom(16).hex(), name, os.getpid())
         self._connection = Reconnecting(self._machine, gateway_address(runtime_dir), self._happen)
         self.up, self.down = self._connection.up, self._connection.down
         self._flush = self._connection.flush
@@ -313,7 +313,7 @@ class Client:
                     self._replied(request, frame)
                 case Asked(ask=ask):
                     self._answering.asked(ask)
-                case LinkUp(welcome=welcome, lost=lost):
+                case Welcomed(welcome=welcome, lost=lost):
                     self.welcome = welcome
                     if lost:
                         self._endings.renumbered()
@@ -322,9 +322,9 @@ class Client:
                 case FollowEnded(follow=follow, fault=fault):
                     self._feeds.ended(follow, _remote(fault))
                     self._endings.ended(follow, _remote(fault))
-                case LinkRefused(fault=fault):
+                case HelloRefused(fault=fault):
                     self._end(_remote(fault))
-                case LinkDeferred() | Unheard() | HouseLeft():
+                case HelloDeferred() | Unheard() | HouseLeft():
                     pass  # The connection sees to it; a house that comes back is found again.
                 case _:
                     assert_never(happening)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from understudy.protocol.client_machine import Arrived, ClientMachine, cost
 from understudy.protocol.errors import UnderstudyError
-from understudy.protocol.follower import Arrived, Follower, cost
 from understudy.protocol.frames import Accepted, Entry, FrameError, unpack
 from understudy.protocol.items import Ending
 
@@ -46,7 +46,7 @@ class _Watch:
 class Endings:
     """All endings that one client waits for."""
 
-    def __init__(self, machine: Follower, flush: Callable[[], None]) -> None:
+    def __init__(self, machine: ClientMachine, flush: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._machine, self._flush = machine, flush
         self._watches: dict[str, _Watch] = {}

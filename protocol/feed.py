@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from understudy.protocol.client_machine import Arrived, ClientMachine, cost
 from understudy.protocol.errors import BAD_FRAME, RemoteError, UnderstudyError
-from understudy.protocol.follower import Arrived, Follower, cost
 from understudy.protocol.frames import Entry, FrameError
 from understudy.protocol.items import Item, items
 
@@ -78,7 +78,7 @@ class Feed(AsyncIterator[Item]):
 class Feeds:
     """All that one client follows for its readers."""
 
-    def __init__(self, machine: Follower, flush: Callable[[], None]) -> None:
+    def __init__(self, machine: ClientMachine, flush: Callable[[], None]) -> None:
         self._machine, self._flush = machine, flush
         self._flows: dict[int, Flow] = {}
 

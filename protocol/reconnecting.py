@@ -1,6 +1,6 @@
 """A client's connection to its house, over all the sockets that it takes: it mends itself until it is told to stop.
 
-It moves frames between the socket and the machine (`follower`), and hands on what the machine says has happened.
+It moves frames between the socket and the machine (`client_machine`), and hands on what the machine says has happened.
 """
 
 import asyncio
@@ -10,16 +10,16 @@ from typing import Any
 
 import zmq
 
+from understudy.protocol.client_machine import (
+    ClientMachine,
+    Happening,
+    HelloDeferred,
+    HelloRefused,
+    Unheard,
+    Welcomed,
+)
 from understudy.protocol.dealer import Dealer
 from understudy.protocol.errors import NO_HELLO
-from understudy.protocol.follower import (
-    Follower,
-    Happening,
-    LinkDeferred,
-    LinkRefused,
-    LinkUp,
-    Unheard,
-)
 from understudy.protocol.frames import Frame, ToClient
 
 RETRY_S = 0.02
@@ -36,7 +36,7 @@ FLUSH_MS = 100
 class Reconnecting:
     """Keeps `machine` connected to the house at `address`; `on_happenings` gets what comes of it."""
 
-    def __init__(self, machine: Follower, address: str, on_happenings: Callable[[list[Happening]], None]) -> None:
+    def __init__(self, machine: ClientMachine, address: str, on_happenings: Callable[[list[Happening]], None]) -> None:
         self.up = asyncio.Event()
         self.down = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -115,15 +115,15 @@ class Reconnecting:
         self._on_happenings(happenings)
         for happening in happenings:
             match happening:
-                case LinkUp():
+                case Welcomed():
                     self._retry_s, self._deferred_s, self._patience_s = RETRY_S, DEFERRED_S, WELCOME_S_MAX
                     self._wake_in(SILENT_S, self._beat)
                     self.down.clear()
                     self.up.set()
-                case LinkRefused():
+                case HelloRefused():
                     self._stopped = True
                     self._begin_anew()
-                case LinkDeferred():
+                case HelloDeferred():
                     pause_s, self._deferred_s = self._deferred_s, min(2 * self._deferred_s, DEFERRED_S_MAX)
                     self._begin_anew(pause_s)
                 case Unheard(fault=fault):

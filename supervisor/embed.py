@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from understudy.protocol.away import held
-from understudy.protocol.away import keeper as keeper_at
 from understudy.protocol.client import Client, OnAsk
 from understudy.protocol.errors import CONNECTION_LOST, NOT_OURS, LocalError
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
+from understudy.protocol.presence import held
+from understudy.protocol.presence import keeper as keeper_at
 from understudy.supervisor.cli.up import READY_S_MAX, last_words
 
 END_S_MAX = 30.0  # Then the house is told to hurry, and after `HURRY_S_MAX` its keeper is killed.

@@ -14,7 +14,6 @@ from understudy.protocol.backstage import (
     Called,
     Freed,
     GoGiven,
-    Link,
     LinkRefused,
     StopAsked,
     TurnCancelled,
@@ -48,6 +47,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.sizes import ENTRY_BYTES_MAX, UPDATES_PER_FRAME_MAX
+from understudy.protocol.standing import Standing
 
 HELLO = ActorHello(PROTOCOL_VERSION, "claude", 3, 42)
 HELLO_AGAIN = ActorHello(PROTOCOL_VERSION, "claude", 3, 42, 2)
@@ -107,7 +107,7 @@ def test_a_refused_incarnation_stays_refused() -> None:
     assert [LinkRefused("too old")] == machine.receive(Fault("version_mismatch", "too old"))
     machine.disconnected()
 
-    assert Link.REFUSED is machine.link
+    assert Standing.REFUSED is machine.link
 
 
 def test_a_broken_link_is_down_and_sends_nothing() -> None:
@@ -116,7 +116,7 @@ def test_a_broken_link_is_down_and_sends_nothing() -> None:
 
     machine.disconnected()
 
-    assert (Link.DOWN, []) == (machine.link, machine.frames_to_send())
+    assert (Standing.DOWN, []) == (machine.link, machine.frames_to_send())
 
 
 def test_an_actor_that_was_given_up_says_hello_again_and_what_is_not_acknowledged() -> None:

@@ -16,7 +16,7 @@ from tests.agents.schema import mistakes
 from tests.editor import Start, allow, asks, editors, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, connect
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.processes import children
 from understudy.protocol.verbs import Sessions
 

@@ -12,7 +12,7 @@ import pytest
 from tests.editor import EVERYTHING, Editor, allow, asks, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import Sessions, Shutdown
 
 

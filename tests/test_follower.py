@@ -2,6 +2,20 @@
 
 import pytest
 
+from understudy.protocol.client_machine import (
+    ANSWERS_KEPT_BYTES_MAX,
+    ANSWERS_KEPT_MAX,
+    Arrived,
+    Asked,
+    ClientMachine,
+    FollowEnded,
+    Happening,
+    HelloDeferred,
+    HelloRefused,
+    Replied,
+    Unheard,
+    Welcomed,
+)
 from understudy.protocol.errors import (
     BAD_FRAME,
     CONNECTION_LOST,
@@ -9,21 +23,6 @@ from understudy.protocol.errors import (
     LIMIT_REACHED,
     NO_HELLO,
     VERSION_MISMATCH,
-)
-from understudy.protocol.follower import (
-    ANSWERS_KEPT_BYTES_MAX,
-    ANSWERS_KEPT_MAX,
-    Arrived,
-    Asked,
-    FollowEnded,
-    Follower,
-    Happening,
-    Link,
-    LinkDeferred,
-    LinkRefused,
-    LinkUp,
-    Replied,
-    Unheard,
 )
 from understudy.protocol.frames import (
     Accepted,
@@ -43,27 +42,28 @@ from understudy.protocol.frames import (
     Verb,
     Welcome,
 )
+from understudy.protocol.standing import Standing
 
 PROMPT = Prompt("p", "s", b"")
 NAMELESS = Fault(BAD_FRAME, "what?")
 
 
-def connected(machine: Follower | None = None, generation: int = 1) -> Follower:
-    machine = machine or Follower("c")
+def connected(machine: ClientMachine | None = None, generation: int = 1) -> ClientMachine:
+    machine = machine or ClientMachine("c")
     machine.connected()
     machine.frames_to_send()
     machine.receive(Welcome(1, 1, generation))
     return machine
 
 
-def again(machine: Follower, generation: int = 1) -> list[Happening]:
+def again(machine: ClientMachine, generation: int = 1) -> list[Happening]:
     """Break the connection and make another; return what came of it."""
     happenings = machine.disconnected()
     machine.connected()
     return [*happenings, *machine.receive(Welcome(1, 1, generation))]
 
 
-def said(machine: Follower) -> list[FromClient]:
+def said(machine: ClientMachine) -> list[FromClient]:
     return [each for each in machine.frames_to_send() if not isinstance(each, Hello)]
 
 
@@ -120,7 +120,7 @@ def test_what_would_be_done_twice_is_not_said_again_after_a_broken_connection(ve
 
 
 def test_what_was_not_sent_yet_is_sent_on_the_next_connection_whatever_it_is() -> None:
-    machine = Follower("c")
+    machine = ClientMachine("c")
     machine.request(Verb("v", "restart"))
     machine.connected()
     machine.receive(Welcome(1, 1))
@@ -150,18 +150,18 @@ def test_garbage_of_the_house_s_may_have_been_the_answer_to_anything() -> None:
 
 def test_a_full_house_is_final_at_the_first_hello_only_and_another_version_always() -> None:
     full, other = Fault(LIMIT_REACHED, "4000 clients"), Fault(VERSION_MISMATCH, "2 here")
-    first = Follower("c")
+    first = ClientMachine("c")
     first.connected()
-    assert [LinkRefused(full)] == first.receive(full)
+    assert [HelloRefused(full)] == first.receive(full)
 
     machine = connected()
     machine.disconnected()
     machine.connected()
-    assert [LinkDeferred(full)] == machine.receive(full)
+    assert [HelloDeferred(full)] == machine.receive(full)
     machine.disconnected()
     machine.connected()
-    assert [LinkRefused(other)] == machine.receive(other)
-    assert Link.REFUSED is machine.link
+    assert [HelloRefused(other)] == machine.receive(other)
+    assert Standing.REFUSED is machine.link
 
 
 def test_a_new_generation_ends_follows_and_cancels_of_the_one_before_and_says_the_rest_again() -> None:
@@ -175,7 +175,7 @@ def test_a_new_generation_ends_follows_and_cancels_of_the_one_before_and_says_th
 
     happenings = again(machine, generation=2)
 
-    assert [True] == [each.lost for each in happenings if isinstance(each, LinkUp)]
+    assert [True] == [each.lost for each in happenings if isinstance(each, Welcomed)]
     ended = [(each.follow, each.fault.code) for each in happenings if isinstance(each, FollowEnded)]
     assert [(seen, GENERATION_CHANGED), (later, GENERATION_CHANGED)] == ended
     assert [("one", GENERATION_CHANGED)] == codes(happenings)
@@ -190,8 +190,8 @@ def test_safe_mode_has_no_log_and_changes_no_generation() -> None:
     machine.follow("s", 7)
 
     for generation in (0, 1):
-        assert [False] == [each.lost for each in again(machine, generation) if isinstance(each, LinkUp)]
-    assert [True] == [each.lost for each in again(machine, 2) if isinstance(each, LinkUp)]
+        assert [False] == [each.lost for each in again(machine, generation) if isinstance(each, Welcomed)]
+    assert [True] == [each.lost for each in again(machine, 2) if isinstance(each, Welcomed)]
 
 
 def test_entries_of_another_session_are_not_taken_for_those_of_a_follow() -> None:
@@ -255,7 +255,7 @@ def test_what_was_cancelled_answered_or_given_up_leaves_nothing_behind() -> None
     machine.receive(Accepted("p", "s", 2))
     machine.disconnected()
 
-    empty = vars(Follower("c"))
+    empty = vars(ClientMachine("c"))
     left = vars(machine)
     for name in ("pending", "places", "_sent", "_cancelling", "_doubted", "_answers"):
         assert empty[name] == left[name], name

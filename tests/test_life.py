@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.house import Houses, RealHouse, wait_until
 from understudy.protocol.errors import RemoteError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import Signal
 
 

@@ -24,7 +24,7 @@ from understudy.protocol.frames import (
     encode,
     pack,
 )
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.paths import gateway_address, gateway_path
 from understudy.protocol.verbs import House, HouseStatus, Sessions, Signal
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
-from understudy.protocol.away import keeper
 from understudy.protocol.mark import ACTOR, BLANK, SUPERVISOR, mark_of
 from understudy.protocol.owners import open_ours
+from understudy.protocol.presence import keeper
 from understudy.protocol.processes import children, descriptors, parents, title
 
 

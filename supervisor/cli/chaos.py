@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.protocol.errors import LocalError, UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import Shutdown, Status
 from understudy.supervisor.chaos.cast import ledger_of, may_play, write_cast
 from understudy.supervisor.chaos.faults import Fault, own_disk

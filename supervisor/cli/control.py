@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from understudy.protocol.errors import ACTOR_LOST, CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import AgentStatus, Signal, Status
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
 from understudy.supervisor.directories import directories

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__
-from understudy.protocol.away import held
 from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.owners import OwnerError, see_way
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path
+from understudy.protocol.presence import held
 from understudy.protocol.processes import children, stat, title
 from understudy.protocol.verbs import House, HouseStatus, Status
 from understudy.supervisor.chaos.proc import keeper_of, left

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import CONNECTION_LOST, LocalError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
+from understudy.protocol.presence import held, keeper
 from understudy.protocol.verbs import Sessions, Shutdown, Status
 from understudy.supervisor.directories import directories
 

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from understudy.protocol.away import held
 from understudy.protocol.errors import CONNECTION_LOST, NO_HELLO, LocalError, RemoteError, UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
+from understudy.protocol.presence import held
 from understudy.protocol.verbs import House, HouseStatus, Reload
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING
 from understudy.supervisor.directories import directories

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from understudy.protocol.away import held, keeper
 from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
+from understudy.protocol.presence import held, keeper
 from understudy.protocol.stderr import say, write_line
 from understudy.protocol.verbs import House
 from understudy.supervisor.directories import directories

@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from understudy.protocol.errors import UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import Status
 from understudy.supervisor.chaos.proc import left, supervisor_of
 from understudy.supervisor.core import invariants

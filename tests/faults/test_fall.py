@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import House, Sessions
 from understudy.supervisor.safe import read_fall
 

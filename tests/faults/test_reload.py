@@ -15,7 +15,7 @@ from tests.faults.house import Houses, RealHouse, wait_until
 from tests.faults.test_kills import scripted
 from tests.faults.test_take_back import STREAMS, UPDATES, stream
 from understudy.protocol.client import connect
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import Reload
 from understudy.supervisor.core.events import Spawned
 from understudy.supervisor.keeper import reload

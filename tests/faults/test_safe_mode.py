@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import House
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.editor import Editor, says
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.processes import descriptors, parents, stat
 from understudy.protocol.verbs import Shutdown
 from understudy.supervisor.chaos.proc import keeper_of

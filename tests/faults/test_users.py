@@ -24,7 +24,7 @@ from understudy.protocol.client import connect
 from understudy.protocol.dealer import Dealer
 from understudy.protocol.errors import NOT_OURS, LocalError
 from understudy.protocol.frames import ToActor
-from understudy.protocol.once import verb
+from understudy.protocol.one_verb import verb
 from understudy.protocol.paths import backstage_address, gateway_path
 from understudy.protocol.verbs import Status
 

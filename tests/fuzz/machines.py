@@ -5,11 +5,9 @@ from typing import Any
 
 from tests.fuzz.making import BODIES, Live, Maker, pick
 from understudy.protocol.backstage import Backstage, TurnHanded
-from understudy.protocol.backstage import Link as ActorLink
+from understudy.protocol.client_machine import ClientMachine
 from understudy.protocol.doors import decode_each, encode_or_fault, wrong_with
 from understudy.protocol.errors import LocalError
-from understudy.protocol.follower import Follower
-from understudy.protocol.follower import Link as ClientLink
 from understudy.protocol.frames import (
     Answer,
     Call,
@@ -29,6 +27,7 @@ from understudy.protocol.frames import (
     decoder,
 )
 from understudy.protocol.items import items
+from understudy.protocol.standing import Standing
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.safe import answer
 
@@ -83,10 +82,10 @@ class FuzzedActor:
     def step(self) -> None:
         """Let one thing happen."""
         random, machine = self._random, self._machine
-        if machine.link is ActorLink.REFUSED:
+        if machine.link is Standing.REFUSED:
             machine, self._turns = Backstage("a", 1, 7), []
             self._machine = machine
-        if machine.link is ActorLink.DOWN or random.random() < 0.01:
+        if machine.link is Standing.DOWN or random.random() < 0.01:
             machine.disconnected()
             machine.connected()
             self._receive(Welcome(1, 1))
@@ -137,16 +136,16 @@ class FuzzedClient:
     def __init__(self, random: Random) -> None:
         self._random, self._live = random, Live()
         self._maker = Maker(ToClient, random, self._live)
-        self._machine = Follower("me")
+        self._machine = ClientMachine("me")
         self._live.values["follow"] = [1, 2, 3]
         self.taken = 0
 
     def step(self) -> None:
         """Let one thing happen."""
         random = self._random
-        if self._machine.link is ClientLink.REFUSED:
-            self._machine = Follower("me")
-        if self._machine.link is ClientLink.DOWN:
+        if self._machine.link is Standing.REFUSED:
+            self._machine = ClientMachine("me")
+        if self._machine.link is Standing.DOWN:
             self._machine.connected()
             self._machine.receive(Welcome(1, 1))
         elif random.random() < 0.01:

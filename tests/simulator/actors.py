@@ -14,16 +14,16 @@ from understudy.protocol.backstage import (
     Answered,
     Backstage,
     Called,
+    Cue,
     EndRecorded,
     GoGiven,
-    Happening,
-    Link,
     LinkRefused,
     StopAsked,
     TurnCancelled,
     TurnHanded,
 )
 from understudy.protocol.frames import ActorCall, Frame, Handover, Recorded, Welcome, unpack
+from understudy.protocol.standing import Standing
 from understudy.supervisor.core.sessions import CONTINUATION
 
 ASK_ALL, ASK_ONE = -1, -2  # Among what a turn does: a question for everybody, or for the client that prompted.
@@ -110,7 +110,7 @@ class Actor:
         if self.due() <= self.scene.now or self.calls:
             return True
         if self.phase is Phase.LEAVING:
-            return self.machine.all_recorded and self.machine.link is not Link.GREETING
+            return self.machine.all_recorded and self.machine.link is not Standing.GREETING
         if self.phase is Phase.STOPPING:
             return all(not play.deaf or not play.shown for play in self.plays.values())
         return any(self._can_go_on(play) for play in self.plays.values())
@@ -153,7 +153,7 @@ class Actor:
         if self.phase is Phase.STOPPING and (scene.now >= self.until or not self.plays):
             self.leave("stopped", 0)
         if self.phase is Phase.LEAVING:
-            said = self.machine.all_recorded and self.machine.link is not Link.GREETING
+            said = self.machine.all_recorded and self.machine.link is not Standing.GREETING
             if said or scene.now >= self.until:
                 self.machine.leave(self.words)
                 self.flush()
@@ -242,11 +242,11 @@ class Actor:
             self.promises.acknowledged(self.name, self.epoch, frame.committed)
         for happening in self.machine.receive(frame):  # type: ignore[arg-type]
             self._happen(happening)
-        if self.machine.link is Link.UP:
+        if self.machine.link is Standing.UP:
             self.playing.found()
         self.flush()
 
-    def _happen(self, happening: Happening) -> None:
+    def _happen(self, happening: Cue) -> None:
         match happening:
             case TurnHanded(handover=handover):
                 self._take(handover)
@@ -366,7 +366,7 @@ class Actor:
         wire, self.wire = self.wire, None
         if wire is not None:
             self.scene.cut(wire)
-        if self.machine.link in (Link.UP, Link.GREETING):
+        if self.machine.link in (Standing.UP, Standing.GREETING):
             self.machine.disconnected()
             self.playing.lost(self.scene.now)
 
@@ -376,7 +376,7 @@ class Actor:
             self.wire.up.extend(self.machine.frames_to_send())
 
     def _may_connect(self) -> bool:
-        return self.wire is None and self.scene.bound and self.machine.link is not Link.REFUSED
+        return self.wire is None and self.scene.bound and self.machine.link is not Standing.REFUSED
 
     def _connect(self) -> None:
         if self._may_connect():

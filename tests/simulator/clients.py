@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene, Wire
-from understudy.protocol.follower import Arrived, Asked, FollowEnded, Follower, Link, Replied, Unheard, cost
+from understudy.protocol.client_machine import Arrived, Asked, ClientMachine, FollowEnded, Replied, Unheard, cost
 from understudy.protocol.frames import (
     Accepted,
     Answer,
@@ -21,6 +21,7 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.protocol.standing import Standing
 
 REFUSALS = (
     "log_stalled",
@@ -55,7 +56,7 @@ class Client:
     promises: Promises
     ledger: Ledger
     name: str
-    machine: Follower = field(init=False)
+    machine: ClientMachine = field(init=False)
     wire: Wire | None = None
     follows: dict[str, int] = field(default_factory=dict[str, int])
     seen: dict[int, int] = field(default_factory=dict[int, int])
@@ -68,7 +69,7 @@ class Client:
     halted_until: float = 0.0  # It is stopped (SIGSTOP) until then.
 
     def __post_init__(self) -> None:
-        self.machine = Follower(self.name)
+        self.machine = ClientMachine(self.name)
 
     @property
     def is_halted(self) -> bool:
@@ -265,7 +266,7 @@ class Client:
     @property
     def is_content(self) -> bool:
         """Whether it waits for nothing, and has seen all there is."""
-        if self.machine.link is not Link.UP or self.machine.pending or self.questions:
+        if self.machine.link is not Standing.UP or self.machine.pending or self.questions:
             return False
         ends = self.promises.disk.entries
         return all(session in ends and self.seen[at] == ends[session][-1].last for session, at in self.follows.items())

@@ -11,8 +11,8 @@ from tests.simulator.disk import Health
 from tests.simulator.house import FellError, Keeper, Supervisor, supervise
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene, Wire
-from understudy.protocol.backstage import Link
 from understudy.protocol.frames import Verb
+from understudy.protocol.standing import Standing
 from understudy.supervisor.core.child import AT_REST, LIVING, State
 from understudy.supervisor.core.events import ActorSaid, ClientSaid, Sampled, Spawned, Ticked
 from understudy.supervisor.core.specs import HouseSpec
@@ -320,7 +320,7 @@ class World:
                 if child.state is not State.RUNNING and not spare:
                     return f"{child.title}, {child.state.value}: {child.why}"
         for actor in self.keeper.living():
-            if not actor.machine.all_recorded or actor.machine.link is not Link.UP:
+            if not actor.machine.all_recorded or actor.machine.link is not Standing.UP:
                 return f"{actor.title}, {actor.machine.link} to be heard"
             plays = [turn for turn in actor.plays if turn[0] not in self.promises.broken]
             if plays:  # In a session that was set apart the agent may go on in vain.

@@ -9,7 +9,6 @@ Numbers hold for one generation of the house's log. When another one begins, wha
 
 from collections import Counter
 from dataclasses import dataclass
-from enum import Enum
 from typing import TypeGuard
 
 from understudy.protocol.errors import (
@@ -49,6 +48,7 @@ from understudy.protocol.frames import (
     Verb,
     Welcome,
 )
+from understudy.protocol.standing import Standing
 
 ANSWERS_KEPT_MAX = 64  # So many of the newest are said again after a reconnect,
 ANSWERS_KEPT_BYTES_MAX = 32 << 20  # and so much of them.
@@ -58,15 +58,6 @@ RENUMBERED = (
 )
 
 Request = Open | Prompt | Cancel | Call | Verb
-
-
-class Link(Enum):
-    """How the connection stands."""
-
-    DOWN = "down"
-    GREETING = "greeting"
-    UP = "up"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +93,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkUp:
+class Welcomed:
     """The house answered the hello. `lost`: its log may have lost numbers that were told before."""
 
     welcome: Welcome
@@ -110,14 +101,14 @@ class LinkUp:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkRefused:
+class HelloRefused:
     """The house will not speak with us: trying again is of no use."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
-class LinkDeferred:
+class HelloDeferred:
     """The house, which knew us, will not speak with us now: to be tried again later."""
 
     fault: Fault
@@ -137,7 +128,7 @@ class HouseLeft:
     reason: str
 
 
-Happening = Replied | Arrived | FollowEnded | Asked | LinkUp | LinkRefused | LinkDeferred | Unheard | HouseLeft
+Happening = Replied | Arrived | FollowEnded | Asked | Welcomed | HelloRefused | HelloDeferred | Unheard | HouseLeft
 
 
 @dataclass(slots=True)
@@ -151,14 +142,14 @@ class Place:
     owed: int = 0
 
 
-class Follower:
+class ClientMachine:
     """The state machine of one client over all its connections."""
 
     def __init__(self, client: str, name: str = "", pid: int = 0) -> None:
         self.client = client
         self.name = name
         self.pid = pid
-        self.link = Link.DOWN
+        self.link = Standing.DOWN
         self.generation = 0  # 0 is that of no log: nobody has answered, or a house in safe mode.
         self.pending: dict[str, Request] = {}
         self.places: dict[int, Place] = {}
@@ -174,16 +165,16 @@ class Follower:
 
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
-        assert self.link is Link.DOWN, f"connected while {self.link.value}"
-        self.link = Link.GREETING
+        assert self.link is Standing.DOWN, f"connected while {self.link.value}"
+        self.link = Standing.GREETING
         self._connections += 1
         self._out = [Hello(PROTOCOL_VERSION, self.client, self.pid, self.name, self._connections)]
 
     def disconnected(self) -> list[Happening]:
         """The connection is gone. What may have been carried out and would be twice is answered: nobody knows."""
-        if self.link is Link.REFUSED:
+        if self.link is Standing.REFUSED:
             return []
-        self.link = Link.DOWN
+        self.link = Standing.DOWN
         self._out = []
         happenings: list[Happening] = []
         for name, frame in list(self.pending.items()):
@@ -196,7 +187,7 @@ class Follower:
 
     def misread(self, text: str) -> list[Happening]:
         """The house said what is no frame: it may have been the answer to anything. `disconnected` follows."""
-        if self.link is not Link.UP:
+        if self.link is not Standing.UP:
             return []
         return [each for each in self._nameless(Fault(BAD_FRAME, text)) if isinstance(each, Replied)]
 
@@ -208,7 +199,7 @@ class Follower:
         """
         assert frame.request not in self.pending, f"request {frame.request} is under way"
         self.pending[frame.request] = frame
-        if self.link is Link.UP and not (type(frame) is Prompt and self._cancelling[frame.session]):
+        if self.link is Standing.UP and not (type(frame) is Prompt and self._cancelling[frame.session]):
             self._send(frame)
         if _cancels_all(frame):
             self._cancelling[frame.session] += 1
@@ -225,25 +216,25 @@ class Follower:
             len(self._answers) > 1 and sum(len(each.body) for each in self._answers.values()) > ANSWERS_KEPT_BYTES_MAX
         ):
             self._let_go(next(iter(self._answers)))
-        if self.link is Link.UP:
+        if self.link is Standing.UP:
             self._out.append(frame)
 
     def ask_whether_known(self) -> None:
         """Nothing has been heard for a while: a house that has forgotten us says so."""
-        if self.link is Link.UP:
+        if self.link is Standing.UP:
             self._out.append(Ping())
 
     def follow(self, session: str, number: int, window: int = CREDIT_BYTES) -> int:
         """Follow `session` from `number`; return the follow's id."""
         self._follows += 1
         self.places[self._follows] = place = Place(session, max(1, number), window)
-        if self.link is Link.UP:
+        if self.link is Standing.UP:
             self._out.append(self._follow(self._follows, place))
         return self._follows
 
     def unfollow(self, follow: int) -> None:
         """No more of this follow."""
-        if self.places.pop(follow, None) is not None and self.link is Link.UP:
+        if self.places.pop(follow, None) is not None and self.link is Standing.UP:
             self._out.append(Unfollow(follow))
 
     def consumed(self, follow: int, size: int) -> bool:
@@ -256,7 +247,7 @@ class Follower:
             return False
         place.unconsumed -= size
         place.owed += size
-        if place.owed < place.window // 2 or self.link is not Link.UP:
+        if place.owed < place.window // 2 or self.link is not Standing.UP:
             return False
         self._out.append(Credit(follow, place.owed))
         place.owed = 0
@@ -264,7 +255,7 @@ class Follower:
 
     def leave(self, reason: str = "") -> None:
         """Say goodbye."""
-        if self.link is Link.UP:
+        if self.link is Standing.UP:
             self._out.append(Goodbye(reason))
 
     def frames_to_send(self) -> list[FromClient]:
@@ -296,12 +287,12 @@ class Follower:
                 return []
 
     def _welcome(self, frame: Welcome) -> list[Happening]:
-        if self.link is not Link.GREETING:
+        if self.link is not Standing.GREETING:
             return []
-        self.link, self._welcomed = Link.UP, True
+        self.link, self._welcomed = Standing.UP, True
         lost = 0 not in (self.generation, frame.generation) and self.generation != frame.generation
         self.generation = frame.generation or self.generation
-        happenings = [LinkUp(frame, lost), *(self._renumbered() if lost else [])]
+        happenings = [Welcomed(frame, lost), *(self._renumbered() if lost else [])]
         for number, place in self.places.items():
             self._out.append(self._follow(number, place))
         self._send_unsent()
@@ -330,7 +321,7 @@ class Follower:
             self._cancelling[frame.session] -= 1
             if not self._cancelling[frame.session]:
                 del self._cancelling[frame.session]
-            if self.link is Link.UP:
+            if self.link is Standing.UP:
                 self._send_unsent()
         return frame is not None
 
@@ -384,7 +375,7 @@ class Follower:
         return [Arrived(frame.follow, number, fresh)] if fresh else []
 
     def _fault(self, frame: Fault) -> list[Happening]:
-        if frame.code == NO_HELLO and self.link in (Link.GREETING, Link.UP):
+        if frame.code == NO_HELLO and self.link in (Standing.GREETING, Standing.UP):
             self._sent.discard(frame.request)  # Not carried out: a call, too, may be said again.
             return [Unheard(frame)]
         if not frame.request:
@@ -404,12 +395,12 @@ class Follower:
         Then all that was sent and not answered is said once more, on a new connection, since parts of a frame may lie
         on this one; what was under way a second time is refused with this fault.
         """
-        if self.link is Link.GREETING:
+        if self.link is Standing.GREETING:
             if self._welcomed and fault.code != VERSION_MISMATCH:
-                return [LinkDeferred(fault)]
-            self.link = Link.REFUSED
-            return [LinkRefused(fault)]
-        if self.link is not Link.UP:
+                return [HelloDeferred(fault)]
+            self.link = Standing.REFUSED
+            return [HelloRefused(fault)]
+        if self.link is not Standing.UP:
             return []
         happenings: list[Happening] = []
         for name in [name for name in self._sent if name in self._doubted]:

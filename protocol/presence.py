@@ -1,4 +1,4 @@
-"""What is to be said of a house that does not answer: there is none, or there is one that is busy or held up."""
+"""Whether a house is there, by its lock; and what is to be said of one that does not answer: none, or busy, or held up."""
 
 import os
 

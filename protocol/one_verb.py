@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import zmq
 
-from understudy.protocol.away import no_house, see_ours
 from understudy.protocol.codec import UNREADABLE, refusal
 from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import (
@@ -29,6 +28,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.paths import gateway_address, gateway_path
+from understudy.protocol.presence import no_house, see_ours
 from understudy.protocol.verbs import VerbBody, answer_to, name_of
 
 A = TypeVar("A")

@@ -1,4 +1,4 @@
-"""The actors' way to the supervisor. A blank waits here for its role, connected, so that the actor need not connect first."""
+"""An actor's connections to the supervisor. A blank waits for its role connected, so that the actor need not connect first."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from understudy.protocol.frames import Frame, ToActor
 RETRY_S = 0.2
 
 
-class Wings:
+class Connections:
     """Makes connections to the supervisor at `address`; while a blank waits, one is made anew whenever that falls."""
 
     def __init__(self, context: "zmq.Context[Any]", address: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.floors import ForkHellos, TwoHops, median
 from understudy.protocol.client import Client, Session, connect
-from understudy.supervisor.cli.up import start_in_background
+from understudy.supervisor.starting import start_in_background
 
 BODY = "x" * 64
 ROUNDS = 5

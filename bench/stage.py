@@ -14,7 +14,7 @@ from understudy.protocol.client import Client, connect
 from understudy.supervisor.chaos.proc import keeper_of, left
 from understudy.supervisor.cli.house import run as carry_out
 from understudy.supervisor.cli.parser import parse
-from understudy.supervisor.cli.up import start_in_background
+from understudy.supervisor.starting import start_in_background
 
 CONNECT_S_MAX = 30.0
 POLL_S = 0.002

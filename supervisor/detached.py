@@ -1,4 +1,4 @@
-"""The keeper of a house that was started on the way: nobody's child. Run by `cli/up.py`.
+"""The keeper of a house that was started on the way: nobody's child. Run by `starting.py`.
 
 Whoever starts a house, an editor say, may end its own children, their group and their session. This process leaves all
 of them before it does anything else. To `told` it writes its pid, and at its end its exit status, a line each.
@@ -8,12 +8,14 @@ import json
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
 
-def main(told: int, plan: dict[str, str | float | None]) -> int:
+def main(told: int, plan: dict[str, Any], asserts: bool) -> int:
     """Leave the process that started us, and keep the house; return the exit status.
 
-    `plan`: the options of `understudy up`, by their names. Folder and umask stay: what agents make goes by them.
+    `plan`: the options of `understudy up`, by their names. `asserts`: a breach of an invariant ends the supervisor.
+    Folder and umask stay: what agents make goes by them.
     """
     if os.fork():
         os._exit(0)
@@ -22,13 +24,16 @@ def main(told: int, plan: dict[str, str | float | None]) -> int:
     _tell(told, os.getpid())
     status = 1
     try:
-        from types import SimpleNamespace
+        from understudy.supervisor import keeping
 
-        from understudy.supervisor.cli import up
+        if asserts:
+            from understudy.supervisor.core.invariants import VARIABLE
+
+            os.environ[VARIABLE] = "1"
 
         options = [word for name, value in plan.items() if value is not None for word in (_option(name), str(value))]
         command = (sys.executable, "-P", "-m", "understudy", "up", *options)
-        status = up.keep(SimpleNamespace(check=False, **plan), command)
+        status = keeping.keep(command, **plan)
     finally:
         _tell(told, status)
     return status

@@ -21,7 +21,7 @@ from understudy.protocol.errors import CONNECTION_LOST, NOT_OURS, LocalError
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.protocol.presence import held
 from understudy.protocol.presence import keeper as keeper_at
-from understudy.supervisor.cli.up import READY_S_MAX, last_words
+from understudy.supervisor.starting import READY_S_MAX, last_words
 
 END_S_MAX = 30.0  # Then the house is told to hurry, and after `HURRY_S_MAX` its keeper is killed.
 HURRY_S_MAX = 5.0

@@ -5,14 +5,14 @@ import os
 import shutil
 import signal
 import sys
-from types import SimpleNamespace
+from typing import Any
 
 from understudy.protocol.prctl import hear_parents_death
 from understudy.protocol.stderr import write_line
-from understudy.supervisor.cli import up
+from understudy.supervisor import keeping
 
 
-def main(parent: int, temporary: str, plan: dict[str, str]) -> int:
+def main(parent: int, temporary: str, plan: dict[str, Any]) -> int:
     """Keep the house until it is shut down, or until the thread of `parent` that started us is gone.
 
     Returns the exit status. The folder `temporary`, if there is one, goes when nobody else is there to remove it.
@@ -26,7 +26,7 @@ def main(parent: int, temporary: str, plan: dict[str, str]) -> int:
             return 1
         if os.getppid() != parent:
             return 1  # It died before the line above.
-        return up.keep(SimpleNamespace(check=False, idle_exit_s=None, **plan), command=())
+        return keeping.keep((), **plan)
     finally:
         if temporary and os.getppid() != parent:
             shutil.rmtree(temporary, ignore_errors=True)

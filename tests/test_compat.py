@@ -13,8 +13,8 @@ import pytest
 from tests.compat.play import CONFIG, seen
 from tests.faults.house import RealHouse
 from understudy.protocol.client import Session, connect
+from understudy.supervisor.formats import SCHEMA_VERSION
 from understudy.supervisor.log.log import Log
-from understudy.supervisor.log.schema import SCHEMA_VERSION
 
 FOLDER = Path(__file__).parent / "compat"
 # Each must be there for ever: a version that wrote it may be on somebody's disk.

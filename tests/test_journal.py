@@ -9,7 +9,8 @@ import pytest
 
 from tests.logs import SESSION, Opener, entry
 from understudy.supervisor.core.events import EpochRow, Record, TurnRow
-from understudy.supervisor.log.journal import HEAD, HEADER, Journal
+from understudy.supervisor.formats import JOURNAL_HEADER
+from understudy.supervisor.log.journal import HEAD, Journal
 from understudy.supervisor.log.log import Log, LogError
 
 
@@ -52,7 +53,7 @@ def test_a_journal_that_sqlite_has_already_is_not_taken_twice(tmp_path: Path, op
     journal = journal_of(str(path)).read_bytes()
     log.tend()
     log.commit([Record(2, [entry(2)])])
-    journal += journal_of(str(path)).read_bytes()[len(HEADER) :]
+    journal += journal_of(str(path)).read_bytes()[len(JOURNAL_HEADER) :]
     left = killed_with(path, log, to)
     journal_of(left).write_bytes(journal)  # As when the kill came between SQLite's commit and the journal's end.
 

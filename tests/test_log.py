@@ -13,10 +13,10 @@ import pytest
 from tests.logs import SESSION, Opener, entry
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
+from understudy.supervisor.formats import SCHEMA_VERSION
 from understudy.supervisor.log import log as log_module
 from understudy.supervisor.log.log import LogError
 from understudy.supervisor.log.mounts import network_warning
-from understudy.supervisor.log.schema import SCHEMA_VERSION
 
 # What schema version 1 left on disks. It must load for ever: never change it.
 VERSION_1 = """

@@ -1,10 +1,12 @@
 """The cast that chaos plays with when no house is named: two agents that cost nothing and keep one ledger."""
 
 import json
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.supervisor.core.specs import AgentSpec, OnCrash
+from understudy.supervisor.config import load
 
 AGENT = str(Path(__file__).with_name("agent.py"))
 MEMORY_MB = 200
@@ -23,6 +25,15 @@ restart = {{ intensity = 100000, backoff_min_s = 0.001, backoff_max_s = 0.005 }}
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Player:
+    """An agent that chaos may load. `scripted`: it follows all directives; `ledger`: what it appends to, "" for nothing."""
+
+    name: str
+    scripted: bool
+    ledger: str
+
+
 def write_cast(folder: str) -> tuple[str, Path]:
     """Write the configuration into `folder`; return its path and the ledger's."""
     config, ledger = Path(folder, "understudy.toml"), Path(folder, "ledger")
@@ -32,13 +43,22 @@ def write_cast(folder: str) -> tuple[str, Path]:
     return str(config), ledger
 
 
-def may_play(agent: AgentSpec) -> bool:
-    """Return whether chaos may load an agent: real ones cost money, and one that retries may begin a turn twice."""
-    return agent.on_crash is OnCrash.INTERRUPT and (agent.driver == "scripted" or AGENT in agent.command)
+def players(config: str | None, runtime_dir: str, state_dir: str) -> list[Player]:
+    """Return the agents of a configuration that chaos may load. Raises `ConfigError`.
+
+    Real ones cost money, and one that retries may begin a turn twice.
+    """
+    found: list[Player] = []
+    for agent in load(config, runtime_dir, state_dir, os.environ).agents:
+        scripted = agent.driver == "scripted"
+        if agent.on_crash.value == "interrupt" and (scripted or AGENT in agent.command):
+            ledger = str(agent.options.get("ledger", "")) if scripted else agent.command[-1]
+            found.append(Player(agent.name, scripted, ledger))
+    return found
 
 
-def ledger_of(agents: list[AgentSpec]) -> Path | None:
-    """Return the file that all `agents` append to, None when there is no such."""
-    paths = {agent.command[-1] if AGENT in agent.command else str(agent.options.get("ledger", "")) for agent in agents}
+def ledger_of(playing: list[Player]) -> Path | None:
+    """Return the file that all of them append to, None when there is no such."""
+    paths = {each.ledger for each in playing}
     path = paths.pop() if len(paths) == 1 else ""
     return Path(path) if path else None

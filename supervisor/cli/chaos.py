@@ -17,16 +17,14 @@ from typing import Any
 from understudy.protocol.errors import LocalError, UnderstudyError
 from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import Shutdown, Status
-from understudy.supervisor.chaos.cast import ledger_of, may_play, write_cast
+from understudy.supervisor.chaos.cast import Player, ledger_of, players, write_cast
 from understudy.supervisor.chaos.faults import Fault, own_disk
 from understudy.supervisor.chaos.load import Load
 from understudy.supervisor.chaos.play import Plan, Report, play
 from understudy.supervisor.chaos.proc import left
-from understudy.supervisor.cli.up import start_in_background
-from understudy.supervisor.config import ConfigError, load
-from understudy.supervisor.core import invariants
-from understudy.supervisor.core.specs import AgentSpec
+from understudy.supervisor.config import ConfigError
 from understudy.supervisor.directories import directories
+from understudy.supervisor.starting import start_in_background
 
 END_S_MAX = 20.0
 ABANDONED_S = 60.0  # So long does a house of ours live on when this process is killed.
@@ -43,7 +41,7 @@ def run(options: Any) -> int:
         seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
         faults, for_s = _faults(options.faults), options.for_s
         with _house(options) as (runtime_dir, state_dir, agents, private):
-            scripted = tuple(agent.name for agent in agents if agent.driver == "scripted")
+            scripted = tuple(agent.name for agent in agents if agent.scripted)
             if Fault.DISK in faults and not own_disk(state_dir):
                 raise ChaosError(
                     f"--faults disk: {state_dir} is no mount of its own, so it would fill everybody's disk"
@@ -80,7 +78,7 @@ def run(options: Any) -> int:
 
 
 @contextmanager
-def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
+def _house(options: Any) -> Iterator[tuple[str, str, list[Player], bool]]:
     """Yield (runtime folder, state folder, who plays, whether it is ours alone)."""
     if options.runtime_dir:
         runtime_dir, state_dir = directories(options.runtime_dir, options.state_dir, os.environ)
@@ -92,19 +90,17 @@ def _house(options: Any) -> Iterator[tuple[str, str, list[AgentSpec], bool]]:
         if not options.config:
             options.config, _ = write_cast(folder)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # Not without an end to the house.
-        os.environ[invariants.VARIABLE] = "1"
-        start_in_background(options.config, runtime_dir, state_dir, ABANDONED_S)
+        start_in_background(options.config, runtime_dir, state_dir, ABANDONED_S, asserts=True)
         try:
             yield runtime_dir, state_dir, _players(options, runtime_dir, state_dir), True
         finally:
             _end(runtime_dir, state_dir)
 
 
-def _players(options: Any, runtime_dir: str, state_dir: str) -> list[AgentSpec]:
+def _players(options: Any, runtime_dir: str, state_dir: str) -> list[Player]:
     """Return the agents of the house that chaos may load."""
-    house = load(options.config, runtime_dir, state_dir, os.environ)
     there = {row.name for row in verb(runtime_dir, Status())}
-    found = [agent for agent in house.agents if agent.name in there and may_play(agent)]
+    found = [each for each in players(options.config, runtime_dir, state_dir) if each.name in there]
     if not found:
         raise ChaosError(
             'chaos plays with scripted agents only, and this house has none; add one (driver = "scripted"), name its '

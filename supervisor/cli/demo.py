@@ -14,7 +14,7 @@ from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.items import Item
 from understudy.protocol.processes import stat
 from understudy.protocol.verbs import Shutdown, Status
-from understudy.supervisor.cli.up import start_in_background
+from understudy.supervisor.starting import start_in_background
 
 WIDTH = 78
 AGENT = "rehearsal"

@@ -24,11 +24,8 @@ from understudy.protocol.processes import children, stat, title
 from understudy.protocol.verbs import House, HouseStatus, Status
 from understudy.supervisor.chaos.proc import keeper_of, left
 from understudy.supervisor.config import ConfigError, load
-from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.directories import directories
-from understudy.supervisor.keeper.premises import OURS, is_full, see_ours
-from understudy.supervisor.log.journal import HEADER
-from understudy.supervisor.log.schema import SCHEMA_VERSION
+from understudy.supervisor.directories import OURS, directories, is_full, see_ours
+from understudy.supervisor.formats import JOURNAL_HEADER, SCHEMA_VERSION
 
 FREE_MB_MIN = 200
 FILES_MIN = 1024
@@ -141,10 +138,6 @@ def _configuration(source: str, runtime_dir: str, state_dir: str) -> Iterator[Fi
         return
     names = ", ".join(agent.name for agent in house.agents)
     yield Finding("configuration", f"{house.source or 'none, so the built-in cast'}: {names}")
-    yield from _programs(house)
-
-
-def _programs(house: HouseSpec) -> Iterator[Finding]:
     for agent in house.agents:
         if agent.command:
             found = shutil.which(agent.command[0], path=agent.env.get("PATH"))
@@ -215,7 +208,7 @@ def _log(path: Path) -> Finding:
     if verdict != "ok":
         return Finding("log", f"{path}: {verdict}", "copy the folder, then: sqlite3 log.sqlite .recover")
     journal = path.with_suffix(".journal")
-    if journal.exists() and not HEADER.startswith(journal.read_bytes()[: len(HEADER)]):
+    if journal.exists() and not JOURNAL_HEADER.startswith(journal.read_bytes()[: len(JOURNAL_HEADER)]):
         return Finding("log", f"{journal} is no journal", f"move {path.parent} away, or use another --state-dir")
     if known > SCHEMA_VERSION:
         return Finding("log", f"schema {known}, this program knows {SCHEMA_VERSION}", "use the newer understudy")

@@ -121,7 +121,7 @@ def _run(options: object) -> int:
 def _operating_error(error: Exception) -> str | None:
     """Return the text of an error that is not ours to debug, None for a defect."""
     from understudy.protocol.errors import UnderstudyError
-    from understudy.supervisor.cli.up import UpError
+    from understudy.supervisor.starting import UpError
 
     if isinstance(error, UnderstudyError):
         return error.text

@@ -14,9 +14,9 @@ from understudy.protocol.client import Client, Turn, connect
 from understudy.protocol.errors import BAD_FRAME, LocalError
 from understudy.protocol.items import Item
 from understudy.supervisor.cli.asking import Questions, plain
-from understudy.supervisor.cli.up import IDLE_EXIT_S, ready, share
 from understudy.supervisor.cli.waiting import Waits
 from understudy.supervisor.directories import directories
+from understudy.supervisor.starting import IDLE_EXIT_S, ready, share
 
 AWAY_S_MAX = 1.0  # A supervisor's successor answers sooner.
 NORMAL_ENDINGS = ("end_turn",)

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from understudy.protocol.client import Client, OnAsk, connect
 from understudy.protocol.errors import LocalError, RemoteError
-from understudy.supervisor.cli.up import IDLE_EXIT_S, UpError, ready, share
 from understudy.supervisor.numbers import seconds
+from understudy.supervisor.starting import IDLE_EXIT_S, UpError, ready, share
 
 CONNECT_S_MAX = 10.0
 AWAY_S_MAX = 1.0

@@ -467,18 +467,10 @@ def _say(text: str) -> None:
     say(f"keeper: {text}")
 
 
-def run(house: HouseSpec, inherited: reload.Inherited | None = None) -> int:
-    """Keep `house` until it is shut down; return the exit status. Raises `HouseError` when it cannot open."""
-    return Keeper(house, *load_code(house)).run(inherited)
-
-
-def load_code(house: HouseSpec) -> tuple[Supervise, SuperviseSafely, Act]:
-    """Load what children run before the first fork, so that they need not. Raises whatever a broken module raises."""
+def load_actors(drivers: set[str]) -> Act:
+    """Load what actors with these `drivers` run, and return it. Raises whatever a broken module raises."""
     from understudy.actors import entry
-    from understudy.protocol.bodies import quick_decode
-    from understudy.supervisor import safe, shell
 
-    quick_decode()
-    for driver in {agent.driver for agent in house.agents} & {"acp", "program", "scripted"}:
+    for driver in drivers & {"acp", "program", "scripted"}:
         importlib.import_module(f"understudy.actors.drivers.{driver}")
-    return shell.main, safe.main, entry.main
+    return entry.main

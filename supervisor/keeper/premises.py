@@ -8,17 +8,14 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from understudy.protocol.owners import OwnerError, make_folder, open_ours, see_folder, see_inside
+from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.protocol.paths import SOCKET_PATH_BYTES_MAX, backstage_path, gateway_path
 from understudy.protocol.shown import boot_id
 from understudy.supervisor.core.events import Spawned
+from understudy.supervisor.directories import see_ours
 
-FREE_BYTES_MIN = 1 << 16
 RECORD_BYTES_MAX = 1 << 20
 HOUSE_ID_CHARACTERS_MAX = 64
-# What a house reads or writes in its folders; the beginnings of names.
-OURS = ("lock", "house", "actors", "agents", "log.", "shown", "last-fall", "gateway.sock", "backstage.sock")
-SUBFOLDERS = ("agents", "shown")
 
 
 class HouseError(Exception):
@@ -85,23 +82,6 @@ class Premises:
         for path in self._sockets:
             Path(path).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
-
-
-def see_ours(folder: str, option: str, private: bool = False) -> None:
-    """See that a folder is ours, and no stranger left a file, a link or a folder under a name of ours. Raises `OSError`."""
-    see_folder(folder, option, private)
-    see_inside(folder, OURS)
-    for each in SUBFOLDERS:
-        below = Path(folder, each)
-        if below.exists():
-            see_folder(str(below), option)
-            see_inside(str(below))
-
-
-def is_full(path: str) -> bool:
-    """Return whether the disk of `path` has no room for what a house begins with."""
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN
 
 
 def _left(record: str, of: str) -> list[Spawned]:

@@ -11,7 +11,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-HEADER = b"understudy journal 1\n"
+from understudy.supervisor.formats import JOURNAL_HEADER
+
 HEAD = struct.Struct("<IIQ")
 _SEQUENCE = struct.Struct("<Q")
 _SEQUENCE_AT = HEAD.size - _SEQUENCE.size  # Where it stands in the head.
@@ -31,12 +32,12 @@ class Journal:
         self._torn = False  # A failed write may have left something behind the last record.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            header = os.pread(self._file, len(HEADER), 0)
-            if not HEADER.startswith(header):
+            header = os.pread(self._file, len(JOURNAL_HEADER), 0)
+            if not JOURNAL_HEADER.startswith(header):
                 raise JournalError(f"{path} is no journal of this version of understudy")
-            if header != HEADER:  # Empty, or a start was killed while it wrote.
+            if header != JOURNAL_HEADER:  # Empty, or a start was killed while it wrote.
                 os.ftruncate(self._file, 0)
-                os.write(self._file, HEADER)
+                os.write(self._file, JOURNAL_HEADER)
             self.size = os.fstat(self._file).st_size
         except BaseException:
             os.close(self._file)
@@ -67,7 +68,7 @@ class Journal:
         A last record that is cut short was being written when its writer was killed: nobody was told of it. One whose
         length is damaged looks the same, but for those behind it.
         """
-        at = len(HEADER)
+        at = len(JOURNAL_HEADER)
         while head := os.pread(self._file, HEAD.size, at):
             if len(head) < HEAD.size:
                 break
@@ -105,9 +106,9 @@ class Journal:
 
     def clear(self) -> None:
         """Forget all records: the log has them."""
-        if self.size > len(HEADER):
-            os.ftruncate(self._file, len(HEADER))
-            self.size = len(HEADER)
+        if self.size > len(JOURNAL_HEADER):
+            os.ftruncate(self._file, len(JOURNAL_HEADER))
+            self.size = len(JOURNAL_HEADER)
 
     def close(self) -> None:
         """Close the file."""

@@ -19,12 +19,13 @@ from understudy.protocol.frames import Entry
 from understudy.protocol.shown import boot_id as this_boot
 from understudy.supervisor.core.events import Record, SessionRow
 from understudy.supervisor.core.restored import Restored
-from understudy.supervisor.keeper.premises import is_full
+from understudy.supervisor.directories import is_full
+from understudy.supervisor.formats import SCHEMA_VERSION
 from understudy.supervisor.log.journal import Journal, JournalError
 from understudy.supervisor.log.mounts import mounts, network_warning
 from understudy.supervisor.log.pending import OtherRow, Pending
 from understudy.supervisor.log.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX, DamageError, Recall
-from understudy.supervisor.log.schema import MIGRATIONS, SCHEMA_VERSION
+from understudy.supervisor.log.schema import MIGRATIONS
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
 PENDING_BYTES_DUE = 1 << 20

@@ -3,6 +3,8 @@
 A script may call `segment(session, first, last, turn, kind, body, time)`: the blob that holds this one entry.
 """
 
+from understudy.supervisor.formats import SCHEMA_VERSION
+
 MIGRATIONS = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,7 +54,7 @@ MIGRATIONS = (
     CREATE TABLE rests (agent TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
     """,
 )
-SCHEMA_VERSION = len(MIGRATIONS)
+assert len(MIGRATIONS) == SCHEMA_VERSION, "a script more needs a SCHEMA_VERSION more: see supervisor/formats.py"
 
 # What is to be known of a turn that runs. It may have said very much besides: what has none of the words is not decoded.
 TOLD = ("asked", "answered", "requeued")

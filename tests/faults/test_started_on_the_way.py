@@ -17,7 +17,7 @@ from understudy.protocol.one_verb import verb
 from understudy.protocol.processes import descriptors, parents, stat
 from understudy.protocol.verbs import Shutdown
 from understudy.supervisor.chaos.proc import keeper_of
-from understudy.supervisor.cli.up import UpError, start_in_background
+from understudy.supervisor.starting import UpError, start_in_background
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_one_that_is_killed_while_it_starts_is_told(alone: RealHouse) -> None:
     folder.mkdir()
     (folder / "setproctitle.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     program = f"""
-from understudy.supervisor.cli.up import UpError, start_in_background
+from understudy.supervisor.starting import UpError, start_in_background
 try:
     start_in_background({str(alone.config)!r}, {alone.runtime_dir!r}, {alone.state_dir!r})
 except UpError as error:

@@ -65,7 +65,7 @@ def check(config: str | None, runtime_dir: str | None, state_dir: str | None) ->
 
 def _load_code(house: HouseSpec) -> tuple[keeper.Supervise, keeper.SuperviseSafely, keeper.Act]:
     """Load what children run before the first fork, so that they need not."""
-    from understudy.supervisor import safe, shell
+    from understudy.supervisor.shell import safe, shell
 
     quick_decode()
     return shell.main, safe.main, keeper.load_actors({agent.driver for agent in house.agents})

@@ -36,11 +36,11 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
-from understudy.supervisor import safe
 from understudy.supervisor.core import clients, follows, invariants
 from understudy.supervisor.core.events import ClientSaid
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.shell import safe
 
 OTHER = b"other"
 NESTED = b"\x91" * 960 + b"\x90"

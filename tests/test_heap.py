@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from understudy.supervisor import heap
+from understudy.supervisor.shell import heap
 
 
 def resident_mb() -> float:

@@ -3,8 +3,8 @@
 import pytest
 
 from understudy.protocol.frames import Part, encode
-from understudy.supervisor import inbox, shares
-from understudy.supervisor.inbox import Inbox
+from understudy.supervisor.shell import inbox, shares
+from understudy.supervisor.shell.inbox import Inbox
 
 A, B, LIGHT = b"a", b"b", b"light"
 MIB = 1 << 20

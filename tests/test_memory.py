@@ -42,7 +42,7 @@ def test_what_has_left_the_actors_session_counts(houses: Houses, start: str) -> 
 SLOW = """
 import sys, threading
 from pathlib import Path
-from understudy.supervisor import shell
+from understudy.supervisor.shell import shell
 from understudy.supervisor.cli.main import main
 def sample(totals, exact, marks):
     Path("{folder}/looks").touch()

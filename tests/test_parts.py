@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from understudy.protocol.frames import BODY_BYTES_MAX, FrameError, FromClient, Part, Prompt, encode
-from understudy.supervisor import parts
-from understudy.supervisor.parts import Parts
+from understudy.supervisor.shell import parts
+from understudy.supervisor.shell.parts import Parts
 
 A, B, C = b"a", b"b", b"c"
 MIB = 1 << 20

@@ -27,8 +27,8 @@ from understudy.protocol.frames import (
     decoder,
     encode,
 )
-from understudy.supervisor import inbox, parts, shares, sockets, unread
-from understudy.supervisor.sockets import Router
+from understudy.supervisor.shell import inbox, parts, shares, sockets, unread
+from understudy.supervisor.shell.sockets import Router
 
 MIB = 1 << 20
 WAIT_S_MAX = 20

@@ -4,8 +4,8 @@ from collections.abc import Hashable
 
 import pytest
 
-from understudy.supervisor import shares
-from understudy.supervisor.shares import Shares
+from understudy.supervisor.shell import shares
+from understudy.supervisor.shell.shares import Shares
 
 STEP_S = 0.0003  # What one step of whoever takes all it can takes.
 

@@ -12,7 +12,7 @@ from understudy.protocol.frames import PROTOCOL_VERSION, Hello
 from understudy.supervisor import link
 from understudy.supervisor.core.events import ClientSaid, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.shell import Shell
+from understudy.supervisor.shell.shell import Shell
 
 
 def test_what_comes_after_its_end_is_left_to_the_next_supervisor(

@@ -10,7 +10,7 @@ import pytest
 from understudy.protocol import shown
 from understudy.protocol.shown import SLOT_BYTES, ShownFile, read_shown, shown_path, whose
 from understudy.supervisor.core.events import Spawned
-from understudy.supervisor.marks import Marks
+from understudy.supervisor.shell.marks import Marks
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.errors import UnderstudyError
 from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import House, Sessions
-from understudy.supervisor.safe import read_fall
+from understudy.supervisor.shell.safe import read_fall
 
 BROKEN = """
 import os, sys

@@ -24,7 +24,7 @@ MUTE = """
 import os, sys
 from understudy.protocol.frames import Result
 from understudy.supervisor.cli.main import main
-from understudy.supervisor.sockets import Router
+from understudy.supervisor.shell.sockets import Router
 
 def send(router, peer, frame, lazily=False):
     if not isinstance(frame, Result) or not os.path.exists(os.environ["SIGN"]):
@@ -37,7 +37,7 @@ sys.exit(main())
 # Its safe mode has all the time it needs to send what is due, and makes the file `$SIGN` when it ends.
 PATIENT = f"""
 import os, sys
-from understudy.supervisor import safe
+from understudy.supervisor.shell import safe
 from understudy.supervisor.cli.main import main
 
 def end(mode, status):

@@ -120,12 +120,12 @@ def test_a_configuration_that_is_gone_stays_as_it_was_whoever_asks_for_the_reloa
 
 def test_code_that_cannot_be_loaded_is_a_mistake_too(tmp_path: Path) -> None:
     house = RealHouse(tmp_path)
-    code = "import sys; sys.modules['understudy.supervisor.safe'] = None\nfrom understudy.supervisor.cli.main import main; main()"
+    code = "import sys; sys.modules['understudy.supervisor.shell.safe'] = None\nfrom understudy.supervisor.cli.main import main; main()"
 
     ended = subprocess.run([sys.executable, "-c", code, *house.command("up", "--check")[3:]], capture_output=True)
 
     assert 1 == ended.returncode
-    assert b"understudy.supervisor.safe" in ended.stderr
+    assert b"understudy.supervisor.shell.safe" in ended.stderr
 
 
 def test_what_a_keeper_of_another_time_left_is_refused_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:

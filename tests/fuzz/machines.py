@@ -29,7 +29,7 @@ from understudy.protocol.frames import (
 from understudy.protocol.items import items
 from understudy.protocol.standing import Standing
 from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.safe import answer
+from understudy.supervisor.shell.safe import answer
 
 ODD_VALUES: list[Any] = [
     {"sessionUpdate": "x", "content": {"type": "text", "text": "fine"}},

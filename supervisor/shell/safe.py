@@ -35,7 +35,7 @@ from understudy.supervisor import link
 from understudy.supervisor.core.events import Ready, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import STATUS_RELOAD, STATUS_TRY_AGAIN
-from understudy.supervisor.sockets import Router
+from understudy.supervisor.shell.sockets import Router
 
 TRY_AGAIN_S = 60.0
 FALL_CHARACTERS_MAX = 4_000

@@ -12,7 +12,7 @@ import msgspec
 from understudy.protocol.frames import ActorCall, Handover
 from understudy.supervisor.core.events import EntriesRead, Event, ReadEntries, TellActor, Unreadable
 from understudy.supervisor.log.log import Log, LogError
-from understudy.supervisor.sockets import Router
+from understudy.supervisor.shell.sockets import Router
 
 LOG_RETRY_S = 0.25
 READ_BYTES_MAX = 1 << 20

@@ -37,9 +37,9 @@ from understudy.protocol.frames import (
     decoder,
 )
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
-from understudy.supervisor.inbox import Inbox
-from understudy.supervisor.parts import Parts
-from understudy.supervisor.unread import Unread
+from understudy.supervisor.shell.inbox import Inbox
+from understudy.supervisor.shell.parts import Parts
+from understudy.supervisor.shell.unread import Unread
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
 BYTES_PER_DRAIN = 1 << 16  # To look at a body may take a microsecond for each two bytes.

@@ -22,7 +22,7 @@ from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromCli
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.protocol.processes import end_all, start_ticks
 from understudy.protocol.stderr import say
-from understudy.supervisor import heap, link
+from understudy.supervisor import link
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -54,11 +54,12 @@ from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
 from understudy.supervisor.log.log import Log, LogError
-from understudy.supervisor.marks import Marks
-from understudy.supervisor.memory import Totals, sample
-from understudy.supervisor.read_back import LOG_RETRY_S, ReadBack
-from understudy.supervisor.safe import forget_fall, note_fall
-from understudy.supervisor.sockets import Router
+from understudy.supervisor.shell import heap
+from understudy.supervisor.shell.marks import Marks
+from understudy.supervisor.shell.memory import Totals, sample
+from understudy.supervisor.shell.read_back import LOG_RETRY_S, ReadBack
+from understudy.supervisor.shell.safe import forget_fall, note_fall
+from understudy.supervisor.shell.sockets import Router
 
 TEND_S = 0.1
 SAMPLE_EVERY_S = 0.4

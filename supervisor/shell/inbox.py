@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from understudy.protocol.frames import Part, encode
-from understudy.supervisor.shares import Shares
+from understudy.supervisor.shell.shares import Shares
 
 BYTES_MAX = 24 << 20  # While so much waits, nothing more is read.
 FLOOD_BYTES_MIN = 2 << 20  # Who uses the library has no more than half a MiB waiting on a connection.

@@ -12,7 +12,7 @@ from understudy.protocol.stderr import say, write_line
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.keeper import keeper, reload
-from understudy.supervisor.keeper.premises import HouseError
+from understudy.supervisor.keeper.folders import HouseError
 
 
 def keep(

@@ -8,7 +8,7 @@ import pytest
 
 from understudy.protocol.shown import boot_id
 from understudy.supervisor.core.events import Spawned
-from understudy.supervisor.keeper.premises import HouseError, Premises
+from understudy.supervisor.keeper.folders import Folders, HouseError
 
 
 @pytest.mark.parametrize("torn", ["", "98", "98 76\0\0\0", "\0\0\0\0"])
@@ -17,10 +17,10 @@ def test_a_record_that_a_full_disk_cut_short_is_read_as_far_as_it_goes(tmp_path:
     state.mkdir()
     Path(state, "actors").write_text(f"12 34 mark/a#1\n{torn}")
 
-    premises = Premises(str(tmp_path / "run"), str(state))
+    folders = Folders(str(tmp_path / "run"), str(state))
 
-    assert [Spawned("", 0, 12, 34)] == premises.left
-    for descriptor in premises.descriptors:
+    assert [Spawned("", 0, 12, 34)] == folders.left
+    for descriptor in folders.descriptors:
         os.close(descriptor)
 
 
@@ -32,23 +32,23 @@ def test_a_folder_that_others_use_is_refused_and_left_as_it_was(tmp_path: Path, 
     shared.chmod(mode)
     place = {"run": str(tmp_path / "run"), "state": str(tmp_path / "state"), held: str(shared)}
     if held == "state" and not mode & 0o022:
-        for descriptor in Premises(place["run"], place["state"]).descriptors:
+        for descriptor in Folders(place["run"], place["state"]).descriptors:
             os.close(descriptor)
     else:
         with pytest.raises(HouseError, match=f"mode {mode:04o}: others may .* choose another with --"):
-            Premises(place["run"], place["state"])
+            Folders(place["run"], place["state"])
         assert [] == list(shared.iterdir())
 
     assert mode == shared.stat().st_mode & 0o7777
 
 
-def opened(folder: Path) -> Premises:
-    """Open the premises in `folder` as a start does, and leave them as a SIGKILL does."""
-    premises = Premises(str(folder / "run"), str(folder / "state"))
-    premises.note([(12, 34, f"{premises.house_id}/a#1")])
-    for descriptor in premises.descriptors:
+def opened(folder: Path) -> Folders:
+    """Open the folders in `folder` as a start does, and leave them as a SIGKILL does."""
+    folders = Folders(str(folder / "run"), str(folder / "state"))
+    folders.note([(12, 34, f"{folders.house_id}/a#1")])
+    for descriptor in folders.descriptors:
         os.close(descriptor)
-    return premises
+    return folders
 
 
 def test_who_stood_in_the_record_is_found_by_the_next_start(tmp_path: Path) -> None:

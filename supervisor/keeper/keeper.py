@@ -48,7 +48,7 @@ from understudy.supervisor.keeper import reload
 from understudy.supervisor.keeper.blanks import Blanks
 from understudy.supervisor.keeper.cgroups import Groups
 from understudy.supervisor.keeper.children import Process, close_others, fork
-from understudy.supervisor.keeper.premises import Premises
+from understudy.supervisor.keeper.folders import Folders
 from understudy.supervisor.keeper.wakeup import NOTED, Wakeup
 
 SWEEP_S_MAX = 2.0
@@ -94,7 +94,7 @@ class Keeper:
     _succession: Succession = field(default_factory=Succession)
     _specs: dict[str, AgentSpec] = field(default_factory=dict[str, AgentSpec])
     _not_ours: set[int] = field(default_factory=set[int])
-    _premises: Premises = field(init=False)
+    _folders: Folders = field(init=False)
     _groups: Groups = field(default_factory=Groups.of_house)
     _wakeup: Wakeup = field(init=False)
 
@@ -102,16 +102,16 @@ class Keeper:
         """Open the house and keep it until it is shut down; return the exit status. Raises `HouseError`."""
         self._specs = {agent.name: agent for agent in self.house.agents}
         become_subreaper()
-        self._premises = Premises(
+        self._folders = Folders(
             self.house.runtime_dir, self.house.state_dir, inherited.descriptors if inherited else None
         )
         if inherited:
             self._inherit(inherited)
         else:
-            if left := self._end_all(self._premises.left):
+            if left := self._end_all(self._folders.left):
                 _say(f"{left} process(es) of an earlier run could not be ended")
             self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
-            self._groups.clear(self._premises.house_id)
+            self._groups.clear(self._folders.house_id)
         self._note_actors()
         self._wakeup = Wakeup(self._report_told)
         reload.release_signals()
@@ -195,7 +195,7 @@ class Keeper:
     def _spawn(self, request: Spawn) -> None:
         spec = self._specs[request.agent]
         title = f"{request.actor}#{request.epoch}"
-        mark = f"{self._premises.house_id}/{title}"
+        mark = f"{self._folders.house_id}/{title}"
         role = self._role(spec, request)
         process = self._blanks.give((role, mark)) or fork(self._be_actor, lambda: (role, mark))
         if isinstance(process, str):
@@ -251,12 +251,12 @@ class Keeper:
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
         os.umask(0o077)  # The log and the sockets are for nobody else. What agents make is their own affair.
-        self._leave_keeper([theirs.fileno(), *self._premises.descriptors], NOTED)
+        self._leave_keeper([theirs.fileno(), *self._folders.descriptors], NOTED)
         if self._succession.safe:
             setproctitle(f"{SUPERVISOR} in safe mode")
             sys.exit(self.supervise_safely(self.house, theirs))
         setproctitle(SUPERVISOR)
-        sys.exit(self.supervise(self.house, theirs, living, self._premises.house_id))
+        sys.exit(self.supervise(self.house, theirs, living, self._folders.house_id))
 
     def _leave_keeper(self, kept: list[int], ignored: tuple[signal.Signals, ...] = ()) -> None:
         """Undo in a fresh child what only the keeper wants; of its descriptors leave only those that are `kept`."""
@@ -276,7 +276,7 @@ class Keeper:
         """Write down who lives, for the keeper that finds us killed."""
         self._noted = True
         try:
-            self._premises.note((a.spawned.pid, a.spawned.started, a.mark) for a in self._actors.values())
+            self._folders.note((a.spawned.pid, a.spawned.started, a.mark) for a in self._actors.values())
         except OSError as error:  # A full disk must not stop a restart.
             _say(f"the record of actors cannot be written: {error.strerror}")
 
@@ -404,7 +404,7 @@ class Keeper:
             return
         self._blanks.dismiss()
         actors = [reload.Actor(a.spawned, a.mark, a.status, list(a.swept)) for a in self._actors.values()]
-        descriptors, exits = self._premises.descriptors, list(self._exits.values())
+        descriptors, exits = self._folders.descriptors, list(self._exits.values())
         left = reload.Inherited(reload.VERSION, self.house, descriptors, actors, list(self._not_ours), exits)
         try:
             reload.become(list(self.house.command), left)
@@ -442,11 +442,11 @@ class Keeper:
                     time.sleep(processes.POLL_S)
             except ChildProcessError:
                 break
-        self._groups.clear(self._premises.house_id)
-        self._premises.clear()
+        self._groups.clear(self._folders.house_id)
+        self._folders.clear()
 
     def _end_all(self, living: list[Spawned]) -> int:
-        return processes.end_all(self._premises.house_id, [(each.pid, each.started) for each in living])
+        return processes.end_all(self._folders.house_id, [(each.pid, each.started) for each in living])
 
     def _report(self, message: FromKeeper) -> None:
         self._queue.append(link.encode(message))

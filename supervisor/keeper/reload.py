@@ -44,7 +44,7 @@ class _Version(msgspec.Struct):
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """What a keeper leaves. `descriptors`: of the premises; `house`: as it was read last; `not_ours`: children from before."""
+    """What a keeper leaves. `descriptors`: of the folders; `house`: as it was read last; `not_ours`: children from before."""
 
     version: int
     house: HouseSpec

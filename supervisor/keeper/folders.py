@@ -22,7 +22,7 @@ class HouseError(Exception):
     """The house cannot open; the text says why and what to do."""
 
 
-class Premises:
+class Folders:
     """The folders of one house, held as long as this process or one that inherited `descriptors` lives.
 
     `house_id`: names the house for ever. `left`: the actors that an earlier keeper wrote down.

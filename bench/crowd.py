@@ -56,11 +56,11 @@ async def measure(folder: Path, crashes: int, idle_s: float) -> dict[str, Any]:
 async def _idle(stage: Stage, idle_s: float) -> dict[str, Any]:
     await asyncio.sleep(SETTLE_S)
     print(f"  idle for {idle_s:g} s ...", flush=True)
-    with_client = await _cost(stage.keeper, idle_s)
+    with_client = await cost(stage.keeper, idle_s)
     return {"idle_s": idle_s, "idle_percent_by_part": with_client, "idle_percent": sum(with_client.values())}
 
 
-async def _cost(keeper: int, for_s: float) -> dict[str, float]:
+async def cost(keeper: int, for_s: float) -> dict[str, float]:
     """Return the share of a core that the house's processes take while nobody wants anything, one client connected."""
     before, began = _spent(keeper), time.monotonic()
     await asyncio.sleep(for_s)
@@ -69,6 +69,14 @@ async def _cost(keeper: int, for_s: float) -> dict[str, float]:
     for task, (part, taken) in spent.items():
         found[part] = found.get(part, 0.0) + 100e-9 * (taken - before.get(task, (part, 0))[1]) / took_s
     return {part: round(percent, 3) for part, percent in found.items()}
+
+
+def spent_s(keeper: int) -> dict[str, float]:
+    """Return the processor time that each part of the house has taken, in s."""
+    found: dict[str, float] = {}
+    for part, taken in _spent(keeper).values():
+        found[part] = found.get(part, 0.0) + 1e-9 * taken
+    return found
 
 
 def _spent(keeper: int) -> dict[int, tuple[str, int]]:

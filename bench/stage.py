@@ -19,6 +19,7 @@ from understudy.supervisor.starting import start_in_background
 CONNECT_S_MAX = 30.0
 POLL_S = 0.002
 TELL_EVERY_S = 15.0
+LONG_MS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def house(folder: Path, config: str, watch: Path | None = None) -> AsyncIterator[Stage]:
+async def house(
+    folder: Path, config: str, watch: Path | None = None, long_ms: float = LONG_MS, wait: bool = True
+) -> AsyncIterator[Stage]:
     """Play in a house with `config`; when the body ends it is shut down, and nothing of it may be left.
 
-    `watch`: where callbacks of its loops that take long are written down (see `bench.watched`).
+    `watch`: where callbacks of its loops that take `long_ms` or more are written down (see `bench.watched`).
+    Without `wait` its status is not asked for first.
     """
     folder.mkdir(exist_ok=True)
     runtime_dir, state_dir = str(folder / "run"), str(folder / "state")
     (folder / "understudy.toml").write_text(config)
-    if watch is None:
+    up = ["up", "-c", str(folder / "understudy.toml"), "--runtime-dir", runtime_dir, "--state-dir", state_dir]
+    if watch is not None:
+        _start(["-m", "bench.watched", str(watch), str(long_ms), *up])
+    elif wait:
         start_in_background(str(folder / "understudy.toml"), runtime_dir, state_dir)
     else:
-        up = ["up", "-c", str(folder / "understudy.toml"), "--runtime-dir", runtime_dir, "--state-dir", state_dir]
-        command = [sys.executable, "-m", "bench.watched", str(watch), *up]
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _start(["-m", "understudy", *up])
     try:
         async with connect(runtime_dir, "bench", wait_s=CONNECT_S_MAX) as client:
             yield Stage(runtime_dir, state_dir, keeper_of(runtime_dir), client)
@@ -67,6 +72,11 @@ async def house(folder: Path, config: str, watch: Path | None = None) -> AsyncIt
         await asyncio.to_thread(carry_out, parse(["shutdown", "--hurry", *place]))
     remains = left(runtime_dir, state_dir)
     assert not remains, f"left after the house was shut down: {remains}"
+
+
+def _start(command: list[str]) -> None:
+    nothing = subprocess.DEVNULL
+    subprocess.Popen([sys.executable, *command], stdin=nothing, stdout=nothing, stderr=nothing)
 
 
 def progress(what: str, count: int) -> Callable[[int], None]:

@@ -1,6 +1,6 @@
-"""`understudy`, with a watch on its event loops: python -m bench.watched FILE up …
+"""`understudy`, with a watch on its event loops: python -m bench.watched FILE MS up …
 
-Each callback that took `LONG_S` or more is written into FILE: pid, how long it took, how much of that was its own work,
+Each callback that took MS or more is written into FILE: pid, how long it took, how much of that was its own work,
 in ms. Nothing of it is in the product.
 """
 
@@ -11,10 +11,8 @@ import time
 
 from understudy.supervisor.cli.main import main
 
-LONG_S = 0.005
 
-
-def watch(path: str) -> None:
+def watch(path: str, long_s: float) -> None:
     """Time every callback of this process's loops, and of its children's, which keep no descriptor of ours."""
     plain = asyncio.Handle._run  # noqa: SLF001
 
@@ -22,14 +20,14 @@ def watch(path: str) -> None:
         began, own = time.perf_counter(), time.thread_time()
         plain(self)
         took_s = time.perf_counter() - began
-        if took_s >= LONG_S:
+        if took_s >= long_s:
             own_s = time.thread_time() - own
             with open(path, "ab", buffering=0) as file:
-                file.write(f"{os.getpid()} {1000 * took_s:.1f} {1000 * own_s:.1f}\n".encode())
+                file.write(f"{os.getpid()} {1000 * took_s:.2f} {1000 * own_s:.2f}\n".encode())
 
     asyncio.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
 
 
 if __name__ == "__main__":
-    watch(sys.argv.pop(1))
+    watch(sys.argv.pop(1), float(sys.argv.pop(1)) / 1000)
     sys.exit(main())

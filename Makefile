@@ -1,4 +1,4 @@
-.PHONY: run test check format lint types agents peers bench faults wheel soak clean
+.PHONY: run test check format lint types agents peers bench faults scale wheel soak clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -31,6 +31,9 @@ bench: wheel              ## speed of the installed wheel, each figure beside it
 
 faults: wheel             ## faults in the installed wheel: detected, answered again, promises kept; beside the peers
 	.bench/bin/python -m bench.faults
+
+scale: wheel              ## what the installed wheel costs with up to 2,000 agents, and up to 100,000 sessions in its log
+	.bench/bin/python -m bench.scale
 
 wheel: .venv/ready
 	@rm -rf build

@@ -21,7 +21,7 @@ SETTLE_S, IDLE_S = 3.0, 22.0  # Long enough for two rounds of pings, and for a l
 STARTED_S_MAX = 120.0
 HELLO_EVERY_S = 0.05
 LOOKED_AT = 20
-PLAYER = '''
+PLAYER = """
 from understudy.actors.actor import Actor, Turn
 
 
@@ -29,7 +29,7 @@ class Player(Actor):
     async def play(self, turn: Turn) -> str:
         await turn.say(turn.text)
         return "end_turn"
-'''
+"""
 CONTEXT = multiprocessing.get_context("spawn")
 
 

@@ -55,7 +55,12 @@ def targets(parts: dict[str, Rows]) -> list[tuple[str, str, str, bool]]:
 
     agents, logs = parts.get("agents", {}), parts.get("sessions", {})
     if {"300", "1000"} <= agents.keys():
-        see("1,000 agents to RUNNING, of 300's time", 3.5, agents["1000"]["running_s"] / agents["300"]["running_s"], " x")
+        see(
+            "1,000 agents to RUNNING, of 300's time",
+            3.5,
+            agents["1000"]["running_s"] / agents["300"]["running_s"],
+            " x",
+        )
     if {"1000", "2000"} <= agents.keys():
         see("2,000 agents, of 1,000's time", 2.2, agents["2000"]["running_s"] / agents["1000"]["running_s"], " x")
     if "1000" in agents:

@@ -28,7 +28,7 @@ async def measure(folder: Path, count: int) -> dict[str, float]:
     """Return the figures of a house with `count` sessions."""
     (folder / "player.py").write_text(PLAYER)
     watch = folder / "long"
-    cast = config(folder, AGENTS).replace("cwd", 'restart = { intensity = 1000, stable_s = 0.05 }\ncwd')
+    cast = config(folder, AGENTS).replace("cwd", "restart = { intensity = 1000, stable_s = 0.05 }\ncwd")
     async with house(folder / "house", cast, watch, LONG_MS) as stage:
         await stage.client.verb("start", {"names": ["all"]})
         for at in range(0, max(0, count - AGENTS), AT_ONCE):

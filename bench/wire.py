@@ -3,6 +3,7 @@
 import os
 import time
 from itertools import count
+from typing import Any
 
 import zmq
 
@@ -17,7 +18,8 @@ class Stranger:
     """A new client of the house at `runtime_dir`. It waits for a house that is not there yet."""
 
     def __init__(self, runtime_dir: str) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        context: zmq.Context[Any] = zmq.Context.instance()
+        self._socket = context.socket(zmq.DEALER)
         self._socket.linger = 0
         self._socket.immediate = True  # Nothing is sent to who is about to be killed, say.
         self._socket.reconnect_ivl = 1

@@ -12,12 +12,14 @@ boot may lack what a power loss took, a copy or a backup what came later: what s
 import contextlib
 import errno
 import os
+from functools import cache
 from pathlib import Path
 
 from understudy.protocol.owners import open_ours
 
 SLOT_BYTES = 64
 FILE_BYTES_MAX = 4 << 20  # 65,535 turns at once.
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 EMPTY_SLOT = b" " * (SLOT_BYTES - 1) + b"\n"
 
 
@@ -35,9 +37,15 @@ def whose(name: str) -> tuple[str, int]:
 def boot_id() -> str:
     """Return what names this boot of the machine; where nothing does, no two are the same."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return _boot_id()
     except OSError:
         return os.urandom(16).hex()
+
+
+@cache
+def _boot_id() -> str:
+    """Return it, read once: forked children have it then. Raises `OSError`."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class ShownFile:
@@ -90,8 +98,11 @@ class ShownFile:
             self._file = None
 
     def _open(self) -> int:
-        Path(self._path).parent.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            file = os.open(self._path, FLAGS, 0o600)
+        except (FileNotFoundError, NotADirectoryError):
+            Path(self._path).parent.mkdir(mode=0o700, exist_ok=True)
+            file = os.open(self._path, FLAGS, 0o600)
         try:
             _write(file, 0, _signature(file))
         except OSError:

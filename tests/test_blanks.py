@@ -3,10 +3,12 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.faults.house import Houses, RealHouse, wait_until
+from understudy.actors.rehearsal import rehearse_often
 from understudy.protocol.processes import children, stat
 
 
@@ -84,3 +86,16 @@ def test_a_role_too_large_for_the_pipe_is_played_all_the_same(tmp_path: Path) ->
 
         assert "here\n" == house.run("prompt", "big", "here").stdout
         wait_until(lambda: stat(waiting) is None, "the blank that did not fit to end")
+
+
+def test_rehearsals_leave_nothing_in_the_keeper_that_forks_after_them(tmp_path: Path) -> None:
+    place = SimpleNamespace(runtime_dir=str(tmp_path), state_dir=str(tmp_path), orphan_grace_s=1.0)
+
+    def own() -> tuple[list[str], list[str], object]:
+        return os.listdir("/proc/self/task"), os.listdir("/proc/self/fd"), signal.getsignal(signal.SIGTERM)
+
+    before = own()
+    rehearse_often(place)
+
+    assert before == own()
+    assert [] == list(tmp_path.iterdir())

@@ -4,12 +4,11 @@ A blank waits for its role on a pipe, connected to the supervisor already. When 
 blank with it.
 """
 
-import multiprocessing
 import pickle
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from understudy.supervisor.keeper.children import Process, fork
@@ -24,7 +23,7 @@ class Blank:
     """A process that waits for a role, and the keeper's end of its pipe."""
 
     process: Process
-    pipe: "Connection[Any, Any]"
+    pipe: socket.socket
 
     def give(self, role: object) -> bool:
         """Let it be `role`; return False when it is dead, or the role too large for the pipe."""
@@ -32,7 +31,7 @@ class Blank:
         if len(given) > ROLE_BYTES_MAX:
             return False
         try:
-            self.pipe.send_bytes(given)
+            self.pipe.sendall(given)
         except OSError:
             return False
         self.pipe.close()
@@ -49,13 +48,13 @@ def fork_blank(target: Callable[[Callable[[], Any], int], NoReturn]) -> Blank | 
     It blocks until `descriptor` is readable. Return None when there can be none now: actors start without.
     """
     try:
-        ours, theirs = multiprocessing.Pipe()
+        ours, theirs = socket.socketpair()
     except OSError:
         return None
 
     def receive() -> Any:
-        with theirs:
-            return pickle.loads(theirs.recv_bytes())
+        with theirs, theirs.makefile("rb") as pipe:
+            return pickle.load(pipe)
 
     def be() -> NoReturn:
         ours.close()

@@ -24,6 +24,7 @@ from typing import NoReturn, assert_never
 from setproctitle import setproctitle
 
 from understudy.actors.actor import Role
+from understudy.actors.rehearsal import rehearse_often
 from understudy.protocol import processes
 from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, SUPERVISOR, mark_of
 from understudy.protocol.prctl import become_subreaper
@@ -113,6 +114,8 @@ class Keeper:
             self._not_ours = set(processes.own_children(set()))  # Of a shell that became us.
             self._groups.clear(self._folders.house_id)
         self._note_actors()
+        reload.hold_signals()
+        rehearse_often(self.house)
         self._wakeup = Wakeup(self._report_told)
         reload.release_signals()
         setproctitle("understudy: keeper")

@@ -31,7 +31,7 @@ def stat(pid: int) -> list[bytes] | None:
 
 def parents() -> dict[int, int]:
     """Return each living process and its parent."""
-    return {pid: int(fields[1]) for pid in _pids() if (fields := stat(pid)) is not None}
+    return {pid: int(fields[1]) for pid in everyone() if (fields := stat(pid)) is not None}
 
 
 def children(parent: int) -> list[int]:
@@ -73,7 +73,7 @@ def own_children(known: set[int]) -> dict[int, int]:
         with open("/proc/thread-self/children", "rb") as file:
             pids = [int(pid) for pid in file.read().split()]
     except FileNotFoundError:  # A kernel without CONFIG_PROC_CHILDREN.
-        pids = _pids()
+        pids = everyone()
     me = os.getpid()
     found: dict[int, int] = {}
     for pid in pids:
@@ -85,12 +85,12 @@ def own_children(known: set[int]) -> dict[int, int]:
 
 def of_house(house_id: str) -> list[int]:
     """Return the processes that bear a mark of the house, ourselves left out."""
-    return [pid for pid in _pids() if pid != os.getpid() and mark_of(pid).startswith(f"{house_id}/")]
+    return [pid for pid in everyone() if pid != os.getpid() and mark_of(pid).startswith(f"{house_id}/")]
 
 
 def marked(mark: str) -> list[int]:
     """Return the processes that bear this very mark, ourselves left out."""
-    return [pid for pid in _pids() if pid != os.getpid() and mark_of(pid) == mark]
+    return [pid for pid in everyone() if pid != os.getpid() and mark_of(pid) == mark]
 
 
 def kill(pid: int, number: int) -> bool:
@@ -132,5 +132,6 @@ def end_all(house_id: str, leaders: list[tuple[int, int]]) -> int:
         time.sleep(POLL_S)
 
 
-def _pids() -> list[int]:
+def everyone() -> list[int]:
+    """Return the processes that there are."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]

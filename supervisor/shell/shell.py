@@ -4,12 +4,10 @@ Effects run in order; `core.outbox` holds those that wait for the log.
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
 import socket
-import threading
 import time
 import traceback
 from random import Random
@@ -41,7 +39,6 @@ from understudy.supervisor.core.events import (
     Noted,
     ReadEntries,
     Ready,
-    Sampled,
     Spawn,
     Spawned,
     TellActor,
@@ -56,16 +53,12 @@ from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.shell import heap
 from understudy.supervisor.shell.marks import Marks
-from understudy.supervisor.shell.memory import Totals, sample
 from understudy.supervisor.shell.read_back import LOG_RETRY_S, ReadBack
 from understudy.supervisor.shell.safe import forget_fall, note_fall
 from understudy.supervisor.shell.sockets import Router
+from understudy.supervisor.shell.watch import Watch
 
 TEND_S = 0.1
-SAMPLE_EVERY_S = 0.4
-SAMPLE_IDLE_S = 2.0  # So often the idle ones are looked at, too; less often when that took more than its share.
-SAMPLE_IDLE_S_MAX = 10.0
-SAMPLE_IDLE_SHARE = 0.003
 WARNINGS_PER_S_MAX = 20
 
 
@@ -106,7 +99,6 @@ class Shell:
         self._scheduled = False
         self._outbox = Outbox()
         self._tended = 0
-        self._idle_sample_due = time.monotonic() + SAMPLE_IDLE_S
         self._tending: asyncio.TimerHandle | None = None
         self._tend_failed = self._tend_now = False
         self._retrying: asyncio.TimerHandle | None = None
@@ -121,7 +113,7 @@ class Shell:
             self.warn(warning)
         self._run(self._core.start(time.monotonic(), _wall()))
         self._to_keeper.send(Ready())
-        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+        self._watch = Watch(self._core.house, house_id, self._living, self.push)
         self._say_alive()
 
     def _open_log(self, path: str) -> Restored:
@@ -323,53 +315,6 @@ class Shell:
     def _tick(self) -> None:
         self._timer = None
         self.push(Ticked())
-
-    def _sample(self) -> None:
-        """Choose whom to look at: those with a limit and a turn always, the other ones now and then."""
-        house, now = self._core.house, time.monotonic()
-        if all_of_them := now >= self._idle_sample_due:
-            self._idle_sample_due = now + SAMPLE_IDLE_S
-        whole = bool(house.spec.memory_mb)  # Then everybody counts.
-        chosen: dict[int, Spawned] = {}
-        exact: set[int] = set()
-        for each in self._living.values():
-            role = house.roles.get(each.actor)
-            limited = role is not None and (whole or bool(role.child.spec.memory_mb or role.child.spec.memory_soft_mb))
-            busy = role is not None and role.running
-            if (limited and busy) or (all_of_them and (limited or house.clients)):
-                chosen[each.pid] = each
-            if limited:
-                exact.add(each.pid)
-        if chosen:
-            # The kernel takes 20 ms for each GB of a program: that is no time for which everybody may wait.
-            looking = threading.Thread(target=self._look, args=(chosen, exact, all_of_them), daemon=True)
-            try:
-                looking.start()
-            except RuntimeError:  # The system gives no thread now.
-                chosen = {}
-        if not chosen:
-            self._loop.call_later(SAMPLE_EVERY_S, self._sample)
-
-    def _look(self, chosen: dict[int, Spawned], exact: set[int], all_of_them: bool) -> None:
-        """Look at `chosen`, in a thread, and have the loop told."""
-        marks = {f"{self._house_id}/{each.actor}#{each.epoch}": pid for pid, each in chosen.items()}
-        totals: Totals = dict.fromkeys(chosen, (0.0, 0))
-        try:
-            sample(totals, exact, marks)
-        except OSError:  # No descriptor is left, say: then nothing was seen.
-            totals = {}
-        spent_s = time.thread_time() if all_of_them else None
-        with contextlib.suppress(RuntimeError):  # The loop is closed: the supervisor ends.
-            self._loop.call_soon_threadsafe(self._sampled, chosen, totals, spent_s)
-
-    def _sampled(self, chosen: dict[int, Spawned], totals: Totals, spent_s: float | None) -> None:
-        """Report what was seen, and rest. `spent_s`: on all."""
-        if spent_s is not None:
-            rest_s = min(spent_s / SAMPLE_IDLE_SHARE, SAMPLE_IDLE_S_MAX)
-            self._idle_sample_due = max(self._idle_sample_due, time.monotonic() + rest_s)
-        for pid, (memory_mb, files) in totals.items():
-            self.push(Sampled(chosen[pid].actor, chosen[pid].epoch, memory_mb, files))
-        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
     def warn(self, text: str) -> None:
         """Write a line to stderr, at most `WARNINGS_PER_S_MAX` in a second; the rest is counted."""

@@ -56,6 +56,12 @@ class Feed(AsyncIterator[Item]):
                 await flow.changed.wait()
         return self._items.popleft()
 
+    async def next_items(self) -> list[Item]:
+        """Return the next item, and those that came with it."""
+        found = [await anext(self), *self._items]
+        self._items.clear()
+        return found
+
     async def aclose(self) -> None:
         """Follow no more."""
         self._items.clear()

@@ -88,7 +88,7 @@ class LoopThread:
                 return
             self._ended = True
             ending = asyncio.run_coroutine_threadsafe(last(), self._loop)
-            ending.add_done_callback(lambda _: self._over.set())  # Called in the loop's thread.
+            ending.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._over.set))
         if threading.current_thread() is not self._thread:  # As when the garbage is collected there.
             self._thread.join()
 
@@ -109,7 +109,7 @@ class BlockingFeed(Iterator[Item]):
             raise StopIteration
         if not self._items:
             try:
-                self._items.extend(self._client.wait(self._timeout_s, self._feed.next_items))
+                self._client.wait(self._timeout_s, self._fill)
             except StopAsyncIteration:
                 raise StopIteration from None
             except LocalError as error:
@@ -117,6 +117,10 @@ class BlockingFeed(Iterator[Item]):
                     raise StopIteration from None
                 raise
         return self._items.popleft()
+
+    async def _fill(self) -> None:
+        """Take what is next, in the loop: what comes in the moment of a Ctrl-C is there for the next `next`."""
+        self._items.extend(await self._feed.next_items())
 
     def close(self) -> None:
         """Follow no more: whoever waits for an item gets `StopIteration`."""

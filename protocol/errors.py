@@ -43,8 +43,11 @@ class UnderstudyError(Exception):
 
 
 class LocalError(UnderstudyError):
-    """We asked for something that cannot be: mend the call."""
+    """This side's: a call that cannot be (mend it), a client that is closed, or a way to a house at whose end none answers.
+
+    The house has refused nothing.
+    """
 
 
 class RemoteError(UnderstudyError):
-    """The other side refused or failed: what it said is in `text`."""
+    """The other side's: the house or the agent refused or failed; what it said is in `text` and `detail`."""

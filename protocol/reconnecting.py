@@ -71,8 +71,12 @@ class Reconnecting:
             self._dealer.close(flush_ms=FLUSH_MS)
         self.up.clear()
         self.down.set()
-        # Not here: a house that is stopped does not take the goodbye.
-        await self._loop.run_in_executor(None, self._context.term)
+        try:  # Not here: a house that is stopped does not take the goodbye.
+            ending = self._loop.run_in_executor(None, self._context.term)
+        except RuntimeError:  # The interpreter ends, and begins no thread any more.
+            self._context.term()
+        else:
+            await ending
 
     def _no_welcome(self) -> None:
         self._patience_s = min(2 * self._patience_s, PATIENCE_S_MAX)

@@ -1,5 +1,7 @@
 """What `import understudy` gives, and what it costs."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import understudy
+from tests.faults.house import RealHouse
 from understudy.protocol.errors import UnderstudyError
 
 ROOT = Path(__file__).parents[1]
@@ -76,3 +79,26 @@ def test_a_program_of_the_users_is_checked_strictly(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert ("Success: no issues found in 1 source file\n", 0) == (checked.stdout, checked.returncode)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "at", "printed"),
+    [
+        ("README.md", -1, ["explain this repository", "['RUNNING']"]),
+        ("docs/python.md", 0, ["hello", "end_turn", "rehearsal RUNNING"]),
+        ("docs/python.md", 1, ["end_turn"]),
+    ],
+)
+def test_what_the_pages_show_runs_as_a_script(house: RealHouse, page: str, at: int, printed: list[str]) -> None:
+    example = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)[at]
+
+    run = subprocess.run(
+        [sys.executable, "-c", example],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "UNDERSTUDY_RUNTIME_DIR": house.runtime_dir},
+    )
+
+    assert (printed, "") == (run.stdout.splitlines(), run.stderr)

@@ -11,7 +11,7 @@ from understudy.protocol.presence import held
 from understudy.protocol.stderr import say, write_line
 from understudy.supervisor.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
-from understudy.supervisor.keeper import keeper, reload
+from understudy.supervisor.keeper import actors, keeper, reload
 from understudy.supervisor.keeper.folders import HouseError
 
 
@@ -63,9 +63,9 @@ def check(config: str | None, runtime_dir: str | None, state_dir: str | None) ->
     return [], house.source
 
 
-def _load_code(house: HouseSpec) -> tuple[keeper.Supervise, keeper.SuperviseSafely, keeper.Act]:
+def _load_code(house: HouseSpec) -> tuple[keeper.Supervise, keeper.SuperviseSafely, actors.Act]:
     """Load what children run before the first fork, so that they need not."""
     from understudy.supervisor.shell import safe, shell
 
     quick_decode()
-    return shell.main, safe.main, keeper.load_actors({agent.driver for agent in house.agents})
+    return shell.main, safe.main, actors.load_actors({agent.driver for agent in house.agents})

@@ -54,10 +54,10 @@ def test_a_keeper_needs_no_more_descriptors_for_more_actors(tmp_path: Path) -> N
 BREAKS = """
 import sys
 from understudy.supervisor.cli.main import main
-from understudy.supervisor.keeper.keeper import Keeper
-def breaks(self, request):
+from understudy.supervisor.keeper.actors import Actors
+def breaks(self, actor, epoch, number):
     raise OSError("this breaks")
-Keeper._kill = breaks
+Actors.kill = breaks
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -18,35 +18,26 @@ from understudy.actors.connections import Connections
 from understudy.actors.host import FLUSH_MS, Host, HousePlace
 from understudy.actors.limits import limit_core, limit_own
 from understudy.actors.rehearsal import rehearse
+from understudy.protocol.drivers import DRIVERS
 from understudy.protocol.mark import MARK_VARIABLE
 from understudy.protocol.owners import is_ours_to_change
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
 
-IN_PROCESS = ("python", "scripted")  # The drivers whose agent is the actor itself.
-
 
 def make(role: Role, voice: Any) -> Actor:
     """Return the actor that plays `role`; raise `ActorError` naming what is wrong with its class."""
-    if role.options.get("driver") in IN_PROCESS:
+    name = str(role.options.get("driver"))
+    driver = DRIVERS.get(name)
+    if driver is None:
+        raise ActorError(f"agent {role.name}: there is no driver {name!r}; it is one of {', '.join(DRIVERS)}")
+    if driver.in_process:
         _settle(role)
-    match role.options.get("driver"):
-        case "scripted":
-            from understudy.actors.drivers.scripted import Scripted
-
-            return Scripted(role, voice)
-        case "acp":
-            from understudy.actors.drivers.acp import AcpProgram
-
-            return AcpProgram(role, voice)
-        case "program":
-            from understudy.actors.drivers.program import Program
-
-            return Program(role, voice)
-        case "python":
-            return _load(str(role.options.get("play", "")))(role, voice)
-        case other:
-            raise ActorError(f"agent {role.name}: there is no driver {other!r}; it is acp, program, python or scripted")
+    if not driver.home:
+        return _load(str(role.options.get("play", "")))(role, voice)
+    module, _, kind = driver.home.partition(":")
+    made: Actor = getattr(importlib.import_module(module), kind)(role, voice)
+    return made
 
 
 def _settle(role: Role) -> None:
@@ -97,7 +88,8 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
         except EOFError:
             context.destroy(0)
             raise
-        if role.options.get("driver") in IN_PROCESS:
+        driver = DRIVERS.get(str(role.options.get("driver")))
+        if driver is not None and driver.in_process:
             limit_own(role.data_limit_mb or role.memory_mb, role.files)
         shown = ShownFile.of_actor(house.state_dir, role.name, role.epoch)
         status = await Host(role, house, mark, shown, make, connections.connect).run()

@@ -9,7 +9,7 @@ Numbers hold for one generation of the house's log. When another one begins, wha
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import TypeGuard, assert_never
 
 from understudy.protocol.errors import (
     BAD_FRAME,
@@ -49,6 +49,7 @@ from understudy.protocol.frames import (
     Welcome,
 )
 from understudy.protocol.standing import Standing
+from understudy.protocol.verbs import NOT_TO_REPEAT
 
 ANSWERS_KEPT_MAX = 64  # So many of the newest are said again after a reconnect,
 ANSWERS_KEPT_BYTES_MAX = 32 << 20  # and so much of them.
@@ -423,10 +424,12 @@ def _not_to_repeat(frame: Request) -> str:
     match frame:
         case Call(method=method):
             return method
-        case Verb(verb="restart" | "signal" | "shutdown" as verb):
-            return verb
-        case _:
+        case Verb(verb=verb):
+            return verb if verb in NOT_TO_REPEAT else ""
+        case Open() | Prompt() | Cancel():
             return ""
+        case _:
+            assert_never(frame)
 
 
 def _cancels_all(frame: Request) -> TypeGuard[Cancel]:

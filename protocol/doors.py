@@ -6,7 +6,7 @@ What comes in and is no frame, and what is to go out and cannot, becomes a fault
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 import msgspec
 
@@ -17,6 +17,7 @@ from understudy.protocol.frames import (
     Accepted,
     Answer,
     Call,
+    Cancel,
     Credit,
     Entries,
     Fault,
@@ -24,10 +25,16 @@ from understudy.protocol.frames import (
     Frame,
     FrameError,
     FromClient,
+    Goodbye,
+    Hello,
     Open,
     Opened,
+    Part,
+    Ping,
+    Pong,
     Prompt,
     Result,
+    Unfollow,
     Verb,
     decoder,
     encode,
@@ -102,8 +109,18 @@ def about(frame: FromClient) -> str:
             return f"answer:{ask}"
         case Follow(follow=number) | Credit(follow=number):
             return f"follow:{number}"
+        case (
+            Open(request=request)
+            | Prompt(request=request)
+            | Cancel(request=request)
+            | Call(request=request)
+            | Verb(request=request)
+        ):
+            return request
+        case Hello() | Unfollow() | Ping() | Pong() | Goodbye() | Part():
+            return ""
         case _:
-            return getattr(frame, "request", "")
+            assert_never(frame)
 
 
 def decode_each(message: bytes, side: Any) -> list[Frame | FrameError]:

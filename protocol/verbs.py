@@ -6,7 +6,7 @@ known are ignored, so one that is added later has a default: what is older under
 """
 
 from functools import cache
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -104,7 +104,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class VerbBody(msgspec.Struct, Generic[A], frozen=True):
-    """Base of the verbs; `A` is the type of the answer."""
+    """Base of the verbs; `A` is the type of the answer. `harmless_twice`: a client says it again after a broken connection."""
+
+    harmless_twice: ClassVar[bool] = True
 
 
 class Status(VerbBody[list[AgentStatus]], frozen=True):
@@ -136,12 +138,14 @@ class Stop(VerbBody[list[Outcome]], frozen=True):
 class Restart(VerbBody[list[Outcome]], frozen=True):
     """Start the agents `names` anew. Answered when another incarnation of each runs, or will not for now."""
 
+    harmless_twice: ClassVar[bool] = False
     names: Names = []
 
 
 class Signal(VerbBody[Any], frozen=True):
     """Send a signal to the program of the one agent in `names`."""
 
+    harmless_twice: ClassVar[bool] = False
     names: Names = []
     signal: SignalNumber = 0
 
@@ -153,11 +157,13 @@ class Reload(VerbBody[Leaving], frozen=True):
 class Shutdown(VerbBody[Leaving], frozen=True):
     """End the house in order, or in a `hurry`. Answered before it begins."""
 
+    harmless_twice: ClassVar[bool] = False
     hurry: bool = False
 
 
 Asked = Status | Sessions | House | Start | Stop | Restart | Signal | Reload | Shutdown
 VERBS: dict[str, type[Asked]] = {each.__name__.lower(): each for each in get_args(Asked)}
+NOT_TO_REPEAT = frozenset(name for name, kind in VERBS.items() if not kind.harmless_twice)
 
 
 # --- both ends --------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from understudy.protocol.drivers import DRIVERS, EXAMPLES
 from understudy.protocol.owners import see_file, see_way
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
@@ -24,7 +25,6 @@ from understudy.supervisor.numbers import COUNT_MAX, SECONDS_MAX
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MEMORY = re.compile(r"(\d{1,12})\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
-DRIVERS = ("acp", "program", "python", "scripted")
 CONFIG_BYTES_MAX = 1 << 20
 AGENTS_MAX = 1000
 UNDERSTUDIES_MAX = 16
@@ -173,12 +173,11 @@ class Reader:
         values["memory_soft_mb"] = values.pop("memory_soft", 0)
         values["data_limit_mb"] = values.pop("data_limit", 0)
         spec = AgentSpec(name, **values)
-        if spec.driver in ("acp", "program") and not spec.command:
-            self._mistake(header, "driver", f'driver = "{spec.driver}" needs command = "PROGRAM ARGUMENTS"')
-        if spec.driver == "program" and spec.start_s >= spec.start_timeout_s:
+        driver = DRIVERS[spec.driver]
+        if driver.needs and not getattr(spec, driver.needs):
+            self._mistake(header, "driver", f'driver = "{spec.driver}" needs {EXAMPLES[driver.needs]}')
+        if driver.ready_when_lived and spec.start_s >= spec.start_timeout_s:
             self._mistake(header, "start_s", f"must be less than start_timeout_s ({spec.start_timeout_s:g} s)")
-        if spec.driver == "python" and not spec.play:
-            self._mistake(header, "driver", 'driver = "python" needs play = "module:Class"')
         return spec
 
     def _order(self, after: Mapping[str, tuple[str, ...]]) -> None:
@@ -282,11 +281,9 @@ def _bounded(text: str) -> str:
 
 
 def _driver_for(table: Mapping[str, Any]) -> str:
-    if "play" in table:
-        return 'write driver = "python"'
-    if "command" in table:
-        return 'write driver = "acp" for a program that speaks the Agent Client Protocol, "program" for any other'
-    return f'write driver = "{DRIVERS[0]}", "{DRIVERS[1]}", "{DRIVERS[2]}" or "{DRIVERS[3]}" (the built-in one)'
+    """Say which drivers suit what is written: those that need one of its keys, else all."""
+    suiting = {name: each for name, each in DRIVERS.items() if each.needs and each.needs in table} or DRIVERS
+    return "write " + " or ".join(f'driver = "{name}" for {each.suits}' for name, each in suiting.items())
 
 
 def _kind(value: Any) -> str:

@@ -1,12 +1,15 @@
 """What is under way to a peer, counted by pings, and which bodies are kept."""
 
+from typing import Any, get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
 from tests.desk import House
-from understudy.protocol.frames import PROTOCOL_VERSION, Hello
-from understudy.supervisor.core.budget import Body, Budget, Limits
+from understudy.protocol.frames import PROTOCOL_VERSION, Entries, Hello, ToActor, ToClient
+from understudy.supervisor.core.budget import FRAME_BYTES, Body, Budget, Limits, weight
 from understudy.supervisor.core.events import ClientSaid, Ticked
 
 A, B = b"a", b"b"
@@ -162,3 +165,23 @@ def test_those_who_take_nothing_are_given_up_until_there_is_room_for_a_while() -
 
     assert budget.roomy
     assert 1 == sum(each.id.startswith("still") for each in clients.values())
+
+
+@pytest.mark.parametrize(
+    "kind", [each for each in dict.fromkeys(get_args(ToClient) + get_args(ToActor)) if each is not Entries]
+)
+def test_all_that_can_be_long_in_a_frame_is_counted(kind: Any) -> None:
+    values: dict[str, Any] = {}
+    long = 0
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        match field.type:
+            case inspect.BytesType():
+                values[field.name], long = bytes(1000), long + 1
+            case inspect.StrType(max_length=int(most)):
+                values[field.name], long = "x" * (1000 * (most >= 10_000)), long + (most >= 10_000)
+            case inspect.ListType():
+                values[field.name] = []
+            case _:
+                values[field.name] = 1
+
+    assert FRAME_BYTES + 1000 * long == weight(kind(**values))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.protocol.drivers import DRIVERS
 from understudy.supervisor.config import ConfigError, Reader, load
 from understudy.supervisor.core.specs import HouseSpec, OnCrash
 from understudy.supervisor.keeper.reload import VERSION, Inherited
@@ -137,10 +138,13 @@ def test_who_starts_after_whom_and_who_comes_back_is_checked(tmp_path: Path) -> 
     [
         (
             'command = "codex-acp"',
-            'write driver = "acp" for a program that speaks the Agent Client Protocol, "program"',
+            'write driver = "acp" for a program that speaks the Agent Client Protocol or driver = "program" for any other',
         ),
         ('play = "my_agents:Notes"', 'write driver = "python"'),
-        ("understudies = 1", 'write driver = "acp", "program", "python" or "scripted" (the built-in one)'),
+        (
+            "understudies = 1",
+            "write " + " or ".join(f'driver = "{name}" for {each.suits}' for name, each in DRIVERS.items()),
+        ),
     ],
 )
 def test_an_agent_without_a_driver_is_a_mistake_that_says_which_to_write(

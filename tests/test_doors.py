@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from tests.fuzz.making import at_bound
-from understudy.protocol import bodies
+from understudy.protocol import bodies, doors
 from understudy.protocol.backstage import Backstage
 from understudy.protocol.doors import about, decode_each, encode_or_fault, wrong_with, wrong_with_body
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, LocalError
@@ -498,3 +498,19 @@ def test_a_large_text_is_looked_at_bit_by_bit_wherever_its_characters_lie(wide: 
     broken[len(whole) // 2] ^= 0x40
     assert "UTF-8" in bodies.wrong_with(bytes(broken))
     assert "UTF-8" in bodies.wrong_with(whole[:-1] + b"\xf0")
+
+
+@pytest.mark.parametrize("kind", [each for each in get_args(FromClient) if "body" in each.__struct_fields__])
+def test_every_body_that_a_client_sends_is_looked_at(kind: type) -> None:
+    assert kind in doors._BODIES  # noqa: SLF001
+
+
+@pytest.mark.parametrize(
+    "kind", [each for each in get_args(ToClient) if {"request", "follow"} & {*each.__struct_fields__}]
+)
+def test_whoever_waits_for_what_cannot_be_sent_is_told(kind: Any) -> None:
+    values = {"request": "r", "follow": 7, "entries": [], "turn": 1}
+    fault = doors._instead(kind(**{name: values.get(name, "x") for name in kind.__struct_fields__}), "too large")  # noqa: SLF001
+
+    assert fault is not None
+    assert fault.request == ("follow:7" if kind is Entries else "r")

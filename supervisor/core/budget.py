@@ -7,13 +7,14 @@ all before it was taken: peers answer in order. What is large waits while too mu
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, get_args
 
 import msgspec
 
-from understudy.protocol.frames import Accepted, Entries, Frame, Go, Recorded
+from understudy.protocol.frames import Entries, ToActor, ToClient
+from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 
 FRAME_BYTES = 128  # What a frame costs besides its body.
-_SMALL = frozenset((Accepted, Go, Recorded))  # They have none, and go out with every turn.
 TEXT_BYTES = 64  # What a text costs besides its characters.
 TEXTS_BYTES_USUAL = 512  # So much of the texts that one session or turn is kept with counts for nobody.
 TAKEN_S_MAX = 10.0  # A peer that takes nothing for so long is given up, when others wait for room.
@@ -216,10 +217,25 @@ def long(texts: Sequence[str]) -> int:
     return max(0, size - TEXTS_BYTES_USUAL)
 
 
-def weight(frame: Frame) -> int:
+def _long_fields(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a frame that can hold much, by the bounds in their types: bodies, and texts for people."""
+    bounds = {
+        field.name: getattr(meta, "max_length", None) or 0
+        for field in msgspec.structs.fields(kind)
+        for meta in getattr(field.type, "__metadata__", ())
+        if field.type.__origin__ in (bytes, str)
+    }
+    return tuple(name for name, most in bounds.items() if most >= TEXT_CHARACTERS_MAX)
+
+
+_LONG = {kind: _long_fields(kind) for kind in (*get_args(ToClient), *get_args(ToActor))}
+
+
+def weight(frame: ToClient | ToActor) -> int:
     """Return about how many bytes a frame costs; entries are counted as their follower takes them."""
-    if type(frame) in _SMALL:
-        return FRAME_BYTES
     if type(frame) is Entries:
         return 0
-    return FRAME_BYTES + len(getattr(frame, "body", b"")) + len(getattr(frame, "text", ""))
+    size = FRAME_BYTES
+    for name in _LONG[type(frame)]:
+        size += len(getattr(frame, name))
+    return size

@@ -6,6 +6,7 @@ from understudy import __version__
 from understudy.protocol import verbs
 from understudy.protocol.bodies import clipped, is_blank
 from understudy.protocol.doors import Wrong, about, wrong_with_body
+from understudy.protocol.drivers import DRIVERS
 from understudy.protocol.errors import (
     AGENT_FAILED,
     BAD_FRAME,
@@ -196,7 +197,7 @@ def open_session(house: House, client: Client, frame: Open) -> None:
         text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.roles))}"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
-    if house.roles[frame.agent].child.spec.driver == "program":
+    if not DRIVERS[house.roles[frame.agent].child.spec.driver].holds_sessions:
         text = f"{frame.agent} is a program: it holds no sessions; see its output with understudy tail {frame.agent}"
         house.fault(client.peer, NO_SESSIONS, text, frame.request)
         return

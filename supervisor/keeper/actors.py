@@ -21,6 +21,7 @@ from setproctitle import setproctitle
 from understudy.actors.actor import Role
 from understudy.actors.rehearsal import rehearse_often
 from understudy.protocol import processes
+from understudy.protocol.drivers import DRIVERS
 from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, mark_of
 from understudy.protocol.stderr import say
 from understudy.supervisor import link
@@ -266,6 +267,7 @@ def load_actors(drivers: set[str]) -> Act:
     """Load what actors with these `drivers` run, and return it. Raises whatever a broken module raises."""
     from understudy.actors import entry
 
-    for driver in drivers & {"acp", "program", "scripted"}:
-        importlib.import_module(f"understudy.actors.drivers.{driver}")
+    for name in drivers:
+        if home := DRIVERS[name].home:
+            importlib.import_module(home.partition(":")[0])
     return entry.main

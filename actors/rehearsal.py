@@ -27,11 +27,9 @@ from understudy.protocol.frames import (
     Stop,
     ToActor,
     Welcome,
-    decode,
-    decoder,
-    encode,
     pack,
 )
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.shown import ShownFile
 
 ROLE = Role("rehearsal", 0, (), "", {}, 0, 0, {}, "")

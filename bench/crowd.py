@@ -13,7 +13,8 @@ import zmq
 
 from bench.restarts import RESTART, answered
 from bench.stage import Stage, house, progress
-from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Ping, ToClient, Welcome, decode, decoder, encode
+from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Ping, ToClient, Welcome
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.paths import gateway_address
 from understudy.protocol.processes import parents, title
 from understudy.supervisor.chaos.proc import supervisor_of

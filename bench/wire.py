@@ -7,7 +7,8 @@ from typing import Any
 
 import zmq
 
-from understudy.protocol.frames import PROTOCOL_VERSION, Goodbye, Hello, ToClient, Welcome, decode, decoder, encode
+from understudy.protocol.frames import PROTOCOL_VERSION, Goodbye, Hello, ToClient, Welcome
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.paths import gateway_address
 
 _names = count(1)

@@ -15,21 +15,8 @@ import zmq
 from zmq.backend import zmq_poll
 from zmq.utils.monitor import recv_monitor_message
 
-from understudy.protocol.frames import (
-    MESSAGE_BYTES_MAX,
-    ActorHello,
-    Frame,
-    FrameError,
-    Hello,
-    Joiner,
-    Part,
-    Ping,
-    Pong,
-    decode,
-    decoder,
-    encode,
-    merged,
-)
+from understudy.protocol.frames import MESSAGE_BYTES_MAX, ActorHello, Frame, FrameError, Hello, Part, Ping, Pong, merged
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.owners import see_socket
 from understudy.protocol.window import Window
 

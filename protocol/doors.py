@@ -36,9 +36,8 @@ from understudy.protocol.frames import (
     Result,
     Unfollow,
     Verb,
-    decoder,
-    encode,
 )
+from understudy.protocol.messages import decoder, encode
 from understudy.protocol.sizes import (
     ENTRY_BYTES_MAX,
     FRAMES_PER_MESSAGE_MAX,

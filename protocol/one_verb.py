@@ -15,18 +15,15 @@ from understudy.protocol.frames import (
     FrameError,
     Goodbye,
     Hello,
-    Joiner,
     Part,
     Ping,
     Result,
     ToClient,
     Verb,
-    decode,
-    decoder,
-    encode,
     pack,
     unpack,
 )
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.paths import gateway_address, gateway_path
 from understudy.protocol.presence import no_house, see_ours
 from understudy.protocol.verbs import VerbBody, answer_to, name_of

@@ -9,21 +9,8 @@ from typing import Any
 
 import zmq
 
-from understudy.protocol.frames import (
-    PROTOCOL_VERSION,
-    Fault,
-    Frame,
-    FromClient,
-    Hello,
-    Joiner,
-    Part,
-    Ping,
-    Pong,
-    Welcome,
-    decode,
-    decoder,
-    encode,
-)
+from understudy.protocol.frames import PROTOCOL_VERSION, Fault, Frame, FromClient, Hello, Part, Ping, Pong, Welcome
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.paths import gateway_address
 
 WAIT_S_MAX = 20.0

@@ -19,7 +19,6 @@ from understudy.protocol.frames import (
     FromActor,
     Go,
     Handover,
-    Joiner,
     Part,
     Ping,
     Pong,
@@ -27,12 +26,10 @@ from understudy.protocol.frames import (
     ToActor,
     Updates,
     Welcome,
-    decode,
-    decoder,
-    encode,
     pack,
     unpack,
 )
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.paths import backstage_address
 
 WAIT_S_MAX = 60

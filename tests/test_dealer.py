@@ -10,7 +10,8 @@ import zmq
 
 from tests.false_house import fill_backlog
 from understudy.protocol.dealer import Dealer
-from understudy.protocol.frames import Frame, Goodbye, Ping, ToClient, encode
+from understudy.protocol.frames import Frame, Goodbye, Ping, ToClient
+from understudy.protocol.messages import encode
 
 ROUNDS = 20
 

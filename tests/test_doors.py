@@ -32,7 +32,6 @@ from understudy.protocol.frames import (
     FromClient,
     Goodbye,
     Handover,
-    Joiner,
     Open,
     Part,
     Ping,
@@ -43,14 +42,12 @@ from understudy.protocol.frames import (
     Updates,
     Verb,
     Welcome,
-    decode,
-    decoder,
-    encode,
     pack,
     unpack,
 )
 from understudy.protocol.items import items
 from understudy.protocol.mending import mended
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.sizes import (
     BODY_BYTES_MAX,
     ENTRY_BYTES_MAX,

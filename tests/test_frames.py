@@ -11,19 +11,16 @@ from understudy.protocol.frames import (
     FrameError,
     FromActor,
     FromClient,
-    Joiner,
     Part,
     Ping,
     Prompt,
     ToActor,
     ToClient,
     Updates,
-    decode,
-    decoder,
-    encode,
     pack,
     unpack,
 )
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.sizes import ID_CHARACTERS_MAX, NUMBER_MAX
 
 SIDES = [FromClient, ToClient, FromActor, ToActor]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from understudy.protocol.frames import Part, encode
+from understudy.protocol.frames import Part
+from understudy.protocol.messages import encode
 from understudy.supervisor.shell import inbox, shares
 from understudy.supervisor.shell.inbox import Inbox
 

@@ -21,10 +21,10 @@ from understudy.protocol.frames import (
     Recorded,
     Updates,
     Verb,
-    encode,
     pack,
     unpack,
 )
+from understudy.protocol.messages import encode
 from understudy.protocol.sizes import ENTRY_BYTES_MAX, MEMORY_BYTES_MAX, OPENING_BYTES_MAX
 from understudy.supervisor.core.control import WAITS_PER_CLIENT_MAX
 from understudy.supervisor.core.events import ClientSaid

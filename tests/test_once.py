@@ -12,18 +12,8 @@ import zmq
 
 from tests.false_house import fill_backlog
 from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, NO_HELLO, LocalError, UnderstudyError
-from understudy.protocol.frames import (
-    Fault,
-    FromClient,
-    Part,
-    Ping,
-    Result,
-    Verb,
-    decode,
-    decoder,
-    encode,
-    pack,
-)
+from understudy.protocol.frames import Fault, FromClient, Part, Ping, Result, Verb, pack
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.one_verb import verb
 from understudy.protocol.paths import gateway_address, gateway_path
 from understudy.protocol.verbs import House, HouseStatus, Sessions, Signal

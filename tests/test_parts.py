@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from understudy.protocol.frames import BODY_BYTES_MAX, FrameError, FromClient, Part, Prompt, encode
+from understudy.protocol.frames import BODY_BYTES_MAX, FrameError, FromClient, Part, Prompt
+from understudy.protocol.messages import encode
 from understudy.supervisor.shell import parts
 from understudy.supervisor.shell.parts import Parts
 

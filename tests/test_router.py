@@ -23,10 +23,8 @@ from understudy.protocol.frames import (
     ToClient,
     Unfollow,
     Welcome,
-    decode,
-    decoder,
-    encode,
 )
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.supervisor.shell import inbox, parts, shares, sockets, unread
 from understudy.supervisor.shell.sockets import Router
 

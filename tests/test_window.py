@@ -19,10 +19,8 @@ from understudy.protocol.frames import (
     Prompt,
     ToClient,
     Welcome,
-    decode,
-    decoder,
-    encode,
 )
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.window import Window
 
 WAIT_S_MAX = 20

@@ -16,7 +16,8 @@ from typing import Any, assert_never
 import msgspec
 import zmq
 
-from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Prompt, encode, pack
+from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Prompt, pack
+from understudy.protocol.messages import encode
 from understudy.protocol.paths import gateway_address, gateway_path
 from understudy.protocol.processes import children, stat, title
 from understudy.supervisor.chaos.load import Load

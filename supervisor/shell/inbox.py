@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from understudy.protocol.frames import Part, encode
+from understudy.protocol.frames import Part
+from understudy.protocol.messages import encode
 from understudy.supervisor.shell.shares import Shares
 
 BYTES_MAX = 24 << 20  # While so much waits, nothing more is read.

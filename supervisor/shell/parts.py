@@ -9,7 +9,8 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FrameError, Joiner, Part
+from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FrameError, Part
+from understudy.protocol.messages import Joiner
 
 MEMORY_BYTES_MAX = 8 << 20  # Of all unfinished frames, in memory,
 PEER_MEMORY_BYTES_MAX = 1 << 20  # of one.

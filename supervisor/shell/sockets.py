@@ -33,9 +33,8 @@ from understudy.protocol.frames import (
     Goodbye,
     Hello,
     Part,
-    decode,
-    decoder,
 )
+from understudy.protocol.messages import decode, decoder
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.shell.inbox import Inbox
 from understudy.supervisor.shell.parts import Parts

@@ -22,7 +22,6 @@ from understudy.protocol.frames import (
     Frame,
     Goodbye,
     Hello,
-    Joiner,
     Open,
     Opened,
     Part,
@@ -33,12 +32,10 @@ from understudy.protocol.frames import (
     ToClient,
     Verb,
     Welcome,
-    decode,
-    decoder,
-    encode,
     pack,
     unpack,
 )
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.paths import gateway_address
 
 MIB = 1 << 20

@@ -17,19 +17,8 @@ import zmq
 from tests.faults.house import Houses, RealHouse, wait_until
 from tests.faults.promises import kept
 from understudy.protocol.client import connect
-from understudy.protocol.frames import (
-    PROTOCOL_VERSION,
-    Fault,
-    Frame,
-    Hello,
-    Open,
-    Prompt,
-    ToClient,
-    decode,
-    decoder,
-    encode,
-    pack,
-)
+from understudy.protocol.frames import PROTOCOL_VERSION, Fault, Frame, Hello, Open, Prompt, ToClient, pack
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.paths import gateway_address, gateway_path
 from understudy.protocol.processes import stat
 from understudy.supervisor.chaos.ledger import Accepted

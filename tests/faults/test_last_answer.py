@@ -11,7 +11,8 @@ import zmq
 
 from tests.faults.house import RealHouse, wait_until
 from tests.faults.test_safe_mode import spoil_the_log
-from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Result, ToClient, Verb, decode, decoder, encode
+from understudy.protocol.frames import PROTOCOL_VERSION, Hello, Result, ToClient, Verb
+from understudy.protocol.messages import decode, decoder, encode
 from understudy.protocol.paths import gateway_address
 
 pytestmark = pytest.mark.faults

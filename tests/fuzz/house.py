@@ -28,18 +28,16 @@ from understudy.protocol.frames import (
     Goodbye,
     Handover,
     Hello,
-    Joiner,
     Opened,
     Part,
     Result,
     Stop,
     ToActor,
     ToClient,
-    decode,
-    decoder,
     pack,
     unpack,
 )
+from understudy.protocol.messages import Joiner, decode, decoder
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.child import LIVING
 from understudy.supervisor.core.core import Core

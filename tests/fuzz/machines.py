@@ -23,10 +23,9 @@ from understudy.protocol.frames import (
     ToClient,
     Verb,
     Welcome,
-    decode,
-    decoder,
 )
 from understudy.protocol.items import items
+from understudy.protocol.messages import decode, decoder
 from understudy.protocol.standing import Standing
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.shell.safe import answer

@@ -24,7 +24,7 @@ MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 RECONNECT_MS = 3_600_000
-PING_FRAME, PONG_FRAME = Ping(), Pong()
+PING_FRAME = Ping()
 PING = encode([PING_FRAME])[0]
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
@@ -93,7 +93,7 @@ class Dealer:
             if isinstance(frames[0], Hello | ActorHello):  # What was said before is said again behind it, or forgotten.
                 self._messages.clear()
                 self._window = Window()
-            pings = frames.count(PING_FRAME)
+            pings = frames.count(PING_FRAME) if Ping in map(type, frames) else 0
             messages = encode(frames)
             if pings and len(messages) > 1:
                 for frame in frames:
@@ -157,16 +157,15 @@ class Dealer:
     def _take(self, message: bytes) -> None:
         try:
             frames = decode(message, self._decoder)
-            for frame in frames:
-                if type(frame) is Part:
-                    joined = [self._joiner.add(each) if isinstance(each, Part) else each for each in frames]
-                    frames = [each for each in joined if each is not None]
-                    break
+            types = set(map(type, frames))
+            if Part in types:
+                joined = [self._joiner.add(each) if isinstance(each, Part) else each for each in frames]
+                frames = [each for each in joined if each is not None]
         except FrameError as error:
             self.garbage = f"the house sent what is no frame: {error}"
             self._break(self.garbage)
             return
-        if PONG_FRAME in frames:
+        if Pong in types:
             frames = self._window.without_its_pongs(frames)
         if frames:
             self._on_frames(frames)

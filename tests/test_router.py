@@ -299,3 +299,27 @@ def test_who_says_more_than_there_is_room_for_says_it_again_and_others_are_heard
         await ends.until(lambda: Unfollow(1 << 20) in ends.heard)
 
     play(tmp_path, scene)
+
+
+def test_of_who_takes_much_a_few_messages_are_acted_on_in_one_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares.Shares, "takes_much", lambda *_: True)
+    monkeypatch.setattr(shares.Shares, "is_another_active", lambda *_: True)
+    monkeypatch.setattr(shares.Shares, "wait_s", lambda *_: 0.0)
+    count = 10 * sockets.FRAMES_PER_TURN
+
+    async def scene(ends: Ends) -> None:
+        steps = [0]
+        ends.hears = lambda frames: steps.__setitem__(-1, steps[-1] + len(frames))
+        vars(ends.router)["_on_drained"] = lambda: steps.append(0)
+        ends.send(Hello(PROTOCOL_VERSION, "much"))
+        assert isinstance(await ends.answer(), Welcome)
+        for number in range(count):
+            ends.client.send(encode([Unfollow(number)])[0])
+        await ends.until(lambda: len(ends.heard) == 1 + count)
+
+        assert list(range(count)) == [each.follow for each in ends.heard if isinstance(each, Unfollow)]
+        assert 1 < max(steps) <= sockets.FRAMES_PER_TURN
+
+    play(tmp_path, scene)

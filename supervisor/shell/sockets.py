@@ -41,6 +41,7 @@ from understudy.supervisor.shell.parts import Parts
 from understudy.supervisor.shell.unread import Unread
 
 FRAMES_PER_DRAIN = 32  # More in a step costs less for each, but lets the others of a busy house wait for work.
+FRAMES_PER_TURN = 8  # Of who takes much, whose messages have steps of their own.
 BYTES_PER_DRAIN = 1 << 16  # To look at a body may take a microsecond for each two bytes.
 BYTES_PER_FRAME = 1 << 11  # So many bytes take about as long as a small frame.
 LAZY_S = 0.005
@@ -216,12 +217,13 @@ class Router:
         began = self._loop.time()
         for peer in self._inbox.floods(began):
             self._let_go(peer, "says more than there is room for")
-        served: dict[bytes, int] = {}
-        whose = self._inbox.next(began) if self._inbox else None
-        if whose is not None:
-            served[whose] = 1
-            self._take(whose, self._inbox.take(whose))
-        self._done(served, began)
+        taken, whose = 0, self._inbox.next(began)
+        while whose is not None and taken < FRAMES_PER_TURN:
+            message = self._inbox.take(whose)
+            taken += self._take(whose, message) + len(message or b"") // BYTES_PER_FRAME
+            if not self._inbox or self._inbox.next(began) != whose:
+                break
+        self._done({whose: 1} if whose is not None else {}, began)
 
     def _take(self, peer: bytes, message: bytes | None) -> int:
         """Pass on what a message says, or the first of it when that is much; return about how many frames that were."""
@@ -242,7 +244,7 @@ class Router:
         if self._pausing and not self._is_back(peer, frames):
             return 1
         taken = 1 + len(frames)
-        if any(type(frame) in _WITH_PARTS for frame in frames):
+        if not _WITH_PARTS.isdisjoint(map(type, frames)):
             whole = len(self._parts)
             frames = self._joined(peer, frames)
             if len(self._parts) < whole:  # A large one: in a step of its own.

@@ -54,7 +54,7 @@ class Bridge:
         self._input, self._output = Input(), Output()
         self._connection = Connection(self._output.write, self._on_request, self._on_notification)
         runtime, state = directories(runtime_dir or None, state_dir or None, os.environ)
-        self._reach = Reach(config or None, runtime, state, self._on_ask, self._on_up, self._on_away)
+        self._reach = Reach("acp", config or None, runtime, state, self._on_ask, self._on_up, self._on_away)
 
     async def run(self, rest: bytes) -> int:
         """Serve until the editor closes stdin. `rest`: what was read already."""

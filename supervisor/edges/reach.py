@@ -20,13 +20,14 @@ class NoHouse(Exception):  # noqa: N818 (what it says, not what it is)
 
 
 class Reach:
-    """One connection to the house at `runtime_dir`, mended for as long as somebody wants it.
+    """One connection of the edge `name` to the house at `runtime_dir`, mended for as long as somebody wants it.
 
     `on_up` is called after each reconnect, `on_away` with a text for people when the house cannot be started again.
     """
 
     def __init__(
         self,
+        name: str,
         config: str | None,
         runtime_dir: str,
         state_dir: str,
@@ -34,7 +35,7 @@ class Reach:
         on_up: Callable[[], Awaitable[None]],
         on_away: Callable[[str], None],
     ) -> None:
-        self._config, self._runtime_dir, self._state_dir = config, runtime_dir, state_dir
+        self._name, self._config, self._runtime_dir, self._state_dir = name, config, runtime_dir, state_dir
         self._on_ask, self._on_up, self._on_away = on_ask, on_up, on_away
         self._stack = AsyncExitStack()
         self._connecting: asyncio.Task[Client] | None = None
@@ -47,7 +48,7 @@ class Reach:
         task = self._connecting
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._connecting = asyncio.ensure_future(self._connect())
-            task.add_done_callback(_told)
+            task.add_done_callback(self._tell)
         return task
 
     @asynccontextmanager
@@ -75,12 +76,17 @@ class Reach:
         try:
             await self._start_house()
             client = await self._stack.enter_async_context(
-                connect(self._runtime_dir, name="acp", on_ask=self._on_ask, wait_s=CONNECT_S_MAX)
+                connect(self._runtime_dir, name=self._name, on_ask=self._on_ask, wait_s=CONNECT_S_MAX)
             )
         except (LocalError, RemoteError) as error:
             raise NoHouse(error.text) from error
         self._keeping = asyncio.ensure_future(self._keep(client))
         return client
+
+    def _tell(self, task: "asyncio.Task[Client]") -> None:
+        """Say on stderr why there is no house: before the first request nobody waits for it."""
+        if not task.cancelled() and task.exception() is not None:
+            print(f"understudy {self._name}: {task.exception()}", file=sys.stderr)
 
     async def _keep(self, client: Client) -> None:
         """The client finds a house that comes back; one that stays away is started when it is wanted."""
@@ -94,7 +100,7 @@ class Reach:
                 try:
                     await self._start_house()
                 except NoHouse as error:
-                    print(f"understudy acp: {error}", file=sys.stderr)
+                    print(f"understudy {self._name}: {error}", file=sys.stderr)
                     if not told:
                         self._on_away(str(error))
                     told = True
@@ -115,9 +121,3 @@ class Reach:
             raise NoHouse(error.text) from error
         except UpError as error:
             raise NoHouse(str(error)) from error
-
-
-def _told(task: "asyncio.Task[Client]") -> None:
-    """Say on stderr why there is no house: before the first request nobody waits for it."""
-    if not task.cancelled() and task.exception() is not None:
-        print(f"understudy acp: {task.exception()}", file=sys.stderr)

@@ -74,7 +74,7 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_remedy(tmp_path: P
         f"{path}:3: agent.one.memroy: there is no such key; did you mean 'memory'?",
         f"{path}:4: agent.one.files: must be a whole number, at least 16, at most 1000000000",
         f'{path}:2: agent.one.driver: driver = "acp" needs command = "PROGRAM ARGUMENTS"',
-        f"{path}:7: agent.two.driver: must be one of acp, program, python, scripted; did you mean 'acp'?",
+        f"{path}:7: agent.two.driver: must be one of {', '.join(DRIVERS)}; did you mean 'acp'?",
         f"{path}:8: agent.two.env: KEY must be a text in quotes",
     ] == caught.value.mistakes
 

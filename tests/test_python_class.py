@@ -171,7 +171,7 @@ def cast(stage: Stage, name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"driver": "mime"}, "agent rehearsal: there is no driver 'mime'; it is one of acp, program, python, scripted"),
+        ({"driver": "mime"}, "agent rehearsal: there is no driver 'mime'; it is one of acp, "),
         (
             {"play": "nowhere:X"},
             "play = 'nowhere:X': No module named 'nowhere'; it is the import path `module:Class`, of a module in ",

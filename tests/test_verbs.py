@@ -1,5 +1,7 @@
 """What the verbs of the command line say and are answered, typed on both sides."""
 
+import re
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -25,8 +27,12 @@ FULL: list[verbs.Asked] = [
 ]
 
 
-def test_every_verb_is_among_the_samples() -> None:
+def test_every_verb_is_among_the_samples_and_on_the_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+    table = page.partition("| verb, and")[2].partition("\n\n")[0]
+
     assert set(verbs.VERBS) == {verbs.name_of(each) for each in FULL}
+    assert set(verbs.VERBS) <= set(re.findall(r"\w+", table))
 
 
 @pytest.mark.parametrize("asked", FULL, ids=verbs.name_of)
@@ -44,7 +50,7 @@ def test_a_verb_without_a_body_is_one_that_says_nothing_more(name: str, body: by
 @pytest.mark.parametrize(
     ("verb", "body", "code", "place"),
     [
-        ("dance", {}, UNKNOWN_VERB, "it knows: house, reload, restart, sessions,"),
+        ("dance", {}, UNKNOWN_VERB, "this house knows no verb 'dance'; it knows: "),
         ("stop", {"names": "a"}, BAD_FRAME, "$.names"),
         ("stop", {"names": ["x" * 65]}, BAD_FRAME, "$.names[0]"),
         ("signal", {"signal": -1}, BAD_FRAME, "$.signal"),

@@ -61,20 +61,11 @@ LOG_STALLED_S_MAX = 5.0  # So long may acceptances wait for the log; then new pr
 
 def said(house: House, peer: bytes, frame: FromClient) -> None:
     """Act on one frame of the connection `peer`."""
-    client = house.clients.get(peer)
     if isinstance(frame, Hello):
         hello(house, peer, frame)
         return
+    client = _may_say(house, peer, frame)
     if client is None:
-        last = house.effects[-1] if house.effects else None
-        told = isinstance(last, TellClient) and last.peer == peer and getattr(last.frame, "code", "") == NO_HELLO
-        if not told:  # Once for all that it says at once.
-            house.fault(peer, NO_HELLO, "say hello first: this connection is not known", about(frame))
-        return
-    client.heard, client.pinged = house.now, False
-    wrong = wrong_with_body(frame)
-    if wrong is not None:
-        refuse(house, client, frame, wrong)
         return
     match frame:
         case Prompt():
@@ -101,6 +92,23 @@ def said(house: House, peer: bytes, frame: FromClient) -> None:
             house.fault(peer, BAD_FRAME, "a part that belongs to nothing")
         case _:
             assert_never(frame)
+
+
+def _may_say(house: House, peer: bytes, frame: FromClient) -> Client | None:
+    """Return the client that says `frame`; None when nobody has said hello there, or when the frame is refused."""
+    client = house.clients.get(peer)
+    if client is None:
+        last = house.effects[-1] if house.effects else None
+        told = isinstance(last, TellClient) and last.peer == peer and getattr(last.frame, "code", "") == NO_HELLO
+        if not told:  # Once for all that it says at once.
+            house.fault(peer, NO_HELLO, "say hello first: this connection is not known", about(frame))
+        return None
+    client.heard, client.pinged = house.now, False
+    wrong = wrong_with_body(frame)
+    if wrong is not None:
+        refuse(house, client, frame, wrong)
+        return None
+    return client
 
 
 def refuse(house: House, client: Client, frame: FromClient, wrong: Wrong) -> None:

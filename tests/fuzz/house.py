@@ -6,7 +6,7 @@ end would not take, one answer for each request.
 
 from collections import Counter, defaultdict, deque
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 from tests.fuzz.making import Live, Maker, as_map, pick
 from understudy.protocol.doors import decode_each, encode_or_fault
@@ -67,7 +67,7 @@ from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec, OnCrash, RestartPolicy
 
 PEERS = [b"client%d" % number for number in range(6)]
-REQUESTS = ("open", "prompt", "cancel", "call", "verb")
+REQUESTS = tuple(kind.__struct_config__.tag for kind in get_args(FromClient) if "request" in kind.__struct_fields__)
 SEEN_WHOLE_EVERY = 50
 SESSIONS = 30
 HOW_MANY = (1, 1, 2, 5)

@@ -36,6 +36,7 @@ FIGURES = {
     },
     "sessions": {
         "start_ms": "supervisor back, ms",
+        "start_worked_ms": "… of which it worked, ms",
         "hello_ms": "a hello, ms",
         "fall_step_ms": "an actor's fall: longest step, ms",
         "ask_meanwhile_ms": "slowest ask meanwhile, ms",

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench.crowd import long
+from bench.crowd import long, spent_s
 from bench.many import PLAYER, config
 from bench.stage import Stage, house
 from bench.wire import Stranger
@@ -43,19 +43,20 @@ async def measure(folder: Path, count: int) -> dict[str, float]:
         falls = [await _fall(stage, sessions, watch) for _ in range(ROUNDS)]
         supervisor_mb = _resident_mb(supervisor_of(stage.keeper))
     return {
-        "start_ms": median(starts), "hello_ms": median(hellos), "ask_ms": median(asks),
+        "start_ms": median(took for took, _ in starts), "start_worked_ms": median(worked for _, worked in starts), "hello_ms": median(hellos), "ask_ms": median(asks),
         "fall_step_ms": median(step for step, _, _ in falls), "fall_ms": median(took for _, took, _ in falls),
         "ask_meanwhile_ms": median(slowest for _, _, slowest in falls), "supervisor_mb": supervisor_mb,
     }  # fmt: skip
 
 
-async def _start(stage: Stage, sessions: list[Session]) -> float:
-    """Kill the supervisor; return after how many ms the next one answers a stranger."""
+async def _start(stage: Stage, sessions: list[Session]) -> tuple[float, float]:
+    """Kill the supervisor; return after how many ms the next one answers a stranger, and how many of them it worked."""
     os.kill(supervisor_of(stage.keeper), signal.SIGKILL)
     took_ms = await asyncio.to_thread(_hello_ms, stage.runtime_dir)
+    worked_ms = 1000 * spent_s(stage.keeper)["supervisor"]
     await asyncio.gather(*(session.ask("back?") for session in sessions))
     await asyncio.sleep(SETTLE_S / 2)
-    return took_ms
+    return took_ms, worked_ms
 
 
 async def _fall(stage: Stage, sessions: list[Session], watch: Path) -> tuple[float, float, float]:

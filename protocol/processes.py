@@ -17,13 +17,22 @@ from understudy.protocol.mark import mark_of
 
 POLL_S = 0.002
 END_S_MAX = 2.0
+READ_BYTES = 1 << 12
+
+
+def read(path: str) -> bytes:
+    """Return what a small file of /proc says. Raises `OSError`. A thousand are read often: a file object costs as much again."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, READ_BYTES)
+    finally:
+        os.close(file)
 
 
 def stat(pid: int) -> list[bytes] | None:
     """Return the fields of /proc/PID/stat after the name (state, parent, group, session …), None for no process or a zombie."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except OSError:
         return None
     return fields if fields and fields[0] != b"Z" else None

@@ -70,8 +70,7 @@ def files(pid: int) -> int:
 
 
 def _private_mb(pid: int) -> float:
-    with open(f"/proc/{pid}/statm", "rb") as file:
-        _, resident, shared, *_ = map(int, file.read().split())
+    _, resident, shared, *_ = map(int, processes.read(f"/proc/{pid}/statm").split())
     return (resident - shared) * PAGE_MB
 
 

@@ -32,8 +32,9 @@ def row(place: str, key: str) -> list[str]:
     """Return the cells of the row of `key` in the table `place`."""
     (table,) = (each for each in PAGE.split("\n\n") if each.startswith(f"| {place} |"))
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
-    (found,) = (each for each in rows if f"`{key}`" in each[0].split(", "))
-    return found
+    found = [each for each in rows if f"`{key}`" in each[0].split(", ")]
+    assert found, f"docs/limits.md has no row for `{key}` in its table {place!r}"
+    return found[0]
 
 
 @pytest.mark.parametrize(("place", "key", "default"), [*configured()])

@@ -32,7 +32,7 @@ def stop_reason(actor: Actor, returned: object) -> str:
         what = f"a value of type {type(returned).__name__}"
     elif not 0 < len(returned) <= REASON_CHARACTERS_MAX:
         what = f"a text of {len(returned)} characters"
-    elif not returned.isprintable():  # So are lone surrogates, which cannot be sent.
+    elif not returned.isprintable():  # Lone surrogates, which cannot be sent, are not printable.
         what = "a text that cannot be printed"
     else:
         return str.__str__(returned)

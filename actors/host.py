@@ -38,9 +38,9 @@ RETRY_S = 0.02
 RETRY_S_MAX = 1.0
 FLUSH_MS = 500
 GOODBYE_S_MAX = 0.5
-CLOCK_S = 0.001  # A timer of the loop may be so early.
-CANCEL_SHARE = 0.1  # Of the grace: so long are turns waited for before the program is told to end.
-KILLED_S_MAX = 0.5  # After the grace the driver kills its program, and sees its end.
+CLOCK_S = 0.001  # The loop may call a timer so much too early.
+CANCEL_SHARE = 0.1  # The share of the grace in which turns may end before the program is told to.
+KILLED_S_MAX = 0.5  # What a driver gets after the grace to kill its program and see its end.
 
 
 class HousePlace(Protocol):
@@ -170,7 +170,7 @@ class Host:
         with contextlib.suppress(TimeoutError):  # The supervisor is away: the turn ends as interrupted.
             await asyncio.wait_for(self._all_recorded(), FLUSH_S_MAX)
         self._machine.leave(reason)
-        with contextlib.suppress(TimeoutError):  # The keeper tells of our end by another way, which may be quicker.
+        with contextlib.suppress(TimeoutError):  # The keeper may have told of our end already: then nobody answers.
             await asyncio.wait_for(self._parted(), GOODBYE_S_MAX)
         if self._connection is not None:
             self._connection.close(flush_ms=FLUSH_MS)
@@ -221,7 +221,8 @@ class Host:
 
     def _see_orphaned(self) -> None:
         due = self._playing.orphan_due
-        if due is not None and asyncio.get_running_loop().time() >= due - CLOCK_S:  # Else it was found, and lost again.
+        # Otherwise the supervisor was found meanwhile, and lost again.
+        if due is not None and asyncio.get_running_loop().time() >= due - CLOCK_S:
             self._orphaned = True
             self._ask_stop(self._role.stop_grace_s)
 
@@ -246,7 +247,8 @@ class Host:
                 case EndRecorded(session=session, turn=turn):
                     self._shown.over(session, turn)
                 case TurnHanded(handover=handover):
-                    if self._playing.takes_turns:  # Else it was never seen here, and goes to the next incarnation.
+                    # One that is not taken was seen by nobody, and goes to the next incarnation.
+                    if self._playing.takes_turns:
                         self._hand(handover)
                 case GoGiven(session=session, turn=turn):
                     if self._playing.may_go((session, turn)):

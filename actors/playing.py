@@ -13,12 +13,12 @@ class Playing:
     """The turns of one actor. The caller brings the clock (monotonic seconds)."""
 
     def __init__(self, orphan_grace_s: float) -> None:
-        self.takes_turns = False  # It is ready, and was not told to end.
+        self.takes_turns = False  # True from when it is ready until it is told to end.
         self.stopping = False
         self._orphan_grace_s = orphan_grace_s
         self._lost_at: float | None = None
-        self._waiting: set[Key] = set()  # for go.
-        self._cancelled: set[Key] = set()  # Their cancel was asked for, by a client or a limit.
+        self._waiting: set[Key] = set()  # Turns that wait for `go`.
+        self._cancelled: set[Key] = set()  # Turns that a client, or a limit, asked to cancel.
 
     # --- turns ---
 

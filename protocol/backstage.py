@@ -53,9 +53,8 @@ UNRECORDED_BYTES_MAX = 4 << 20  # At this much unacknowledged, `may_speak` turns
 UPDATES_BYTES_MAX = 256 << 10
 NUMBERED_OVERHEAD_BYTES = 128
 NOTHING = pack({})
-UNMENDED = frozenset(
-    {mending.NESTING, mending.THING}
-)  # What whoever wrote the agent's code is told of, instead of losing it.
+# Of what cannot be sent as it is, this is not mended: whoever wrote the agent's code gets an error.
+UNMENDED = frozenset({mending.NESTING, mending.THING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +143,20 @@ class Backstage:
         self.actor = actor
         self.epoch = epoch
         self.pid = pid
-        self.ready = True  # False before it connects: it could not start, and says why.
+        self.ready = True  # False: it could not start, and connects only to say why.
         self.link = Standing.DOWN
-        self.parted = False  # Our goodbye was answered: whatever we said is heard.
+        self.parted = False  # Our goodbye was answered, so everything before it was heard.
         self.unrecorded_bytes = 0
         self._number = 0
         self._connections = 0
         self._kept: deque[tuple[Numbered, int]] = deque()
         self._gathering: _Gathering | None = None
-        self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether go was given
+        self._playing: dict[tuple[str, int], bool] = {}  # (session, turn) -> whether `go` has come.
         self._beginning: dict[tuple[str, int], None] = {}
         self._over: set[tuple[str, int]] = set()  # Turns whose endings are not acknowledged.
         self._asked: dict[str, Ask] = {}
-        self._mended: set[tuple[str, int]] = set()  # Turns of which it was told that something in them was mended.
+        # Turns for which it was said already that something in them was mended.
+        self._mended: set[tuple[str, int]] = set()
         self._out: list[FromActor] = []
 
     @property
@@ -231,7 +231,7 @@ class Backstage:
 
     def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> str:
         """Ask a question; return the id that its answer will bear."""
-        packed, mended = _packed(body)  # First: a number that is taken and not said would be a gap.
+        packed, mended = _packed(body)  # Before the number is taken: if this fails, the number would be a gap.
         if len(method) > METHOD_CHARACTERS_MAX:
             raise LocalError(
                 LIMIT_REACHED, f"a method of {len(method)} characters; the limit is {METHOD_CHARACTERS_MAX}"
@@ -319,14 +319,15 @@ class Backstage:
         if frame.code != NO_HELLO:
             self.link = Standing.REFUSED
             return [LinkRefused(frame.text)]
-        if self.link is Standing.UP:  # It gave our connection up: we say hello again, and what is not acknowledged.
+        # It has given our connection up: hello and all that is not acknowledged are said again.
+        if self.link is Standing.UP:
             self.connected()
         return []
 
     def _welcome(self, frame: Welcome) -> list[Cue]:
         self.link = Standing.UP
         freed = self._recorded(frame.committed)
-        # What it had recorded before it fell it may still not know to be open.
+        # A question may be recorded and yet unknown to the supervisor that came after: it is put again.
         self._out.extend(ask for ask in self._asked.values() if ask.n <= frame.committed)
         self._out.extend(kept for kept, _ in self._kept)
         self._out.extend(Begin(session, turn) for session, turn in self._beginning)
@@ -348,17 +349,18 @@ class Backstage:
 
     def _handed(self, frame: Handover) -> list[Cue]:
         key = (frame.session, frame.turn)
-        if key in self._beginning:  # A supervisor that let it wait after the welcome has not heard that.
+        # It waits for `go` and is handed over once more: the supervisor has not heard our `begin`.
+        if key in self._beginning:
             self._tell(Begin(*key))
         if key in self._over or key in self._playing:
-            return []  # Sent again after a reconnect.
+            return []  # It is the repeat of one that we play.
         self._playing[key] = frame.go
         return [TurnHanded(frame)]
 
     def _go(self, frame: Go) -> list[Cue]:
         key = (frame.session, frame.turn)
         if self._playing.get(key) is not False:
-            return []  # Given before, or the turn is over.
+            return []  # It is the repeat of a `go`, or the turn is over.
         self._playing[key] = True
         self._beginning.pop(key, None)
         return [GoGiven(*key)]

@@ -38,7 +38,7 @@ from understudy.protocol.verbs import (
     VerbBody,
 )
 
-GONE_S = 2.0  # So long may a house have no process at all: a service manager may start the next one.
+GONE_S = 2.0  # A service manager may take so long to start the next house: until then none is no error.
 LOOK_S = 0.1
 
 P = ParamSpec("P")
@@ -67,7 +67,7 @@ class LoopThread:
             if os.getpid() != self._pid:
                 text = f"this client is that of process {self._pid}, which was forked: connect in this one"
                 raise LocalError(CLOSED, text)
-            with self._lock:  # What is begun before the end is told of it.
+            with self._lock:  # Whatever is begun before the end gets its error from the client that closes.
                 if self._ended:
                     raise LocalError(CLOSED, "this client is closed; connect again")
                 future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -89,7 +89,8 @@ class LoopThread:
             self._ended = True
             ending = asyncio.run_coroutine_threadsafe(last(), self._loop)
             ending.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._over.set))
-        if threading.current_thread() is not self._thread:  # As when the garbage is collected there.
+        # The garbage collector may call this in the loop's own thread.
+        if threading.current_thread() is not self._thread:
             self._thread.join()
 
 
@@ -205,7 +206,7 @@ class BlockingClient:
             made.append(Client(runtime_dir, name, None))
             await made[0].start(wait_s)
 
-        # Also at the end of the process, and of the last reference.
+        # It is called by `close`, by the garbage collector, and when the interpreter ends.
         self._finalize = weakref.finalize(self, self._thread.end, leave)
         try:
             self._thread.wait(arrive())

@@ -18,8 +18,8 @@ from understudy.protocol.sizes import NESTING_MAX, VALUES_MAX, Finite
 
 Shape = Literal["any", "map", "blocks"]  # blocks: a list of maps.
 
-QUICK_BYTES_MAX = 1 << 16  # What is larger is looked at without making anything of it.
-QUICK_NESTING = 6  # Of the type that the decoder checks; that type doubles with each level.
+QUICK_BYTES_MAX = 1 << 16  # A larger body is looked at byte by byte: decoding it could take far more memory.
+QUICK_NESTING = 6  # Levels that the decoder's type describes; with each level the type doubles.
 PLACE_CHARACTERS_MAX = 200
 KIND_NAMES = {"map": "a map", "blocks": "a list of content blocks"}
 
@@ -59,7 +59,7 @@ def wrong_with(body: bytes, shape: Shape = "any") -> str:
             if _has_shape(quick_decode()(body), shape):
                 return ""
         except UNREADABLE:
-            pass  # Too deep for this look, or wrong: the thorough one tells.
+            pass  # It is nested deeper than this type, or it is wrong: the thorough look tells which.
     return Look(body, shape).wrong()
 
 
@@ -150,8 +150,9 @@ class Look:
         self._body = body
         self._shape = shape
         self._at = 0
-        self._around: list[tuple[int, int, bool]] = []  # The containers around the one at hand: as the three below.
-        self._count = self._left = 1  # Of the values of the container at hand (a map's keys among them).
+        # For each container around the one at hand: the three values below.
+        self._around: list[tuple[int, int, bool]] = []
+        self._count = self._left = 1  # How many values the container at hand has, and has left; a map's keys count.
         self._keyed = False
         self._keys: list[str] = [""]  # The last key at each level.
 

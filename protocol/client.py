@@ -169,10 +169,10 @@ class Client:
         self._answering = Answering(on_ask, self.answer)
         self._prefix = os.urandom(8).hex()
         self._made = 0
-        self._replies: dict[str, list[asyncio.Future[Reply]]] = {}  # Whoever waits for the answer to a request.
+        self._replies: dict[str, list[asyncio.Future[Reply]]] = {}  # By request: who waits for its answer.
         self._closing = False
-        self._over: UnderstudyError | None = None  # Why nothing more can be had: we are closed, or refused.
-        self._settled = asyncio.Event()  # It is up, or over.
+        self._over: UnderstudyError | None = None  # Set when this client is closed or refused for good: why.
+        self._settled = asyncio.Event()  # Set when the first welcome has come, or `_over` is set.
 
     # --- what users call ---
 
@@ -325,7 +325,7 @@ class Client:
                 case HelloRefused(fault=fault):
                     self._end(_remote(fault))
                 case HelloDeferred() | Unheard() | HouseLeft():
-                    pass  # The connection sees to it; a house that comes back is found again.
+                    pass  # `reconnecting` deals with these: it looks for the house until it answers again.
                 case _:
                     assert_never(happening)
 

@@ -51,8 +51,8 @@ from understudy.protocol.frames import (
 from understudy.protocol.standing import Standing
 from understudy.protocol.verbs import NOT_TO_REPEAT
 
-ANSWERS_KEPT_MAX = 64  # So many of the newest are said again after a reconnect,
-ANSWERS_KEPT_BYTES_MAX = 32 << 20  # and so much of them.
+ANSWERS_KEPT_MAX = 64  # The newest answers to questions, which are said again after a reconnect,
+ANSWERS_KEPT_BYTES_MAX = 32 << 20  # as long as they are no more than so many bytes.
 RENUMBERED = (
     "the log of the house has begun a new generation, and may have lost its last moments: what was numbered before may "
     "be gone, or something else by now; look at the session anew"
@@ -151,14 +151,16 @@ class ClientMachine:
         self.name = name
         self.pid = pid
         self.link = Standing.DOWN
-        self.generation = 0  # 0 is that of no log: nobody has answered, or a house in safe mode.
+        self.generation = 0  # 0: no house with a log has answered yet (safe mode has none).
         self.pending: dict[str, Request] = {}
         self.places: dict[int, Place] = {}
         self._sent: set[str] = set()
-        self._cancelling: Counter[str] = Counter()  # session -> how many cancels of everything in it are unanswered
+        self._cancelling: Counter[str] = Counter()  # By session: how many cancels of everything in it are unanswered.
         self._answers: dict[str, Answer] = {}
-        self._unwanted: set[str] = set()  # Of the answers: those that the house did not want, unless it asks again.
-        self._doubted: set[str] = set()  # Of what is pending or answered: what the house may have been unable to read.
+        # Answers that the house refused as late: they are said again only if it asks again.
+        self._unwanted: set[str] = set()
+        # Names of requests and answers that were under way when the house said that it could not read something.
+        self._doubted: set[str] = set()
         self._out: list[FromClient] = []
         self._follows = 0
         self._connections = 0
@@ -271,7 +273,7 @@ class ClientMachine:
                 return self._entries(frame)
             case Accepted() | Opened() | Result():
                 if not self._take(frame.request):
-                    return []  # The repeat of an answer that had come.
+                    return []  # Nobody waits for it: it was answered before.
                 return [Replied(frame.request, frame)]
             case Fault():
                 return self._fault(frame)
@@ -366,9 +368,10 @@ class ClientMachine:
         fresh: list[Entry] = []
         for entry in frame.entries:
             if entry.last < place.next or entry.session != place.session:
-                continue  # Sent twice around a reconnect, or for another follow.
+                continue  # It was there already, as happens around a reconnect, or belongs to another session.
             if entry.first > place.next:
-                self._out.append(self._follow(frame.follow, place))  # A gap: ask again from what we have.
+                # Entries are missing: follow anew from the number that is next.
+                self._out.append(self._follow(frame.follow, place))
                 break
             place.next = entry.last + 1
             place.unconsumed += cost(entry)
@@ -377,7 +380,7 @@ class ClientMachine:
 
     def _fault(self, frame: Fault) -> list[Happening]:
         if frame.code == NO_HELLO and self.link in (Standing.GREETING, Standing.UP):
-            self._sent.discard(frame.request)  # Not carried out: a call, too, may be said again.
+            self._sent.discard(frame.request)  # It was certainly not carried out, so even a call can be said again.
             return [Unheard(frame)]
         if not frame.request:
             return self._nameless(frame)
@@ -408,7 +411,7 @@ class ClientMachine:
             self._take(name)
             happenings.append(Replied(name, Fault(fault.code, fault.text, name, fault.body)))
         for ask, answer in self._answers.items():
-            if _answer_name(ask) in self._doubted:  # The agent waits: it gets an answer all the same.
+            if _answer_name(ask) in self._doubted:  # The agent waits, so it gets an error for an answer.
                 self._answers[ask] = Answer(answer.session, ask, error="the house could not read the answer")
         self._doubted.update(self._sent, map(_answer_name, self._answers))
         return [*happenings, Unheard(fault)]

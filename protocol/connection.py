@@ -21,9 +21,10 @@ from understudy.protocol.jsonrpc import (
     line,
 )
 
-REQUESTS_MAX = 10_000  # Of ours that are unanswered.
-SERVED_BYTES_MAX = 40 << 20  # Each takes about twice as much until the house has it.
-REQUEST_BYTES = 1 << 14  # What one costs besides its line, if that is large.
+REQUESTS_MAX = 10_000  # Requests of ours that are unanswered.
+# The lines of unanswered requests; each takes twice its size in memory until the house has it.
+SERVED_BYTES_MAX = 40 << 20
+REQUEST_BYTES = 1 << 14  # What a request costs in memory besides its line.
 
 OnRequest = Callable[[str, Any], Awaitable[Any]]
 OnNotification = Callable[[str, Any], Awaitable[None]]

@@ -47,11 +47,11 @@ class Dealer:
         self._joiner = Joiner(side)
         self._on_frames = on_frames
         self._on_broken = on_broken
-        self._messages: deque[tuple[bytes, int]] = deque()  # With how many pings each has.
+        self._messages: deque[tuple[bytes, int]] = deque()  # Each message, and how many pings are in it.
         self._window = Window()
         self._scheduled = False
         self.closed = False
-        self.garbage = ""  # Why the connection is of no use, if it is for what the house said.
+        self.garbage = ""  # What was wrong with what the house said, when the connection was given up for that.
         self._opened = True
         try:
             self._open(context, address)

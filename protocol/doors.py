@@ -50,7 +50,7 @@ from understudy.protocol.sizes import (
 
 LARGE_BYTES = 1 << 12
 _from_client = decoder(FromClient).decode
-# Of the frames with a body: what that is, its bound in bytes, its shape.
+# By frame: what its body is called in an error, its bound in bytes, and its shape.
 _BODIES: dict[type, tuple[str, int, bodies.Shape]] = {
     Prompt: ("the prompt", ENTRY_BYTES_MAX, "blocks"),
     Answer: ("the answer", ENTRY_BYTES_MAX, "any"),
@@ -75,7 +75,7 @@ def wrong_with(frame: FromClient) -> Wrong | None:
     if wrong is not None:
         return wrong
     if len(getattr(frame, "body", b"")) > LARGE_BYTES:
-        frame = msgspec.structs.replace(frame, body=b"")  # It is looked at already.
+        frame = msgspec.structs.replace(frame, body=b"")  # The body was looked at above.
     try:
         _from_client(b"\x91" + encoded(frame))
     except (UnicodeEncodeError, OverflowError, TypeError) as error:

@@ -15,8 +15,8 @@ from understudy.protocol.items import Ending
 
 IDLE_S = 2.0
 IDLE_MAX = 512
-KEPT_MAX = 1_000  # Endings that came while nobody waited for them; of what is not kept, the log is asked again.
-KEPT_BYTES_MAX = 4 << 10  # What is larger is not kept.
+KEPT_MAX = 1_000  # Endings that came while nobody waited for them. For any other the log is asked again.
+KEPT_BYTES_MAX = 4 << 10  # A larger ending is not kept.
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +52,7 @@ class Endings:
         self._watches: dict[str, _Watch] = {}
         self._followed: dict[int, _Watch] = {}
         self._expected: dict[str, Waiter] = {}
-        self._idle: dict[str, float] = {}  # session -> since when nobody waits; the longest first
+        self._idle: dict[str, float] = {}  # By session: since when nobody waits for anything in it, the longest first.
         self._kept: dict[tuple[str, int], Ending] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -84,7 +84,7 @@ class Endings:
         self._expected.pop(request, None)
         future = waiter.future
         if future.done() and not future.cancelled():
-            future.exception()  # Seen, also when who waited was cancelled meanwhile.
+            future.exception()  # Asked for, so that asyncio does not warn of one that nobody saw.
             return
         watch = self._watches.get(waiter.session)
         waiters = watch.waiting.get(waiter.turn) if watch is not None else None

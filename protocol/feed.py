@@ -36,7 +36,7 @@ class Feed(AsyncIterator[Item]):
         self._feeds, self._flow = feeds, flow
         self._loop = asyncio.get_running_loop()
         self._items: deque[Item] = deque()
-        self._taken = 0  # What the entry of these items costs; it is credit again when they are dealt with.
+        self._taken = 0  # What the entry of `_items` costs; it is given back as credit when all of them are taken.
 
     def __aiter__(self) -> "Feed":
         return self
@@ -69,7 +69,7 @@ class Feed(AsyncIterator[Item]):
 
     def __del__(self) -> None:
         if self._flow.over is None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed, and so is the client.
+            with contextlib.suppress(RuntimeError):  # Raised by a loop that is closed; the client is closed then, too.
                 self._loop.call_soon_threadsafe(self._feeds.drop, self._flow)
 
     def _unpack(self, entry: Entry, number: int) -> None:

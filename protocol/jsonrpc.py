@@ -16,8 +16,8 @@ from understudy.protocol.sizes import NESTING_MAX
 LINE_BYTES_MAX = 32 << 20
 LARGE_LINE_BYTES = 1 << 12
 BATCH_MAX = 1_000
-HEAD_BYTES = 1 << 10  # Of a line that cannot be read: there an answer names its request.
-MESSAGE_CHARACTERS_MAX = 10_000  # Of an error.
+HEAD_BYTES = 1 << 10  # Where the id of a request is looked for in a line that cannot be read.
+MESSAGE_CHARACTERS_MAX = 10_000  # The text of an error.
 CODES = range(-(2**31), 2**31)
 
 PARSE_ERROR = -32700

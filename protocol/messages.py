@@ -25,7 +25,7 @@ _decoders = {
     )
     for side in (FromClient, ToClient, FromActor, ToActor)
 }
-# A joined frame is one of the side's own: never a part again.
+# What was joined from parts is never a part itself.
 _whole_decoders: dict[Any, msgspec.msgpack.Decoder[Frame]] = {
     side: msgspec.msgpack.Decoder(Union[tuple(each for each in get_args(side) if each is not Part)])  # noqa: UP007
     for side in _decoders
@@ -88,7 +88,7 @@ def _parts(whole: bytes) -> Iterable[bytes]:
         yield b"".join((_PART_HEADS[at + PART_BYTES >= len(whole)], len(piece).to_bytes(4, "big"), piece))
 
 
-# Of a message with one part: what comes before the piece's length. To pack it would copy the piece once more.
+# What precedes the piece's length in a message with one part. To pack such a message would copy the piece once more.
 _PART_HEADS = [encoded([Part(last, b"")])[:-2] + b"\xc6" for last in (False, True)]
 
 

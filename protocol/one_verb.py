@@ -30,7 +30,7 @@ from understudy.protocol.verbs import VerbBody, answer_to, name_of
 
 A = TypeVar("A")
 
-PING_MS = 1000  # So often is a house asked that has not answered: one that has come anew says that it does not know us.
+PING_MS = 1000  # A house that is silent for so long is pinged: one that was started meanwhile answers that it does not know us.
 
 
 def verb(runtime_dir: str, asked: VerbBody[A], timeout_s: float = 5.0) -> A:
@@ -52,7 +52,7 @@ def verb(runtime_dir: str, asked: VerbBody[A], timeout_s: float = 5.0) -> A:
     socket = context.socket(zmq.DEALER)
     socket.linger = 50
     socket.maxmsgsize = MESSAGE_BYTES_MAX
-    socket.sndhwm = 0  # Else a house that is stopped could hold us up at a send.
+    socket.sndhwm = 0  # Without a bound, so that a send never blocks, not even while the house is stopped.
     try:
         socket.connect(gateway_address(runtime_dir))
         for message in messages:

@@ -63,7 +63,7 @@ def see_folder(folder: str, option: str, private: bool = False) -> None:
         raise OwnerError(f"{_what(folder, status)}, and you are {_whose(os.geteuid())}", _elsewhere(option))
     if private and status.st_mode & 0o077:
         remedy = _elsewhere(option)
-        if not status.st_mode & stat.S_ISVTX:  # That one is meant for everybody.
+        if not status.st_mode & stat.S_ISVTX:  # A folder like /tmp is meant for everybody.
             remedy = f"if only you use it: chmod 700 {folder}; or {remedy}"
         raise OwnerError(f"{_what(folder, status)}: others may look into it", remedy)
     if _others_write(status, folder):
@@ -127,7 +127,7 @@ def make_folder(folder: str, option: str, private: bool = False) -> None:
         missing.append(at)
         at = os.path.dirname(at)  # noqa: PTH120
     for each in reversed(missing):
-        with suppress(FileExistsError):  # Of two at once.
+        with suppress(FileExistsError):  # Another process may make it in the same moment.
             os.mkdir(each, 0o700)  # noqa: PTH102
     see_folder(folder, option, private)
 

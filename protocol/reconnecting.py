@@ -24,11 +24,11 @@ from understudy.protocol.frames import Frame, ToClient
 
 RETRY_S = 0.02
 RETRY_S_MAX = 1.0
-WELCOME_S_MAX = 2.0  # Then a new socket is tried, and the next one is given twice the time: what a stopped house does
-PATIENCE_S_MAX = 64.0  # not accept stays in its backlog.
-DEFERRED_S = 0.5  # So long, and doubling, a house that is full is left alone,
+WELCOME_S_MAX = 2.0  # After so long without a welcome a new socket is tried. Each is given twice the time
+PATIENCE_S_MAX = 64.0  # of the one before: those that a stopped house does not accept fill its backlog.
+DEFERRED_S = 0.5  # The pause, doubled each time, before a house is tried again that was full,
 DEFERRED_S_MAX = 30.0
-UNREAD_S = 0.25  # and so long one that could not read something of ours, or we of its.
+UNREAD_S = 0.25  # and the pause after something that one of the two could not read.
 SILENT_S = 25.0  # A house that knows us says something every 10 s.
 FLUSH_MS = 100
 
@@ -71,7 +71,7 @@ class Reconnecting:
             self._dealer.close(flush_ms=FLUSH_MS)
         self.up.clear()
         self.down.set()
-        try:  # Not here: a house that is stopped does not take the goodbye.
+        try:  # In another thread, for a house that is stopped does not take the goodbye and this waits for it.
             ending = self._loop.run_in_executor(None, self._context.term)
         except RuntimeError:  # The interpreter ends, and begins no thread any more.
             self._context.term()
@@ -96,7 +96,7 @@ class Reconnecting:
             pause_s = UNREAD_S
             self._happen(self._machine.misread(dealer.garbage))
         self._happen(self._machine.disconnected())
-        # Many may have lost the same house at once.
+        # At a random moment, because many clients may have lost the same house at once.
         self._wake_in(max(pause_s, self._retry_s) * self._random.uniform(0.5, 1.0), self.connect)
         self._retry_s = min(self._retry_s * 1.5, RETRY_S_MAX)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from understudy.protocol.owners import open_ours
 
 SLOT_BYTES = 64
-FILE_BYTES_MAX = 4 << 20  # 65,535 turns at once.
+FILE_BYTES_MAX = 4 << 20  # Room for 65,535 turns at once.
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 EMPTY_SLOT = b" " * (SLOT_BYTES - 1) + b"\n"
 

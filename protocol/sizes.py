@@ -1,47 +1,51 @@
 """How large one thing may be: the bounds of every field, as types that a decoder checks. Pure.
 
-The bound of a field stands in its frame's definition; what a body may hold is `bodies`' to say. Whatever keeps these
-bounds fits a frame (`BODY_BYTES_MAX`) on all of its way, with what is added to it there.
+A frame's definition names the bound of each field; `bodies` says what a body may hold. A frame grows on its way: a prompt
+goes on to the actor with its session's opening and memory. The bounds are so that even then it is no larger than
+`BODY_BYTES_MAX`, so what was accepted can always be delivered.
 """
 
 from typing import Annotated
 
 from msgspec import Meta
 
-MESSAGE_BYTES_MAX = 1 << 20  # A ZeroMQ message above this is never read: MAXMSGSIZE.
-PART_BYTES = 1 << 16  # So much is said in one message: whoever has more to say lets others through in between.
-PIECE_BYTES_MAX = 1 << 19  # So much of one is heard: earlier versions say that.
-FRAMES_PER_MESSAGE = 64  # Said; up to `FRAMES_PER_MESSAGE_MAX` are heard.
+MESSAGE_BYTES_MAX = 1 << 20  # libzmq ends a connection on which a larger message comes (MAXMSGSIZE).
+PART_BYTES = 1 << 16  # What one message of ours holds at most: more goes in several, and others get through in between.
+PIECE_BYTES_MAX = 1 << 19  # Larger parts than ours are understood, because earlier versions send them.
+FRAMES_PER_MESSAGE = 64  # In a message of ours; up to `FRAMES_PER_MESSAGE_MAX` are understood.
 BODY_BYTES_MAX = 32 << 20  # A frame joined from parts.
 FRAMES_PER_MESSAGE_MAX = 1 << 14
-ENTRY_BYTES_MAX = 16 << 20  # A prompt, what an agent says at once, a question, its answer; the body of a call.
-OPENING_BYTES_MAX = 4 << 20  # What opens a session; it goes with each of its hand-overs,
-MEMORY_BYTES_MAX = 4 << 20  # as does what a driver remembers for it.
+ENTRY_BYTES_MAX = 16 << 20  # A prompt, one thing that an agent says, a question, an answer, or the body of a call.
+OPENING_BYTES_MAX = 4 << 20  # What opens a session. It goes along with each hand-over of a turn.
+MEMORY_BYTES_MAX = 4 << 20  # What a driver remembers for a session. It goes along as well.
 VERB_BYTES_MAX = 1 << 18
-RESULT_BYTES_MAX = BODY_BYTES_MAX - (1 << 12)  # Beside it a frame has ids only.
-ENTRIES_BYTES = 1 << 20  # Entries go to a follower in frames of about so much, or of one entry.
-NESTING_MAX = 64  # Of a body. The log and JSON-RPC put it some levels deeper; what reads msgpack takes hundreds.
-VALUES_MAX = 250_000  # Of a body: how many things it holds, keys among them. Each byte can cost a reader a hundred.
+RESULT_BYTES_MAX = BODY_BYTES_MAX - (1 << 12)  # The frame around it has ids only, which need less than 4 KiB.
+ENTRIES_BYTES = 1 << 20  # A frame of entries for a follower holds about so much, or one entry that is larger.
+# Of a body. The log and JSON-RPC wrap it in some more levels; readers of msgpack and JSON take hundreds.
+NESTING_MAX = 64
+# Of a body, keys included: a value that is one byte long can cost its reader a hundred bytes of memory.
+VALUES_MAX = 250_000
 
 ID_CHARACTERS_MAX = 200
-LABEL_CHARACTERS_MAX = 200  # What people call something.
+LABEL_CHARACTERS_MAX = 200  # A name that people give to something.
 AGENT_CHARACTERS_MAX = 64
 METHOD_CHARACTERS_MAX = 200
 CODE_CHARACTERS_MAX = 100
-REASON_CHARACTERS_MAX = 200  # Why a turn ended, in one word.
-TEXT_CHARACTERS_MAX = 10_000  # Of a fault, a goodbye, an ending.
+REASON_CHARACTERS_MAX = 200  # Why a turn ended: one word.
+TEXT_CHARACTERS_MAX = 10_000  # A text for people, in a fault, a goodbye or an ending.
 PATH_CHARACTERS_MAX = 4096
 SERVES_MAX = 100
 UPDATES_PER_FRAME_MAX = 512
-NAMES_MAX = 1000  # Of agents in one verb.
-NUMBER_BITS = 40  # Of the numbers of a session's log.
+NAMES_MAX = 1000  # The agents that one verb names.
+NUMBER_BITS = 40  # The numbers of a session's log have so many bits.
 NUMBER_MAX = (1 << NUMBER_BITS) - 1
 FLOAT_MAX = 1.7976931348623157e308  # The largest number that is finite.
 INTEGERS = range(-(2**63), 2**64)  # What msgpack holds.
 
 Id = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX)]
 RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARACTERS_MAX)]
-RequestName = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX + 20)]  # Of a fault: an id, or `answer:` and an id.
+# What a fault is about: an id, or `answer:` and an id.
+RequestName = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX + 20)]
 Label = Annotated[str, Meta(max_length=LABEL_CHARACTERS_MAX)]
 AgentName = Annotated[str, Meta(max_length=AGENT_CHARACTERS_MAX)]
 Method = Annotated[str, Meta(max_length=METHOD_CHARACTERS_MAX)]
@@ -60,7 +64,8 @@ Bytes = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 WallTime = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Finite = Annotated[float, Meta(ge=-FLOAT_MAX, le=FLOAT_MAX)]
-AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]  # Of a client's `doors` knows the bound: it tells more.
+# For what clients say there are narrower bounds in `doors`, which says more about what is wrong.
+AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]
 EntryBody = Annotated[bytes, Meta(max_length=ENTRY_BYTES_MAX)]
 Opening = Annotated[bytes, Meta(max_length=OPENING_BYTES_MAX)]
 Memory = Annotated[bytes, Meta(max_length=MEMORY_BYTES_MAX)]

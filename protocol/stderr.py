@@ -5,7 +5,7 @@ import os
 import select
 import time
 
-LINE_BYTES_MAX = 4096  # What a pipe takes at once when it takes anything: PIPE_BUF.
+LINE_BYTES_MAX = 4096  # PIPE_BUF: a pipe takes so much whole or not at all.
 
 
 def say(text: str) -> None:

@@ -17,7 +17,8 @@ class Window:
 
     def __init__(self) -> None:
         self._under_way = self._behind = 0
-        self._pings: deque[int] = deque()  # In order, with the bytes before each; 0: somebody else asks.
+        # For each ping that is unanswered: how many bytes were said before it. 0: somebody else sent it.
+        self._pings: deque[int] = deque()
 
     @property
     def open(self) -> bool:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.test_sim import BUGS, ROOT, run
+from tests.simulator.test_sim import BUGS, ROOT, run
 
 FOLDERS = ("protocol", "actors", "supervisor")
 SEEDS_MAX = 4_000

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
+from tests.processes.test_life import row, wait_state
 from tests.stage import Stage
-from tests.test_life import row, wait_state
 from understudy.actors.actor import Role
 from understudy.actors.drivers import piped as pipes
 from understudy.actors.drivers.piped import Piped

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
-from tests.test_life import row
+from tests.processes.test_life import row
 from understudy.protocol.processes import stat
 from understudy.supervisor.keeper.cgroups import KEEPER, PROCS, Groups, delegated
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.faults.house import Houses, RealHouse, wait_until
-from tests.test_life import row, wait_state
+from tests.processes.test_life import row, wait_state
 from understudy.actors.drivers.terminals import LocalClient
 from understudy.protocol.client import connect
 from understudy.protocol.errors import LIMIT_REACHED, LocalError

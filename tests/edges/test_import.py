@@ -12,7 +12,7 @@ import understudy
 from tests.faults.house import RealHouse
 from understudy.protocol.errors import UnderstudyError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = ["Actor", "ActorError", "LocalError", "RemoteError", "Turn", "connect", "connect_blocking", "house"]
 
 PROGRAM = """

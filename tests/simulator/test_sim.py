@@ -14,7 +14,7 @@ from tests.simulator.world import World
 from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row
 from understudy.supervisor.log.log import Log
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BUGS = sorted((ROOT / "tests" / "bugs").glob("*.patch"))
 SCHEDULES = 300
 SCHEDULES_PER_BUG = 2_000

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.test_hangs import playing, until
 from tests.faults.house import Houses, RealHouse, wait_until
-from tests.test_hangs import playing, until
 
 
 def test_a_tree_over_its_limit_is_killed_with_the_figures(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from understudy.protocol.client import Session, connect
 from understudy.supervisor.formats import SCHEMA_VERSION
 from understudy.supervisor.log.log import Log
 
-FOLDER = Path(__file__).parent / "compat"
+FOLDER = Path(__file__).parent
 # Each must be there for ever: a version that wrote it may be on somebody's disk.
 KEPT = ["schema-1-f771ceb", "schema-2-5997c2b", "schema-2-308a52e", "schema-3-68bde69"]
 HOW = {"several": "end_turn", "remembered": "max_tokens", "lost": "interrupted", "failed": "failed"}

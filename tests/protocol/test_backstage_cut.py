@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_backstage import handover, said, welcome
+from tests.protocol.test_backstage import handover, said, welcome
 from understudy.protocol.backstage import Backstage
 from understudy.protocol.frames import ActorHello, Ask, Ended, FromActor, Recorded, Remember, ToActor, Updates
 

@@ -20,7 +20,7 @@ from understudy.protocol.one_verb import verb
 from understudy.protocol.processes import children
 from understudy.protocol.verbs import Sessions
 
-PUPPET = Path(__file__).with_name("puppet.py")
+PUPPET = Path(__file__).parent.with_name("puppet.py")
 CAST = f"""
 [agent.rehearsal]
 driver = "scripted"

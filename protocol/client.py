@@ -132,12 +132,14 @@ class Session:
             raise RemoteError(ending.reason, ending.text or f"the turn ended: {ending.reason}", ending.body)
         return texts
 
-    def follow(self, number: int = 0) -> Feed:
+    def follow(self, number: int = 0, holds: bool = False) -> Feed:
         """Yield the session's items from `number` on, for ever; no gap and no repeat over reconnects.
+
+        `holds`: its agent stays up while somebody follows so, also when it has nothing to do for long.
 
         `async for item in session.follow(): ...`, or `anext`; what it raises, and how it ends: see `Feed`.
         """
-        return self.client.follow(self.id, number)
+        return self.client.follow(self.id, number, holds)
 
     async def cancel(self, turn: int = 0) -> None:
         """Cancel one turn, or the running and all queued ones."""
@@ -256,10 +258,10 @@ class Client:
         self._machine.answer(frame)
         self._flush()
 
-    def follow(self, session: str, number: int) -> Feed:
-        """Follow a session from `number` on."""
+    def follow(self, session: str, number: int, holds: bool = False) -> Feed:
+        """Follow a session from `number` on. `holds`: as in `Follow`."""
         self._see_sendable(Follow(0, session, number))
-        return self._feeds.begin(session, number)
+        return self._feeds.begin(session, number, holds)
 
     async def ending(self, session: str, turn: int) -> Ending:
         """Return how a turn ended, when it has."""

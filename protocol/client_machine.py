@@ -141,6 +141,7 @@ class Place:
     window: int
     unconsumed: int = 0
     owed: int = 0
+    holds: bool = False
 
 
 class ClientMachine:
@@ -227,10 +228,10 @@ class ClientMachine:
         if self.link is Standing.UP:
             self._out.append(Ping())
 
-    def follow(self, session: str, number: int, window: int = CREDIT_BYTES) -> int:
-        """Follow `session` from `number`; return the follow's id."""
+    def follow(self, session: str, number: int, window: int = CREDIT_BYTES, holds: bool = False) -> int:
+        """Follow `session` from `number`; return the follow's id. `holds`: as in `Follow`."""
         self._follows += 1
-        self.places[self._follows] = place = Place(session, max(1, number), window)
+        self.places[self._follows] = place = Place(session, max(1, number), window, holds=holds)
         if self.link is Standing.UP:
             self._out.append(self._follow(self._follows, place))
         return self._follows
@@ -358,7 +359,7 @@ class ClientMachine:
 
     def _follow(self, number: int, place: Place) -> Follow:
         place.owed = 0
-        return Follow(number, place.session, place.next, max(1, place.window - place.unconsumed))
+        return Follow(number, place.session, place.next, max(1, place.window - place.unconsumed), place.holds)
 
     def _entries(self, frame: Entries) -> list[Happening]:
         place = self.places.get(frame.follow)

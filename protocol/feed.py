@@ -88,9 +88,9 @@ class Feeds:
         self._machine, self._flush = machine, flush
         self._flows: dict[int, Flow] = {}
 
-    def begin(self, session: str, number: int) -> Feed:
-        """Follow `session` from `number` on."""
-        flow = Flow(self._machine.follow(session, number))
+    def begin(self, session: str, number: int, holds: bool = False) -> Feed:
+        """Follow `session` from `number` on. `holds`: as in `Follow`."""
+        flow = Flow(self._machine.follow(session, number, holds=holds))
         self._flows[flow.follow] = flow
         self._flush()
         return Feed(self, flow)

@@ -186,12 +186,16 @@ class Call(_Frame, frozen=True, tag="call"):
 
 
 class Follow(_Frame, frozen=True, tag="follow"):
-    """Send me the entries of `session` from `number` on, `credit` bytes of them, then more as I give credit."""
+    """Send me the entries of `session` from `number` on, `credit` bytes of them, then more as I give credit.
+
+    `holds`: keep the session's agent up while I follow, also when it has nothing to do.
+    """
 
     follow: Number
     session: Id
     number: Number = 0
     credit: Bytes = CREDIT_BYTES
+    holds: bool = False
 
 
 class Credit(_Frame, frozen=True, tag="credit"):

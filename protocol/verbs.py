@@ -56,7 +56,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
 class SessionStatus(msgspec.Struct, frozen=True):
     """One session. `last`: its last recorded number; `turn`: the one that is handed over, or None; `queue`: turns.
 
-    `opened_at`: seconds since 1970. `full`, `quarantined`: why it takes no more prompts, "" when it does.
+    `opened_at`: seconds since 1970. `actor`: who has it now, "" for nobody. `full`, `quarantined`: why it takes no more prompts, "" when it does.
     """
 
     session: str
@@ -69,6 +69,7 @@ class SessionStatus(msgspec.Struct, frozen=True):
     opened_at: float
     full: str
     quarantined: str
+    actor: str = ""
 
 
 class HouseStatus(msgspec.Struct, frozen=True):

@@ -24,7 +24,6 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
-from understudy.supervisor.core.child import State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -43,6 +42,7 @@ from understudy.supervisor.core.events import (
     Ticked,
     Warn,
 )
+from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.status import status_rows
@@ -84,7 +84,7 @@ class House:
         )
 
     def state(self, agent: str) -> State:
-        return self.core.house.roles[agent].child.state
+        return self.core.house.agents[agent].first.state
 
     def endings(self) -> list[str]:
         rows = [row for each in self.effects if isinstance(each, Record) for row in each.rows]

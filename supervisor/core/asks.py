@@ -6,8 +6,8 @@ from understudy.protocol.errors import CLIENT_GONE
 from understudy.protocol.frames import Answer, Ask, Entry, unpack
 from understudy.supervisor.core import bounds
 from understudy.supervisor.core.budget import Sent
-from understudy.supervisor.core.child import Child
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn
 
 
@@ -24,27 +24,27 @@ class _Told(msgspec.Struct):
 _told = msgspec.msgpack.Decoder(_Told)
 
 
-def ask(house: House, session: Session, frame: Ask, child: Child) -> None:
+def ask(house: House, session: Session, frame: Ask, actor: Actor) -> None:
     """The agent has a question: for everybody (recorded), or for the client that prompted."""
-    again = frame.n <= child.number  # Said again on a new connection.
+    again = frame.n <= actor.number  # Said again on a new connection.
     if again:
-        house.acks[child.name] = None
+        house.acks[actor] = None
     else:
-        house.count(child, frame.n)
+        house.count(actor, frame.n)
     turn = session.current
     if turn is None or turn.number != frame.turn:
-        house.tell_actor(child, Answer(session.id, frame.ask, error="the turn is over"), house.after)
+        house.tell_actor(actor, Answer(session.id, frame.ask, error="the turn is over"), house.after)
         return
     if frame.ask in session.answers:
-        _give(house, session, session.answers[frame.ask].answer, child)
+        _give(house, session, session.answers[frame.ask].answer, actor)
         return
-    if frame.ask in session.asks or bounds.unasked(house, session, frame, child):
+    if frame.ask in session.asks or bounds.unasked(house, session, frame, actor):
         return
-    if bounds.questions_full(house, session, frame, child):
+    if bounds.questions_full(house, session, frame, actor):
         return
     session.asks[frame.ask] = OpenAsk(turn.number, frame.method, house.now, None if frame.public else frame)
     if not frame.public:
-        house.roles[session.agent].question_bytes += len(frame.body)
+        house.agents[session.agent].question_bytes += len(frame.body)
     if frame.public:
         body = {"ask": frame.ask, "method": frame.method, "params": unpack(frame.body)}
         house.write(session, "asked", turn.number, body)
@@ -87,7 +87,8 @@ def give_up_on(house: House, client: str | None) -> None:
 
 
 def _playing(house: House) -> list[tuple[Session, Turn]]:
-    return [each for role in house.roles.values() for each in role.turns()]
+    actors = [each for agent in house.agents.values() for each in agent.actors]
+    return [each for actor in actors for each in house.turns_of(actor)]
 
 
 def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:
@@ -112,40 +113,41 @@ def answer(house: House, session: Session, frame: Answer) -> bool:
         return False
     if session.current is not None:
         session.current.progressed = house.now  # Quiet is counted again.
-        house.touch(session.agent)
     if pending.public:
         body = {"error": frame.error} if frame.error else {"result": unpack(frame.body)}
         house.write(session, "answered", pending.turn, {"ask": frame.ask, **body})
-    _give(house, session, frame, house.roles[session.agent].child)
+    if session.actor is not None:
+        house.touch(session.actor)
+        _give(house, session, frame, session.actor)
     return True
 
 
-def _give(house: House, session: Session, answer: Answer, child: Child) -> None:
+def _give(house: House, session: Session, answer: Answer, actor: Actor) -> None:
     """Send the answer, a large one when there is room, and keep it until the actor certainly has it."""
-    ungiven, size = house.roles[session.agent].ungiven, len(answer.body)
-    if size > house.budget.limits.share_bytes and not house.room(child.peer, size):
+    ungiven, size = actor.ungiven, len(answer.body)
+    if size > house.budget.limits.share_bytes and not house.room(actor.peer, size):
         session.answers[answer.ask] = Given(answer)
         ungiven[session.id, answer.ask] = None
         return
     ungiven.pop((session.id, answer.ask), None)
-    window = house.budget.windows.get(child.peer or b"")
+    window = house.budget.windows.get(actor.peer or b"")
     serial, ticket = (window.serial, house.after) if window is not None else (0, 0)
-    session.answers[answer.ask] = Given(answer, child.peer, serial, ticket)
-    house.tell_actor(child, answer, house.after)
+    session.answers[answer.ask] = Given(answer, actor.peer, serial, ticket)
+    house.tell_actor(actor, answer, house.after)
 
 
-def give_on(house: House, role: Role) -> None:
-    """Send the answers that wait for room on the way to the agent's actor, as it takes them."""
-    for session_id, name in list(role.ungiven):
-        del role.ungiven[session_id, name]
+def give_on(house: House, actor: Actor) -> None:
+    """Send the answers that wait for room on the way to the actor, as it takes them."""
+    for session_id, name in list(actor.ungiven):
+        del actor.ungiven[session_id, name]
         given = house.sessions[session_id].answers.get(name)
         if given is not None:  # Else the turn is over.
-            _give(house, house.sessions[session_id], given.answer, role.child)
+            _give(house, house.sessions[session_id], given.answer, actor)
 
 
-def forget_given(role: Role, peer: bytes, ping: Sent) -> None:
+def forget_given(house: House, actor: Actor, peer: bytes, ping: Sent) -> None:
     """The actor has answered `ping`: it has had the answers that went out before, and will not ask for them again."""
-    for session in role.playing.values():
+    for session in (house.sessions[each] for each in actor.playing):
         for name, given in list(session.answers.items()):
             if given.peer == peer and given.serial < ping.serial and given.ticket <= ping.ticket:
                 del session.answers[name]
@@ -162,5 +164,5 @@ def _taken(house: House, session: Session, name: str) -> OpenAsk | None:
     """Take a question out of those that are open; None: it is none of them."""
     pending = session.asks.pop(name, None)
     if pending is not None and pending.frame is not None:
-        house.roles[session.agent].question_bytes -= len(pending.frame.body)
+        house.agents[session.agent].question_bytes -= len(pending.frame.body)
     return pending

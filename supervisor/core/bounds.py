@@ -3,8 +3,9 @@
 from understudy.protocol.codec import sliced
 from understudy.protocol.errors import LIMIT_REACHED
 from understudy.protocol.frames import Answer, Ask
-from understudy.supervisor.core.child import Child
-from understudy.supervisor.core.house import CALLS_MAX, House, Role
+from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.house import CALLS_MAX, House
+from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.sessions import Session
 from understudy.supervisor.core.specs import AgentSpec
 
@@ -21,24 +22,22 @@ UNRECORDED_ENTRIES_MAX = 10_000  # While the log is stuck so much is kept; then 
 UNRECORDED_BYTES_MAX = 16 << 20
 
 
-def sessions_full(role: Role) -> str:
+def sessions_full(agent: Agent) -> str:
     """Say that the agent takes no more sessions, "" when it does."""
-    spec = role.child.spec
-    return (
-        f"sessions_max: {role.sessions} of {spec.sessions_max} sessions" if role.sessions >= spec.sessions_max else ""
-    )
+    count, most = agent.sessions, agent.spec.sessions_max
+    return f"sessions_max: {count} of {most} sessions" if count >= most else ""
 
 
-def queue_full(role: Role) -> str:
+def queue_full(agent: Agent) -> str:
     """Say that the agent's queue is full, "" when it is not."""
-    most = role.child.spec.queued_turns_max
-    return f"queued_turns_max: {role.queued} of {most} turns wait" if role.queued >= most else ""
+    most = agent.spec.queued_turns_max
+    return f"queued_turns_max: {agent.queued} of {most} turns wait" if agent.queued >= most else ""
 
 
-def turns_full(role: Role) -> str:
+def turns_full(agent: Agent) -> str:
     """Say that no more turns may run, "" when they may."""
-    most = role.child.spec.turns_max
-    return f"turns_max: {role.running} of {most} turns run" if role.running >= most else ""
+    most = agent.spec.turns_max
+    return f"turns_max: {agent.running} of {most} turns run" if agent.running >= most else ""
 
 
 def entries_full(session: Session, spec: AgentSpec) -> str:
@@ -92,20 +91,20 @@ def behind(house: House) -> bool:
     return len(house.unfed) > UNRECORDED_ENTRIES_MAX or house.unfed_bytes > UNRECORDED_BYTES_MAX
 
 
-def questions_full(house: House, session: Session, frame: Ask, child: Child) -> bool:
+def questions_full(house: House, session: Session, frame: Ask, actor: Actor) -> bool:
     """Refuse a question when too many are open, so that the agent goes on without; return whether it did."""
     full = f"{len(session.asks)} of {QUESTIONS_PER_TURN_MAX}" if len(session.asks) >= QUESTIONS_PER_TURN_MAX else ""
     size = len(frame.body)
     if not full and not frame.public:
-        mine = house.roles[session.agent].question_bytes
-        everybody = sum(role.question_bytes for role in house.roles.values())
+        mine = house.agents[session.agent].question_bytes
+        everybody = sum(agent.question_bytes for agent in house.agents.values())
         for open_bytes, most in ((mine, QUESTION_BYTES_PER_AGENT_MAX), (everybody, QUESTION_BYTES_MAX)):
             if open_bytes and open_bytes + size > most:
                 full = f"they have {open_bytes} bytes, and this one has {size}; the limit is {most}"
     if not full:
         return False
     text = f"too many questions are open ({full})"
-    house.tell_actor(child, Answer(session.id, frame.ask, error=text), house.after)
+    house.tell_actor(actor, Answer(session.id, frame.ask, error=text), house.after)
     return True
 
 
@@ -116,8 +115,8 @@ def answers_full(house: House, session: Session, frame: Answer) -> str:
         return ""
     waiting = sum(
         len(given.answer.body)
-        for role in house.roles.values()
-        for name, ask in role.ungiven
+        for actor in house.actors()
+        for name, ask in actor.ungiven
         if (given := house.sessions[name].answers.get(ask)) is not None
     )
     if not waiting or waiting + size <= ANSWER_BYTES_MAX:
@@ -127,14 +126,15 @@ def answers_full(house: House, session: Session, frame: Answer) -> str:
     )
 
 
-def unasked(house: House, session: Session, frame: Ask, child: Child) -> bool:
+def unasked(house: House, session: Session, frame: Ask, actor: Actor) -> bool:
     """Refuse a question that the session has no room for, so that the agent goes on without; return whether it did."""
-    full = entries_full(session, child.spec)
+    spec = house.agents[session.agent].spec
+    full = entries_full(session, spec)
     if not full or not frame.public:
         return False
-    _drop(house, session, frame.turn, 1, child.spec)
+    _drop(house, session, frame.turn, 1, spec)
     text = f"nobody can be asked, the session's log is full ({full})"
-    house.tell_actor(child, Answer(session.id, frame.ask, error=text), house.after)
+    house.tell_actor(actor, Answer(session.id, frame.ask, error=text), house.after)
     return True
 
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 from understudy.protocol import bodies
 from understudy.protocol.errors import AGENT_ERROR
 from understudy.protocol.frames import ActorCall, Call, Fault, Result
-from understudy.supervisor.core.child import State
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core import places
+from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.open_calls import OpenCall
 from understudy.supervisor.core.sessions import Session
 
@@ -16,37 +18,36 @@ def pass_on(house: House, session: Session, frame: Call, peer: bytes) -> None:
     house.calls_made += 1
     name = f"c{house.calls_made}"
     house.calls[name] = OpenCall(peer, frame.request, session.id, session.agent, frame.method, frame.body)
-    child = house.roles[session.agent].child
-    if child.state is State.RUNNING and _has_room(house, name):
-        _send(house, name)
+    _send(house, name)
 
 
-def _has_room(house: House, name: str) -> bool:
-    call = house.calls[name]
-    session = house.sessions[call.session]
-    return house.room(house.roles[call.agent].child.peer, session.bytes_to_hand(len(call.body)))
-
-
-def _send(house: House, name: str) -> None:
-    """Send one call to its actor."""
+def _send(house: House, name: str) -> bool:
+    """Send one call to its actor; return False when that takes no more now."""
     pending = house.calls[name]
     session = house.sessions[pending.session]
-    house.calls[name] = replace(pending, sent=True, body=b"")
+    actor = places.ready(house, session)
+    if actor is None:
+        return True
+    if not house.room(actor.peer, session.bytes_to_hand(len(pending.body))):
+        return False
+    if house.agents[session.agent].spec.sessions_per_actor:
+        places.give(house, session, actor)
+    house.calls[name] = replace(pending, sent=True, body=b"", actor=actor)
     frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body)
-    house.hand(house.roles[session.agent].child, frame, opening=session.opening, memory=session.memory)
+    house.hand(actor, frame, opening=session.opening, memory=session.memory)
+    return True
 
 
-def send_waiting(house: House, role: Role) -> None:
-    """The actor is there: send what waits for it, as it takes it."""
-    for name in list(house.calls.unsent(role.child.spec.name)):
-        if not _has_room(house, name):
+def send_waiting(house: House, agent: Agent) -> None:
+    """An actor is there: send what waits for it, as it takes it."""
+    for name in list(house.calls.unsent(agent.name)):
+        if not _send(house, name):
             return
-        _send(house, name)
 
 
-def waiting(house: House, role: Role) -> bool:
-    """Return whether a call waits for the agent's actor."""
-    return bool(house.calls.unsent(role.child.spec.name))
+def waiting(house: House, agent: Agent) -> bool:
+    """Return whether a call waits for one of the agent's actors."""
+    return bool(house.calls.unsent(agent.name))
 
 
 def called(house: House, frame: Result | Fault) -> None:
@@ -54,6 +55,9 @@ def called(house: House, frame: Result | Fault) -> None:
     pending = house.calls.pop(frame.request, None)
     if pending is None:
         return
+    if pending.actor is not None:
+        pending.actor.idle_from = house.now
+        house.touch(pending.actor)
     wrong = bodies.wrong_with(frame.body)
     if wrong:
         text = f"what agent {pending.agent} answered to {pending.method} cannot be read: {wrong}"
@@ -66,15 +70,20 @@ def called(house: House, frame: Result | Fault) -> None:
 
 def refuse_in(house: House, session: str, code: str, text: str) -> None:
     """Answer the open calls of a session with a fault: what the actor says of it is not heard any more."""
-    for name, pending in list(house.calls.items()):
-        if pending.session == session:
-            del house.calls[name]
-            house.fault(pending.peer, code, text, pending.request)
+    _refuse(house, [name for name, pending in house.calls.items() if pending.session == session], code, text)
 
 
-def refuse(house: House, agent: str, code: str, text: str, sent: bool) -> None:
-    """Answer the agent's open calls (with `sent`: only those that it had) with a fault."""
-    for name, pending in list(house.calls.items()):
-        if pending.agent == agent and (pending.sent or not sent):
-            del house.calls[name]
-            house.fault(pending.peer, code, text, pending.request)
+def refuse(house: House, agent: str, code: str, text: str) -> None:
+    """Answer the agent's open calls with a fault."""
+    _refuse(house, [name for name, pending in house.calls.items() if pending.agent == agent], code, text)
+
+
+def refuse_sent(house: House, actor: Actor, code: str, text: str) -> None:
+    """Answer the open calls that an actor had with a fault."""
+    _refuse(house, list(house.calls.with_actor(actor)), code, text)
+
+
+def _refuse(house: House, names: list[str], code: str, text: str) -> None:
+    for name in names:
+        pending = house.calls.pop(name)
+        house.fault(pending.peer, code, text, pending.request)

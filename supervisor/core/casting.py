@@ -1,74 +1,115 @@
-"""Who plays an agent: its actor, or an understudy that takes over. Pure.
+"""Who is wanted, and which understudy takes over for whom. Pure.
 
-Of all that live the player has the lowest epoch, so that a supervisor that takes them back knows who it is. Hence a
-player is never started beside an understudy that lives: that one takes over, and the fallen stands by in its place.
+Whom an actor plays is recorded in the same commit as what it is handed first, so that the next supervisor knows.
 """
 
 from understudy.protocol.errors import AGENT_FAILED
-from understudy.supervisor.core import calls, losses, turns
-from understudy.supervisor.core.child import LIVING, State
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core import calls, losses, places, starts, turns
+from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
+from understudy.supervisor.core.life import AT_REST, Actor, State
+from understudy.supervisor.core.sessions import Session
 
 UNDERSTUDY_AFTER_S = 0.02  # First the queue, then the next understudy.
 
 
-def start(house: House, role: Role) -> None:
-    """Somebody wants the agent: start it, unless it lives or is about to."""
-    fallen = role.child
-    if fallen.state not in LIVING and take_over(house, role):
-        house.carry_out(fallen.start(house.now))
-    else:
-        house.carry_out(role.child.start(house.now))
+def start(agent: Agent, actor: Actor) -> None:
+    """Somebody wants the actor: it starts, or an understudy takes over, when the step ends."""
+    agent.apart = ""
+    if actor.state is State.FATAL:
+        agent.restarts.forgive()
+        agent.first.changed(agent.first)  # With which the budget is written down.
+    actor.want()
 
 
-def needed(house: House, role: Role) -> None:
-    """Work came for the agent: start it, unless a person has stopped it or something of it could not be ended."""
-    if role.child.state is State.UNKNOWN:
-        losses.give_up(house, role, role.child.why)
-    elif not role.child.by_person and not role.child.apart:
-        start(house, role)
+def needed(house: House, agent: Agent, session: Session) -> None:
+    """Work came for the agent: start who is to do it, unless a person has stopped it or it could not be ended whole."""
+    actor = places.actor_of(house, session)
+    if actor is None or agent.stays_down:
+        return
+    if actor.state is State.UNKNOWN:
+        losses.give_up(house, agent, actor)
+    elif actor.state in (*AT_REST, State.STOPPING) and not actor.starts:
+        start(agent, actor)
 
 
-def spawned_beside(house: House, role: Role) -> None:
-    """An understudy may live while its player waits: then the player need not."""
-    child = role.child
-    if not child.apart and (child.state in (State.BACKOFF, State.FATAL) or child.held):
-        take_over(house, role)
-
-
-def take_over(house: House, role: Role) -> bool:
-    """Let an understudy play from now on, if one lives, and go on with the queue. Return whether one does."""
-    if not role.promote():
+def take_over(house: House, agent: Agent, actor: Actor) -> bool:
+    """Let an understudy play in the actor's place from now on, if one is to be had. Return whether one does."""
+    heir = None if agent.apart or actor.leaves else house.launches[actor.launch].heir()
+    if heir is None:
         return False
-    if role.child.state is State.RUNNING:
-        go_on(house, role)
+    agent.swap(actor, heir)
+    places.hand_on(house, actor, heir)
+    house.cast(heir)
+    if actor.state is State.STOPPED and actor.starts:
+        actor.starts, actor.hindered = False, None
+        actor.prepare(UNDERSTUDY_AFTER_S, house.now)
+    if heir.state is State.RUNNING:
+        go_on(house, agent, heir)
     return True
 
 
-def go_on(house: House, role: Role) -> None:
-    """The player is there: give it what waits; then come its understudies, and whoever starts after it."""
-    for understudy in role.understudies:
-        understudy.prepare(UNDERSTUDY_AFTER_S, house.now)
-    for other in (*role.actors, *role.child.line.dependents):
-        house.carry_out(other.released(house.now))
-    calls.send_waiting(house, role)
-    turns.admit_waiting(house, role)
+def succeed(house: House) -> None:
+    """Where somebody waits to play and an understudy lives, that one plays. Called when a step ends."""
+    if house.stopping:
+        return
+    for name in {each.launch: None for each in house.touched}:
+        launch = house.launches[name]
+        if launch.heir() is None:
+            continue
+        for agent in (house.agents[each] for each in launch.agents):
+            for actor in list(agent.actors):
+                waits = actor.starts or actor.state is State.BACKOFF
+                if waits and actor.launch == name and not agent.stays_down:
+                    take_over(house, agent, actor)
 
 
-def after_fall(house: House, role: Role) -> None:
+def prepare(house: House, launch: Launch) -> None:
+    """See that the launch has its understudies in a while, if they are of any use."""
+    if not house.stopping and starts.serves(house, launch):
+        for each in launch.understudies:
+            each.prepare(UNDERSTUDY_AFTER_S, house.now)
+
+
+def dismiss(house: House, launch: Launch) -> None:
+    """End the understudies of the launch when nobody is left for whom they might play."""
+    if all(house.agents[name].stays_down for name in launch.agents):
+        for each in launch.understudies:
+            places.end(house, each)
+
+
+def go_on(house: House, agent: Agent, actor: Actor) -> None:
+    """The actor is there: give it what waits; then come understudies, and whoever starts after it."""
+    house.touch(actor)
+    prepare(house, house.launches[actor.launch])
+    calls.send_waiting(house, agent)
+    turns.admit_waiting(house, agent)
+
+
+def _has_work(house: House, agent: Agent, actor: Actor) -> bool:
+    """Return whether something waits that the actor might do."""
+    called = (house.calls[name].session for name in house.calls.unsent(agent.name))
+    return any(house.sessions[name].actor in (None, actor) for name in (*agent.waiting, *called))
+
+
+def after_fall(house: House, agent: Agent, actor: Actor) -> None:
     """An actor of the agent is gone: call it back when it is needed, give up on it when it will not come."""
-    for child in role.actors:
-        house.carry_out(child.released(house.now))  # It may have waited for the end of one that was stopping.
-    spawned_beside(house, role)
-    child = role.child
     if house.stopping:
         return  # What waits comes back with the house.
-    if child.state is State.BACKOFF:
-        for session in (house.sessions[name] for name in role.waiting):
-            turns.tell_wait(house, session, session.mailbox[0], role)
-    if child.hopeless:  # A prompt waits; who only asks is better told.
-        calls.refuse(house, child.spec.name, AGENT_FAILED, child.hopeless, sent=False)
-    if child.state is State.EXITED and (role.queued or calls.waiting(house, role)) and not take_over(house, role):
-        house.carry_out(child.recalled(house.now))
-    if role.child.state in (State.FATAL, State.UNKNOWN):
-        losses.give_up(house, role, role.child.why)
+    if actor.state is State.BACKOFF and not actor.starts:
+        for session in (house.sessions[name] for name in agent.waiting):
+            turns.tell_wait(house, session, session.mailbox[0], agent)
+    if actor.hopeless:  # A prompt waits; who only asks is better told.
+        calls.refuse(house, agent.name, AGENT_FAILED, actor.hopeless)
+    if actor not in agent.actors:
+        return
+    wanted = not agent.stays_down and _has_work(house, agent, actor)
+    if actor.state is State.STOPPED and wanted:
+        actor.want()
+    elif actor.state is State.EXITED and wanted and not take_over(house, agent, actor):
+        verdict = starts.again(house, actor, actor.why)
+        actor.gone(verdict.step, house.now, verdict.why, verdict.due)
+    if actor.state in (State.FATAL, State.UNKNOWN) and actor in agent.actors:
+        losses.give_up(house, agent, actor)
+    turns.admit_waiting(house, agent)

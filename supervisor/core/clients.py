@@ -50,7 +50,6 @@ from understudy.protocol.frames import (
 from understudy.protocol.sizes import RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.child import AT_REST
 from understudy.supervisor.core.events import ClientSaid, SessionRow, TellClient, TurnRow
 from understudy.supervisor.core.house import CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
@@ -201,18 +200,18 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     asked = requests.digest(frame)
     if requests.opened_before(house, client, frame, asked):
         return
-    if frame.agent not in house.roles:
-        text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.roles))}"
+    if frame.agent not in house.agents:
+        text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.agents))}"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
-    if not DRIVERS[house.roles[frame.agent].child.spec.driver].holds_sessions:
+    if not DRIVERS[house.agents[frame.agent].spec.driver].holds_sessions:
         text = f"{frame.agent} is a program: it holds no sessions; see its output with understudy tail {frame.agent}"
         house.fault(client.peer, NO_SESSIONS, text, frame.request)
         return
     if len(house.sessions) >= SESSIONS_MAX:
         bounds.refuse(house, client.peer, frame.request, "sessions", f"the house holds {SESSIONS_MAX} sessions")
         return
-    if full := bounds.sessions_full(house.roles[frame.agent]):
+    if full := bounds.sessions_full(house.agents[frame.agent]):
         text = f"agent {frame.agent}: {full}; go on in one of them, or raise the limit"
         bounds.refuse(house, client.peer, frame.request, f"{frame.agent}.sessions_max", text)
         return
@@ -226,7 +225,7 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     name = f"s{house.random.getrandbits(48):012x}"
     session = Session(name, frame.agent, frame.cwd, house.budget.keep(frame.body), opened_at=house.wall)
     house.sessions[name] = session
-    house.roles[frame.agent].sessions += 1
+    house.agents[frame.agent].sessions += 1
     house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall, asked))
     house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
     requests.remember_open(house, frame.request, name, asked)
@@ -261,19 +260,19 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
         return
     if refusal(house, client, frame.request):
         return
-    role = house.roles.get(session.agent)
-    if role is None:
+    agent = house.agents.get(session.agent)
+    if agent is None:
         text = f"the agent {session.agent!r} of this session is no longer in the configuration"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
-    if role.child.apart:
-        house.fault(client.peer, QUARANTINED, f"agent {session.agent} is {role.child.apart}", frame.request)
+    if agent.apart:
+        house.fault(client.peer, QUARANTINED, f"agent {session.agent} is {agent.apart}", frame.request)
         return
-    if full := bounds.entries_full(session, role.child.spec):
+    if full := bounds.entries_full(session, agent.spec):
         text = f"session {session.id} of agent {session.agent}: {full}; open another session, or raise the limit"
         bounds.refuse(house, client.peer, frame.request, f"{session.agent}.entries_max", text)
         return
-    if full := bounds.queue_full(role):
+    if full := bounds.queue_full(agent):
         text = f"agent {session.agent}: {full}; try again later, or raise the limit"
         bounds.refuse(house, client.peer, frame.request, f"{session.agent}.queued_turns_max", text)
         return
@@ -293,9 +292,9 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turn = Turn(entry.first, house.budget.keep(frame.body), frame.serves, client.id)
     turns.enqueue(house, session, turn)
-    turns.tell_wait(house, session, turn, role)
-    if role.child.state in AT_REST:
-        casting.needed(house, role)
+    turns.tell_wait(house, session, turn, agent)
+    if session.current is not turn:
+        casting.needed(house, agent, session)
     requests.remember_prompt(house, session.id, frame.request, entry.first, asked)
 
 
@@ -311,7 +310,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
     """Act on a frame about one session."""
     request = "" if isinstance(frame, Answer) else frame.request
     session = house.sessions.get(frame.session)
-    if session is None or session.agent not in house.roles:
+    if session is None or session.agent not in house.agents:
         house.fault(client.peer, UNKNOWN_SESSION, f"there is no session {frame.session!r} that is played", request)
         return
     match frame:
@@ -331,21 +330,22 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
             if full := bounds.calls_full(house, client.peer, len(frame.body)):
                 bounds.refuse(house, client.peer, request, "calls", full)
                 return
-            if session.quarantined or house.roles[session.agent].child.apart:
-                text = f"agent {session.agent} is {house.roles[session.agent].child.apart}"
+            agent = house.agents[session.agent]
+            if session.quarantined or agent.apart:
+                text = f"agent {session.agent} is {agent.apart}"
                 if session.quarantined:
                     text = f"session is set apart: {session.quarantined}"
                 house.fault(client.peer, QUARANTINED, text, request)
                 return
-            if house.roles[session.agent].child.by_person:
+            if agent.by_person:
                 text = f"{session.agent} was stopped by a person; understudy start {session.agent}"
                 house.fault(client.peer, AGENT_FAILED, text, request)
                 return
-            if hopeless := house.roles[session.agent].child.hopeless:
+            if hopeless := (session.actor or agent.first).hopeless:
                 house.fault(client.peer, AGENT_FAILED, hopeless, request)
                 return
             calls.pass_on(house, session, frame, client.peer)
-            casting.needed(house, house.roles[session.agent])
+            casting.needed(house, agent, session)
         case _:
             assert_never(frame)
 

@@ -3,12 +3,13 @@
 import signal
 
 from understudy.protocol.errors import BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
-from understudy.protocol.frames import ActorCall, Result, Stop, pack
+from understudy.protocol.frames import ActorCall, Result, pack
 from understudy.protocol.verbs import Outcome, packed
-from understudy.supervisor.core import bounds, casting
-from understudy.supervisor.core.child import AT_REST, Child, State
+from understudy.supervisor.core import bounds, casting, places, turns
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import StopRow
 from understudy.supervisor.core.house import Client, House, Wait
+from understudy.supervisor.core.life import AT_REST, Actor, Hindrance, State
 from understudy.supervisor.core.open_calls import OpenCall
 
 WAITS_MAX = 1_000
@@ -17,42 +18,49 @@ WAITS_PER_CLIENT_MAX = 100
 
 def control(house: House, client: Client, request: str, verb: str, names: list[str]) -> None:
     """Start, stop or restart the actors `names` ("all": every one); the answer comes when each has reached its state."""
-    names = sorted(house.roles) if names == ["all"] else list(dict.fromkeys(names))
+    names = sorted(house.agents) if names == ["all"] else list(dict.fromkeys(names))
     if not _may(house, client, request, names):
         return
-    house.waits.append(Wait(client.peer, request, verb, {name: house.roles[name].child.epoch for name in names}))
-    for name in names:
-        role = house.roles[name]
-        for child in role.actors if verb != "start" else []:
-            if child.state is State.RUNNING:
-                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after_if_written)
-            house.carry_out(child.stop(house.now))
-        if role.child.by_person != (verb == "stop"):
-            house.record(StopRow(name, house.life, verb == "stop"))
-        for child in role.actors:
-            child.by_person = verb == "stop"
-        house.touch(name)
-        if verb != "stop":
-            casting.start(house, role)  # Its understudies follow when it is ready.
+    agents = [house.agents[name] for name in names]
+    house.waits.append(Wait(client.peer, request, verb, {agent.name: agent.first.epoch for agent in agents}))
+    for agent in agents:
+        for actor in agent.actors if verb != "start" else []:
+            places.end(house, actor)
+        if agent.by_person != (verb == "stop"):
+            house.record(StopRow(agent.name, house.life, verb == "stop"))
+        agent.by_person = verb == "stop"
+        for actor in agent.actors:
+            house.touch(actor)
+        if verb == "restart":  # What stands by was started before, as the one that is ended was.
+            for each in agent.launch.understudies:
+                places.end(house, each)
+    for agent in agents:
+        if verb == "stop":
+            casting.dismiss(house, agent.launch)
+        else:
+            for actor in [each for each in agent.actors[1:] if each.state is State.UNKNOWN]:
+                places.gone(house, agent, actor)  # The person has seen to what was left of it.
+            casting.start(agent, agent.first)  # Its understudies follow when it is ready.
+            turns.admit_waiting(house, agent)
 
 
 def send_signal(house: House, client: Client, request: str, names: list[str], number: int) -> None:
     """Have the one actor of `names` send its program a signal; the answer is the actor's."""
-    names = sorted(house.roles) if names == ["all"] else list(dict.fromkeys(names))
+    names = sorted(house.agents) if names == ["all"] else list(dict.fromkeys(names))
     if not _may(house, client, request, names):
         return
     if len(names) > 1:
         text = f"a signal goes to one agent at a time, not to {len(names)}: ask for each"
         house.fault(client.peer, BAD_FRAME, text, request)
         return
-    _signal(house, client, request, house.roles[names[0]].child, number)
+    _signal(house, client, request, house.agents[names[0]].first, number)
 
 
 def _may(house: House, client: Client, request: str, names: list[str]) -> bool:
     """Refuse what cannot be asked of these actors now; return whether it can."""
-    unknown = [name for name in names if name not in house.roles]
+    unknown = [name for name in names if name not in house.agents]
     if unknown or not names:
-        text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.roles))}"
+        text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.agents))}"
         house.fault(client.peer, UNKNOWN_AGENT, text, request)
         return False
     if house.stopping:
@@ -74,18 +82,18 @@ def _full(house: House, client: Client) -> str:
     return bounds.calls_full(house, client.peer, 0)
 
 
-def _signal(house: House, client: Client, request: str, child: Child, number: int) -> None:
+def _signal(house: House, client: Client, request: str, actor: Actor, number: int) -> None:
     if not 1 <= number < signal.NSIG:
         house.fault(client.peer, BAD_FRAME, f"there is no signal {number}", request)
         return
-    if child.state is not State.RUNNING:
-        text = f"{child.name} is {child.state.value}; start it with: understudy start {child.name}"
+    if actor.state is not State.RUNNING:
+        text = f"{actor.name} is {actor.state.value}; start it with: understudy start {actor.name}"
         house.fault(client.peer, NOT_RUNNING, text, request)
         return
     house.calls_made += 1
     name = f"c{house.calls_made}"
-    house.calls[name] = OpenCall(client.peer, request, "", child.spec.name, "signal", b"", sent=True)
-    house.tell_actor(child, ActorCall(name, "", "signal", "", pack(number)))
+    house.calls[name] = OpenCall(client.peer, request, "", actor.agent, "signal", b"", sent=True, actor=actor)
+    house.tell_actor(actor, ActorCall(name, "", "signal", "", pack(number)))
 
 
 def answer(house: House) -> None:
@@ -94,7 +102,7 @@ def answer(house: House) -> None:
         outcomes = _outcomes(house, wait)
         if outcomes is not None:
             house.waits.remove(wait)
-            told = [Outcome(name, house.roles[name].child.state.value, error) for name, error in outcomes.items()]
+            told = [Outcome(name, house.agents[name].first.state.value, error) for name, error in outcomes.items()]
             house.tell(wait.peer, Result(wait.request, packed(told)), house.after)
 
 
@@ -105,41 +113,44 @@ def _outcomes(house: House, wait: Wait) -> dict[str, str | None] | None:
     """
     found: dict[str, str | None] = {}
     for name in dict.fromkeys((wait.under_way or next(iter(wait.epochs)), *wait.epochs)):
-        found[name] = _outcome(house, house.roles[name].child, wait.verb, wait.epochs[name])
+        found[name] = _outcome(house, house.agents[name], wait.verb, wait.epochs[name])
         if found[name] is None and not house.stopping:
             wait.under_way = name
             return None
     return {name: found[name] for name in wait.epochs}
 
 
-def _outcome(house: House, child: Child, verb: str, epoch: int) -> str | None:
+def _outcome(house: House, agent: Agent, verb: str, epoch: int) -> str | None:
     """Return "" when the actor is there, what is wrong when it will not be, None while it is under way."""
+    actor = agent.first
     if verb == "stop":  # Somebody may have started it again meanwhile.
-        return "" if child.state in AT_REST or child.epoch > epoch else None
-    if child.state is State.RUNNING and (verb == "start" or child.epoch > epoch):
+        over = all(each.state in AT_REST for each in agent.actors) or not agent.by_person
+        return "" if over else None
+    if actor.state is State.RUNNING and (verb == "start" or actor.epoch != epoch):
         return ""
-    if child.state is State.EXITED:
+    if actor.state is State.EXITED and not actor.starts:
         return ""
-    if child.state in AT_REST and child.crowded:
-        leaving = any(each.state is State.STOPPING for role in house.roles.values() for each in role.actors)
-        return None if leaving else f"{child.state.value}: {child.why}"
-    return _hopeless(child, set())
+    if actor.hindered is Hindrance.ROOM:
+        leaving = any(each.state is State.STOPPING for each in house.actors())
+        return None if leaving else f"{actor.state.value}: {actor.why}"
+    return _hopeless(house, actor, set())
 
 
-def _hopeless(child: Child, seen: set[str]) -> str | None:
+def _hopeless(house: House, actor: Actor, seen: set[Actor]) -> str | None:
     """Say why the actor, or one that it starts after, will certainly not be RUNNING unless somebody does something.
 
     `seen`: those of whom nothing was to be said, however many start after them.
     """
-    if child.name in seen:
+    if actor in seen:
         return None
-    seen.add(child.name)
-    if child.state in AT_REST and not child.held:
-        return f"{child.state.value}: {child.why}"
-    if child.hopeless:
-        return f"{child.state.value}: {child.hopeless}"
-    for other in [line.player for line in child.others if line.player is not None] if child.held else []:
-        why = _hopeless(other, seen)
+    seen.add(actor)
+    if actor.state in AT_REST and not actor.starts:
+        return f"{actor.state.value}: {actor.why}"
+    if actor.hopeless:
+        return f"{actor.state.value}: {actor.hopeless}"
+    after = house.agents[actor.agent].spec.after if actor.hindered is Hindrance.OTHERS else ()
+    for other in (house.agents[name].first for name in after):
+        why = _hopeless(house, other, seen) if other.state is not State.RUNNING else None
         if why is not None:
-            return f"{child.state.value}: it starts after {other.name}, which is {why}"
+            return f"{actor.state.value}: it starts after {other.name}, which is {why}"
     return None

@@ -6,7 +6,6 @@ its story; anywhere else it ends the supervisor, and the keeper starts the next 
 """
 
 import signal
-from functools import partial
 from random import Random
 from typing import assert_never
 
@@ -15,7 +14,6 @@ from understudy.protocol.frames import (
     Goodbye,
     Ping,
     Recorded,
-    Stop,
 )
 from understudy.supervisor.core import (
     actors,
@@ -27,15 +25,18 @@ from understudy.supervisor.core import (
     flow,
     follows,
     hangs,
+    idling,
     invariants,
     limits,
     lives,
     losses,
+    places,
     quarantine,
     rests,
+    starts,
     turns,
 )
-from understudy.supervisor.core.child import LIVING, Child, Line, State
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import (
     ActorSaid,
     ActorUnreachable,
@@ -59,11 +60,13 @@ from understudy.supervisor.core.events import (
     Ticked,
     Unreadable,
 )
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
+from understudy.supervisor.core.life import Actor, Reason, State, Why
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.restored import Restored, Shown
 from understudy.supervisor.core.restoring import take_back
-from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 
 PING_EVERY_S = 10.0  # So often all are asked whether they are there.
 SILENT_S_MAX = 60.0  # A client that was silent for so long is forgotten.
@@ -90,75 +93,126 @@ class Core:
         self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
         self._left = list(shown)
         self._elsewhere = [
-            Spawned(*each, 0, 0) for each in shown if each[0] not in {agent.name for agent in spec.agents}
+            Spawned(*each, 0, 0)
+            for each in shown
+            if each[0] not in {agent.name for agent in spec.agents if not agent.launch}
         ]
+        told = {each.actor for each in living if (each.actor, each.epoch) in restored.cast or each.plays is not None}
+        untold = {each.actor for each in living} - told
+        self._oldest = {min((each.actor, each.epoch) for each in living if each.actor == name) for name in untold}
         self._stopped = {name for name, when in restored.stopped.items() if when == life}
         for agent in spec.agents:
-            # Who lives may have been started so late that the log did not hear of it.
-            epochs = [restored.epochs.get(agent.name, 0), *(each.epoch for each in living if each.actor == agent.name)]
-            line = Line(max(epochs), Restarts(agent.restart, random), touch=partial(self.house.touch, agent.name))
-            line.touch()
-            line.actors = actors = [Child(agent.name, agent, line, since=now) for _ in range(1 + agent.understudies)]
-            line.player = actors[0]
-            for child in actors:
-                child.no_room = lambda each: limits.no_room(self.house, each)
-            role = self.house.roles[agent.name] = Role(actors[0], actors[1:], digest=rests.digest(agent))
-            row = restored.rests.get(agent.name)
-            if row is not None and row.life == life:
-                rests.take_budget(role, row)
-        for agent in spec.agents:
-            actors = self.house.roles[agent.name].actors
-            for line in (self.house.roles[name].child.line for name in agent.after):
-                line.dependents.extend(actors)
-                for child in actors:
-                    child.others.append(line)
-        of = {name: [each for each in living if each.actor == name] for name in self.house.roles}
-        self._resting = {name for name, role in self.house.roles.items() if rests.resting(role, of[name])}
+            self._add(agent, restored, life)
+        for each in self.house.agents.values():
+            for name in each.spec.after:
+                self.house.agents[name].dependents.append(each)
+        casts = {(each.actor, each.epoch): self._cast_of(each, restored) for each in living}
+        self._resting = {
+            name
+            for name, each in self.house.agents.items()
+            if rests.resting(
+                each,
+                [process for process in living if casts[process.actor, process.epoch][0] == name],
+                any(
+                    process.actor == each.launch.name and not casts[process.actor, process.epoch][0]
+                    for process in living
+                ),
+            )
+        }
         for process in sorted(living, key=lambda each: each.epoch):
-            self._adopt(process, restored.marks.get((process.actor, process.epoch), 0))
+            number = restored.marks.get((process.actor, process.epoch), 0)
+            self._adopt(process, number, *casts[process.actor, process.epoch])
+        for launch in self.house.launches.values():
+            # Who lives may have been started so late that the log did not hear of it.
+            launch.epoch = max([launch.epoch, restored.epochs.get(launch.name, 0), *launch.known])
         if living:
             self.house.return_due = now + RETURN_S
         take_back(self.house, restored, shown)
 
-    def _adopt(self, process: Spawned, number: int) -> None:
-        """Expect an actor back; an agent at rest stays so beside its understudies."""
+    def _add(self, spec: AgentSpec, restored: Restored, life: str) -> None:
+        """Set up one agent, and the launch that bears its name."""
         house = self.house
-        role = house.roles.get(process.actor)
-        if role is None:
+        restarts = Restarts(spec.restart, house.random)
+        name = spec.launch or spec.name
+        if not spec.launch:
+            launch = house.launches[name] = Launch(name, spec, restarts)
+            launch.understudies = [Actor(name, spec, house.touch, since=house.now) for _ in range(spec.understudies)]
+        launch = house.launches[name]
+        launch.agents[spec.name] = None
+        agent = house.agents[spec.name] = Agent(spec, launch, restarts, digest=rests.digest(spec))
+        places.added(house, agent, 1)
+        for key, row in restored.rests.items():
+            if key.partition("/")[0] == spec.name and row.life == life:
+                agent.rests[key] = row
+        if spec.name in agent.rests:
+            rests.take_budget(agent, agent.rests[spec.name])
+
+    def _cast_of(self, process: Spawned, restored: Restored) -> tuple[str, int]:
+        """Return whom a process of an earlier supervisor's plays, and where: by the log, or by what it was started for.
+
+        Of those of whom an older version tells nothing, the one with the lowest epoch plays.
+        """
+        written = restored.cast.get((process.actor, process.epoch))
+        if written is not None:
+            return written
+        if process.plays is not None:
+            return process.plays, process.place
+        return (process.actor, 1) if (process.actor, process.epoch) in self._oldest else ("", 0)
+
+    def _adopt(self, process: Spawned, number: int, plays: str, place: int) -> None:
+        """Expect an actor back, in its place; it is ended when there is none for it."""
+        house = self.house
+        launch, agent = house.launches.get(process.actor), house.agents.get(plays)
+        if launch is None or (plays and (agent is None or agent.launch is not launch)):
             self._elsewhere.append(process)
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
-        places = role.understudies if process.actor in self._resting else role.actors
-        child = next((each for each in places if each.state is State.STOPPED), None) or role.added(house.now)
+        if agent is not None:
+            actor = next((each for each in agent.actors if each.place == place and not each.lives), None)
+            if actor is None or plays in self._resting:
+                actor = places.added(house, agent, agent.free_place())
+            stays = actor.place <= agent.places_max
+        else:
+            actor = next((each for each in launch.understudies if not each.lives), None)
+            stays = actor is not None
+            if actor is None:
+                actor = Actor(launch.name, launch.spec, house.touch, since=house.now)
+                launch.understudies.append(actor)
+        launch.know(actor, process.epoch)
         grace_s = house.spec.orphan_grace_s + RETURN_S
-        child.adopt(process, number, grace_s, house.now, rests.running_since(role, process))
-        if role.actors.index(child) > child.spec.understudies:
-            house.effects.extend(child.end_surplus(house.now))
+        actor.adopt(process, number, grace_s, house.now, rests.running_since(agent, actor.name, process))
+        if not stays:
+            house.effects.extend(actor.leave(house.now))
 
     def start(self, now: float, wall: float) -> list[Effect]:
-        """Start the cast, but what is at rest and whom a person has stopped; return the first effects."""
+        """Start the cast, but what is at rest, lazy, and whom a person has stopped; return the first effects."""
         house = self.house
         house.now, house.wall = now, wall
-        for name, role in house.roles.items():
-            newest = role.child.line.epoch
-            lives = role.of_epoch(newest)
-            if newest:  # The log may not have heard of it: see `Shell`.
-                house.record(EpochRow(name, newest, *((lives.pid, lives.started) if lives else (0, 0))))
+        for launch in house.launches.values():
+            if launch.epoch:  # The log may not have heard of it: see `Shell`.
+                lives = launch.known.get(launch.epoch)
+                told = (lives.pid, lives.started, None, lives.agent, lives.place) if lives else (0, 0)
+                house.record(EpochRow(launch.name, launch.epoch, *told))
+        for name, agent in house.agents.items():
             if name in self._resting:
-                rests.rest(role)
+                rests.rest(agent)
             if name in self._stopped:
-                for each in role.actors:
-                    house.carry_out(each.stay_stopped(now))
-                rests.stopped(role)
+                agent.by_person = True
+                for each in agent.actors:
+                    house.carry_out(each.stop(now, Why(Reason.STOPPED, "stopped by a person")))
+                rests.stopped(agent)
             elif name in self._resting:
-                casting.after_fall(house, role)
-            else:
-                house.carry_out(role.child.start(now))
+                casting.after_fall(house, agent, agent.first)
+            elif not agent.is_lazy or agent.waiting:
+                agent.first.want()
+        for launch in house.launches.values():
+            casting.prepare(house, launch)
+            casting.dismiss(house, launch)
         for process in self._elsewhere:  # Their agents may be back one day: these epochs are taken.
             house.record(EpochRow(process.actor, process.epoch, process.pid, process.started))
         for actor, epoch in self._left:
             house.forget_marks(actor, epoch)
-        self._see_touched()
+        self._end_step()
         return house.close_step()
 
     def deadline(self) -> float:
@@ -167,7 +221,7 @@ class Core:
         if house.replan:
             dues = [house.due]
             if house.recount:
-                dues = [due for role in house.roles.values() for due in dues_of(house, role)]
+                dues = [due for actor in house.actors() for due in dues_of(house, actor)]
             # What is overdue already is due now: a tick is late only against what was promised, see `hangs`.
             house.due = max(house.now, min([*dues, *self._dues()]))
             house.replan = house.recount = False
@@ -184,12 +238,15 @@ class Core:
             dues.append(house.return_due)
         return dues
 
-    def _see_touched(self) -> None:
-        """Of the agents that this step touched: write down how they stand, and see when to look at them again."""
+    def _end_step(self) -> None:
+        """Of the actors that this step touched: who plays, who starts, how they stand, and when to look at them again."""
         house = self.house
+        casting.succeed(house)
+        if not house.stopping:
+            starts.ask(house)
         rests.record(house)
-        for name in house.touched:
-            house.due = min([house.due, *dues_of(house, house.roles[name])])
+        for actor in house.touched:
+            house.due = min([house.due, *dues_of(house, actor)])
         house.touched.clear()
 
     def handle(self, events: list[Event], now: float, wall: float) -> list[Effect]:
@@ -207,18 +264,17 @@ class Core:
             self._shut_down(hurry)
         if house.replan and (house.spec.actors_max or house.spec.memory_mb) and not house.stopping:
             limits.balance(house)
-        for name in house.acks:
-            child = house.roles[name].child
-            house.record(MarkRow(name, child.epoch, child.number))
-            house.tell_actor(child, Recorded(child.number), house.after, lazily=True)
+        if house.budget.freed:
+            flow.go_on(house)
+        if house.touched:
+            self._end_step()
+        for acked in house.acks:
+            house.record(MarkRow(acked.launch, acked.epoch, acked.number))
+            house.tell_actor(acked, Recorded(acked.number), house.after, lazily=True)
         house.acks.clear()
         if house.waits:
             control.answer(house)
-        if house.budget.freed:
-            flow.go_on(house)
         self._finish_if_over()
-        if house.touched:
-            self._see_touched()
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:
@@ -259,9 +315,9 @@ class Core:
                 # Its exit is on the way, or its next hello: only these prove anything.
                 flow.unreachable(house, peer)
             case Spawned() | SpawnFailed() | Exited() | Stopped() | Sampled():
-                role = house.roles.get(event.actor)
-                if role is not None:
-                    lives.reported(house, role, event)
+                launch = house.launches.get(event.actor)
+                if launch is not None:
+                    lives.reported(house, launch, event)
                 elif isinstance(event, Exited):  # Of an agent that left the configuration.
                     house.forget_marks(event.actor, event.epoch)
             case LogFailed(reason=reason):
@@ -287,18 +343,16 @@ class Core:
         house = self.house
         if not house.stopping:
             house.stopping = True
-            for name in house.roles:
-                calls.refuse(house, name, SHUTTING_DOWN, "the house is shutting down", sent=False)
+            for name in house.agents:
+                calls.refuse(house, name, SHUTTING_DOWN, "the house is shutting down")
         elif not hurry:
             return
-        for child in [child for role in house.roles.values() for child in role.actors]:
+        for actor in list(house.actors()):
             if hurry:
-                house.carry_out(child.stop(house.now))
-                house.carry_out(child.kill("the house was told to hurry", house.now))
-                continue
-            if child.state is State.RUNNING:
-                house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after_if_written)
-            house.carry_out(child.stop(house.now))
+                house.carry_out(actor.stop(house.now))
+                house.carry_out(actor.kill(Why(Reason.STOPPED, "the house was told to hurry"), house.now))
+            else:
+                places.end(house, actor)
 
     def _finish_if_over(self) -> None:
         house = self.house
@@ -307,7 +361,7 @@ class Core:
             house.effects.append(Finish(reload=True))
         if not house.stopping or house.finished:
             return
-        if all(child.state not in LIVING for role in house.roles.values() for child in role.actors):
+        if not any(actor.lives for actor in house.actors()):
             house.finished = True
             for peer in house.clients:
                 house.tell(peer, Goodbye("the house is shut down"), house.after)
@@ -316,16 +370,17 @@ class Core:
     def _ticked(self) -> None:
         house = self.house
         house.replan = house.recount = True
-        for role in house.roles.values():
-            for child in role.actors:
-                house.carry_out(child.ticked(house.now))
-            casting.spawned_beside(house, role)
+        for actor in list(house.actors()):
+            house.carry_out(actor.ticked(house.now))
         for (name, number), turn in list(house.cancels.items()):
             if turn.cancel_due is not None and house.now >= turn.cancel_due:
                 turn.cancel_due = None
-                child = house.roles[house.sessions[name].agent].child
-                house.carry_out(child.kill(f"did not cancel turn {number} of {name} in time", house.now))
+                its = house.sessions[name].actor
+                if its is not None:
+                    why = Why(Reason.DEAF, f"did not cancel turn {number} of {name} in time", (name, number))
+                    house.carry_out(its.kill(why, house.now))
         house.carry_out(hangs.ticked(house, ping_idle=house.now >= house.next_ping))
+        idling.ticked(house)
         self._see_idle()
         if house.return_due is not None and house.now >= house.return_due:
             house.return_due = None
@@ -339,9 +394,10 @@ class Core:
         house, idle_s = self.house, self.house.spec.idle_exit_s
         if not idle_s or house.clients or house.stopping or house.now < house.idle_since + idle_s:
             return
-        for role in house.roles.values():
-            starts = role.child.state in (State.STARTING, State.BACKOFF)
-            if (role.queued and starts) or any(not session.asks for session, _ in role.turns()):
+        for actor in house.actors():
+            queued = actor.agent and house.agents[actor.agent].queued
+            comes = actor.state in (State.STARTING, State.BACKOFF)
+            if (queued and comes) or any(not session.asks for session, _ in house.turns_of(actor)):
                 house.idle_since = house.now
                 return
         house.warn(f"no client for {idle_s:g} s: the house ends")
@@ -369,8 +425,8 @@ class Core:
             if house.budget.roomy:
                 return
             size_mb = house.budget.windows[peer].under_way / (1 << 20)
-            client = house.clients.get(peer)
-            name = f"client {client.name or client.id}" if client is not None else f"agent {house.peers.get(peer)}"
+            client, its = house.clients.get(peer), house.peers.get(peer)
+            name = f"client {client.name or client.id}" if client is not None else f"agent {its.name if its else ''}"
             house.warn(f"{name} does not take {size_mb:.1f} MB, and others wait for room: the connection is given up")
             if client is not None:
                 clients.lost(house, peer)
@@ -378,6 +434,7 @@ class Core:
                 flow.unreachable(house, peer)
 
 
-def dues_of(house: House, role: Role) -> list[float]:
-    """Return when the actors of an agent, and its turns, have to be looked at again."""
-    return [*(each.due for each in role.actors if each.due is not None), *hangs.dues(house, role)]
+def dues_of(house: House, actor: Actor) -> list[float]:
+    """Return when an actor, and its turns, have to be looked at again."""
+    dues = (actor.due, idling.due(house, actor), *hangs.dues(house, actor))
+    return [due for due in dues if due is not None]

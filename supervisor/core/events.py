@@ -16,12 +16,18 @@ class _Struct(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Spawned(_Struct, frozen=True, tag="spawned"):
-    """The process of actor#epoch exists. `started`: its start time in clock ticks since boot (/proc/PID/stat)."""
+    """The process of actor#epoch exists. `started`: its start time in clock ticks since boot (/proc/PID/stat).
+
+    `actor`: the launch's name, here as in all that the keeper says. `plays`, `place`: as in `Spawn`, None when a keeper
+    of the version before does not tell.
+    """
 
     actor: str
     epoch: int
     pid: int
     started: int
+    plays: str | None = None
+    place: int = 0
 
 
 class SpawnFailed(_Struct, frozen=True, tag="spawn_failed"):
@@ -67,11 +73,13 @@ class ShutdownAsked(_Struct, frozen=True, tag="shutdown_asked"):
 
 
 class Spawn(_Struct, frozen=True, tag="spawn"):
-    """Fork actor#epoch of `agent`."""
+    """Fork actor#epoch as `agent` is launched, to play `plays` in its `place` ("": as an understudy)."""
 
     actor: str
     epoch: int
     agent: str
+    plays: str = ""
+    place: int = 0
 
 
 class Kill(_Struct, frozen=True, tag="kill"):
@@ -219,7 +227,8 @@ class TurnRow(_Row, frozen=True):
     """Where a turn is. `request`, `serves`, `client`, `digest` (of the request) and `size` (of its content) when it is new.
 
     `state`: queued, continued, started, cancelling (started, and cancelled), withdrawn (handed over, and cancelled
-    before it started) or ended. `epoch`: of the actor that has it, 0 while none has.
+    before it started) or ended. `launch`, `epoch`: of the actor that has it, 0 while none has; a launch that is not named
+    is that of the session's agent.
     """
 
     session: str
@@ -231,6 +240,7 @@ class TurnRow(_Row, frozen=True):
     epoch: int = 0
     digest: bytes = b""
     size: int = 0
+    launch: str = ""
 
 
 class MarkRow(_Row, frozen=True):
@@ -241,14 +251,27 @@ class MarkRow(_Row, frozen=True):
     n: int
 
 
+class HoldRow(_Row, frozen=True):
+    """The program of launch#epoch knows the session, and no other one that lives does."""
+
+    session: str
+    launch: str
+    epoch: int
+
+
 class EpochRow(_Row, frozen=True):
-    """The life of actor#epoch: written at spawn (status None) and at its end. pid and started as in `Spawned`."""
+    """The life of actor#epoch: written at spawn (status None), when it is cast, and at its end.
+
+    pid and started as in `Spawned`. `plays`, `place`: as in `Spawn`; None: nothing is said of that.
+    """
 
     actor: str
     epoch: int
     pid: int
     started: int
     status: int | None = None
+    plays: str | None = None
+    place: int = 0
 
 
 class StopRow(_Row, frozen=True):
@@ -260,11 +283,11 @@ class StopRow(_Row, frozen=True):
 
 
 class RestRow(_Row, frozen=True):
-    """How the line of an agent's actors stands, for the next supervisor of the same `life` (see `House`).
+    """How one actor of an agent stands, for the next supervisor of the same `life` (see `House`).
 
-    `state`: of whoever plays, with its `epoch`, "" while that passes by itself; `since`: in the clock of that life.
-    `granted`: how long its actors had run in all (`ran_s`) at each restart within the period. `apart`: it is set
-    apart. `digest`: of its configuration.
+    `agent`: the actor's name; the budget stands with the one in the first place. `state`: its own, with its `epoch`, "" while that passes by itself; `since`: in the clock of
+    that life. `granted`: how long the agent's actors had run in all (`ran_s`) at each restart within the period.
+    `apart`: the agent is set apart. `digest`: of its configuration.
     """
 
     agent: str
@@ -281,7 +304,7 @@ class RestRow(_Row, frozen=True):
     digest: str = ""
 
 
-Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow | RestRow
+Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | HoldRow | EpochRow | StopRow | RestRow
 
 
 # --- effects: to the log and the sockets ------------------------------------------

@@ -1,8 +1,8 @@
 """What waits for room on its way to a peer goes on when the peer has taken something, or has left. Pure."""
 
 from understudy.supervisor.core import asks, calls, follows, turns
-from understudy.supervisor.core.child import Child, State
-from understudy.supervisor.core.house import Client, House, Role
+from understudy.supervisor.core.house import Client, House
+from understudy.supervisor.core.life import Actor, State
 
 
 def client_took(house: House, peer: bytes) -> None:
@@ -18,21 +18,22 @@ def _client_goes_on(house: House, client: Client) -> None:
     follows.read_on(house, client)
 
 
-def actor_took(house: House, role: Role, child: Child, peer: bytes) -> None:
+def actor_took(house: House, actor: Actor, peer: bytes) -> None:
     """The actor answered a ping: what it was told before it certainly has."""
     ping = house.budget.ponged(peer)
-    if ping is not None and child is role.child:
-        asks.forget_given(role, peer, ping)
-        actor_goes_on(house, role)
+    if ping is not None and actor.agent:
+        asks.forget_given(house, actor, peer, ping)
+        actor_goes_on(house, actor)
 
 
-def actor_goes_on(house: House, role: Role) -> None:
-    """Send what waits for room on the way to the agent's actor: answers, what it had before, calls, then turns."""
-    if role.child.state is State.RUNNING and (role.ungiven or role.resuming or role.waiting or house.calls):
-        asks.give_on(house, role)
-        turns.hand_over_again(house, role)
-        calls.send_waiting(house, role)
-        turns.admit_waiting(house, role)
+def actor_goes_on(house: House, actor: Actor) -> None:
+    """Send what waits for room on the way to the actor: answers, what it had before, calls, then turns."""
+    agent = house.agents[actor.agent]
+    if actor.state is State.RUNNING and (actor.ungiven or actor.resuming or agent.waiting or house.calls):
+        asks.give_on(house, actor)
+        turns.hand_over_again(house, actor)
+        calls.send_waiting(house, agent)
+        turns.admit_waiting(house, agent)
 
 
 def go_on(house: House) -> None:
@@ -40,8 +41,8 @@ def go_on(house: House) -> None:
     house.budget.freed = False
     for client in list(house.clients.values()):
         _client_goes_on(house, client)
-    for role in house.roles.values():
-        actor_goes_on(house, role)
+    for actor in [each for agent in house.agents.values() for each in agent.actors]:
+        actor_goes_on(house, actor)
 
 
 def unreachable(house: House, peer: bytes) -> None:

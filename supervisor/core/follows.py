@@ -33,9 +33,10 @@ def follow(house: House, client: Client, frame: Follow) -> None:
     unfollow(house, client, frame.follow)
     credit = max(1, min(frame.credit, CREDIT_BYTES_MAX))
     house.follows_made += 1
-    follower = Follower(client.peer, frame.follow, max(frame.number, 1), credit, house.follows_made)
+    follower = Follower(client.peer, frame.follow, max(frame.number, 1), credit, house.follows_made, holds=frame.holds)
     session.followers[client.peer, frame.follow] = follower
     client.follows[frame.follow] = session.id
+    _hold(house, session, int(frame.holds))
     _advance(house, session, follower)
 
 
@@ -44,7 +45,19 @@ def unfollow(house: House, client: Client, number: int) -> None:
     client.behind.pop(number, None)
     session = house.sessions.get(client.follows.pop(number, ""))
     if session is not None:
-        session.followers.pop((client.peer, number), None)
+        follower = session.followers.pop((client.peer, number), None)
+        if follower is not None:
+            _hold(house, session, -int(follower.holds))
+
+
+def _hold(house: House, session: Session, change: int) -> None:
+    """One more, or less, wants that the session's agent stays up."""
+    agent = house.agents.get(session.agent)
+    if agent is not None and change:
+        agent.held_by += change
+        for actor in agent.actors:
+            actor.idle_from = house.now
+            house.touch(actor)
 
 
 def credit(house: House, client: Client, frame: Credit) -> None:

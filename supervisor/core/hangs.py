@@ -6,52 +6,52 @@ ping when there was none), and progress (entries of the turn, while nobody is as
 
 from understudy.protocol.frames import Ping
 from understudy.supervisor.core import turns
-from understudy.supervisor.core.child import Child, Link, State
 from understudy.supervisor.core.events import Kill
-from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Role
+from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House
+from understudy.supervisor.core.life import Actor, Heard, Reason, State, Why
 from understudy.supervisor.core.sessions import Session, Turn, TurnState
-from understudy.supervisor.core.specs import OnHang
+from understudy.supervisor.core.specs import AgentSpec, OnHang
 
 ANSWER_S_MAX = 1.75  # A ping unanswered for so long means a silent link: with the pause before it, under 3 s.
 LATE_S_MAX = 0.5  # A tick so late means that we were held up ourselves: what actors said waits to be read.
 
 
-def greeted(house: House, child: Child) -> None:
+def greeted(house: House, actor: Actor) -> None:
     """The actor has a new connection: it is heard from now on."""
-    child.link = Link(house.now, house.after)
+    actor.heard = Heard(house.now, house.after)
     _look_within(house, PING_BUSY_EVERY_S)
 
 
-def stopped(house: House, child: Child) -> None:
+def stopped(house: House, actor: Actor) -> None:
     """A signal stopped its process: ask it at once, and give it as long as any for the answer.
 
     What it said before may come after: see `heard`.
     """
-    if child.state is State.RUNNING and _is_looked_at(house, child):
-        child.link.doubted = True
-        if child.link.pinged is None:
-            _ping(house, child)
-        house.touch(child.spec.name)
+    if actor.state is State.RUNNING and _is_looked_at(house, actor):
+        actor.heard.doubted = True
+        if actor.heard.pinged is None:
+            _ping(house, actor)
+        house.touch(actor)
 
 
-def heard(house: House, role: Role, child: Child, is_pong: bool) -> None:
+def heard(house: House, actor: Actor, is_pong: bool) -> None:
     """Any frame of the actor's proves the link; of one that was stopped, the answer to a ping after its next answer does."""
-    link = child.link
-    if link.silent:
-        text = f"{child.title} is heard again, after {house.now - link.heard:.1f} s of silence"
+    last = actor.heard
+    if last.silent:
+        text = f"{actor.title} is heard again, after {house.now - last.at:.1f} s of silence"
         house.warn(text)
-        for session, turn in role.turns() if child is role.child else []:
+        for session, turn in house.turns_of(actor):
             house.write(session, "note", turn.number, {"text": text})
-        house.touch(child.spec.name)
-    link.heard, link.silent = house.now, False
-    if not link.doubted:
-        link.pinged = None
+        house.touch(actor)
+    last.at, last.silent = house.now, False
+    if not last.doubted:
+        last.pinged = None
     elif is_pong:
-        link.doubted = False
-        _ping(house, child)
-        house.touch(child.spec.name)
+        last.doubted = False
+        _ping(house, actor)
+        house.touch(actor)
     else:
-        link.pinged = house.now
+        last.pinged = house.now
 
 
 def progressed(house: House, session: Session) -> None:
@@ -60,20 +60,19 @@ def progressed(house: House, session: Session) -> None:
         session.current.progressed, session.current.quiet_told = house.now, False
 
 
-def dues(house: House, role: Role) -> list[float]:
-    """Return when to look again: at the link of each busy or pinged actor, at each turn that has a timeout."""
+def dues(house: House, actor: Actor) -> list[float]:
+    """Return when to look again: at the link of an actor that is busy or pinged, at each turn that has a timeout."""
     found = []
-    child = role.child
-    for each in role.actors:
-        if each.state is not State.RUNNING or not _is_looked_at(house, each):
-            continue
-        if each.link.pinged is not None:
-            found.append(each.link.pinged + ANSWER_S_MAX)
-        elif each is child and role.running:
-            found.append(each.link.heard + PING_BUSY_EVERY_S)
-    if role.running and (child.spec.turn_timeout_s or child.spec.quiet_timeout_s):
-        for session, turn in role.turns():
-            found.extend(due for due in (_over_at(role, turn), _quiet_at(house, role, session, turn)) if due)
+    if actor.state is State.RUNNING and _is_looked_at(house, actor):
+        if actor.heard.pinged is not None:
+            found.append(actor.heard.pinged + ANSWER_S_MAX)
+        elif actor.playing:
+            found.append(actor.heard.at + PING_BUSY_EVERY_S)
+    if actor.playing:
+        spec = house.agents[actor.agent].spec
+        if spec.turn_timeout_s or spec.quiet_timeout_s:
+            for session, turn in house.turns_of(actor):
+                found.extend(due for due in (_over_at(spec, turn), _quiet_at(house, spec, session, turn)) if due)
     return found
 
 
@@ -81,62 +80,64 @@ def ticked(house: House, ping_idle: bool) -> list[Kill]:
     """Look at every link and every turn with a timeout; return which actors are to end. `ping_idle`: ask all."""
     late = house.now > house.due + LATE_S_MAX
     kills: list[Kill] = []
-    for role in house.roles.values():
-        for child in role.actors:
-            if child.state is State.RUNNING and child.peer is not None:
-                kills.extend(_look_at_link(house, role, child, ping_idle, late))
-        if role.running and not late:
-            kills.extend(_look_at_turns(house, role))
+    for actor in house.actors():
+        if actor.state is State.RUNNING and actor.peer is not None:
+            kills.extend(_look_at_link(house, actor, ping_idle, late))
+        if actor.playing and not late:
+            kills.extend(_look_at_turns(house, actor))
     return kills
 
 
-def _look_at_link(house: House, role: Role, child: Child, ping_idle: bool, late: bool) -> list[Kill]:
-    link, plays = child.link, child is role.child
-    if link.silent and plays and _only_unseen(role):  # They were handed over since: it did not play then.
-        child.last_words = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s"
-        return child.kill(child.last_words, house.now)
-    if not _is_looked_at(house, child):
+def _look_at_link(house: House, actor: Actor, ping_idle: bool, late: bool) -> list[Kill]:
+    last = actor.heard
+    if last.silent and actor.agent and _only_unseen(house, actor):  # They were handed over since: it did not play then.
+        text = f"{actor.title} hangs: not a frame of it for {house.now - last.at:.1f} s"
+        actor.last_words = Why(Reason.HANGS, text)
+        return actor.kill(actor.last_words, house.now)
+    if not _is_looked_at(house, actor):
         return []
-    if link.pinged is None:
-        if ping_idle or (plays and role.running and house.now >= link.heard + PING_BUSY_EVERY_S):
-            _ping(house, child)
+    if last.pinged is None:
+        if ping_idle or (actor.playing and house.now >= last.at + PING_BUSY_EVERY_S):
+            _ping(house, actor)
         return []
     if late:
-        link.pinged = house.now
-    if house.now < link.pinged + ANSWER_S_MAX:
+        last.pinged = house.now
+    if house.now < last.pinged + ANSWER_S_MAX:
         return []
-    link.silent = True
-    text = f"{child.title} hangs: not a frame of it for {house.now - link.heard:.1f} s, nor an answer to a ping"
+    last.silent = True
+    text = f"{actor.title} hangs: not a frame of it for {house.now - last.at:.1f} s, nor an answer to a ping"
     house.warn(text)
-    if plays and not _only_unseen(role):
-        return _react(house, role, role.turns(), text)
-    child.last_words = text  # No work is lost with an understudy, nor with one whose turns no agent has seen.
-    return child.kill(text, house.now)
+    if actor.agent and not _only_unseen(house, actor):
+        return _react(house, actor, house.turns_of(actor), text)
+    # No work is lost with an understudy, nor with one whose turns no agent has seen.
+    actor.last_words = Why(Reason.HANGS, text)
+    return actor.kill(actor.last_words, house.now)
 
 
-def _is_looked_at(house: House, child: Child) -> bool:
+def _is_looked_at(house: House, actor: Actor) -> bool:
     """Return whether the link is to be judged: not one that is silent, nor one whose hello waits for the log to be answered."""
-    return not child.link.silent and child.link.welcome <= house.committed
+    return not actor.heard.silent and actor.heard.welcome <= house.committed
 
 
-def _only_unseen(role: Role) -> bool:
+def _only_unseen(house: House, actor: Actor) -> bool:
     """Return whether turns wait for the actor, or for room on the way to it, and none has begun: the next one gets them."""
-    turns_had = [turn for _, turn in role.turns()]
-    return bool(turns_had or role.waiting) and all(turn.state is TurnState.HANDED for turn in turns_had)
+    turns_had = [turn for _, turn in house.turns_of(actor)]
+    waiting = house.agents[actor.agent].waiting
+    return bool(turns_had or waiting) and all(turn.state is TurnState.HANDED for turn in turns_had)
 
 
-def _ping(house: House, child: Child) -> None:
-    child.link.pinged = house.now
-    house.tell_actor(child, Ping())
+def _ping(house: House, actor: Actor) -> None:
+    actor.heard.pinged = house.now
+    house.tell_actor(actor, Ping())
 
 
-def _look_at_turns(house: House, role: Role) -> list[Kill]:
-    spec = role.child.spec
+def _look_at_turns(house: House, actor: Actor) -> list[Kill]:
+    spec = house.agents[actor.agent].spec
     kills: list[Kill] = []
     if not spec.turn_timeout_s and not spec.quiet_timeout_s:
         return kills
-    for session, turn in role.turns():
-        over, quiet = _over_at(role, turn), _quiet_at(house, role, session, turn)
+    for session, turn in house.turns_of(actor):
+        over, quiet = _over_at(spec, turn), _quiet_at(house, spec, session, turn)
         if over is not None and house.now >= over:
             turn.over_told = True
             text = f"turn {turn.number} takes {house.now - turn.since:.1f} s; turn_timeout_s is {spec.turn_timeout_s:g}"
@@ -146,26 +147,26 @@ def _look_at_turns(house: House, role: Role) -> list[Kill]:
             text = f"turn {turn.number} is quiet for {quiet_s:.1f} s; quiet_timeout_s is {spec.quiet_timeout_s:g}"
         else:
             continue
-        kills.extend(_react(house, role, [(session, turn)], text))
+        kills.extend(_react(house, actor, [(session, turn)], text))
     return kills
 
 
-def _over_at(role: Role, turn: Turn) -> float | None:
-    timeout_s = role.child.spec.turn_timeout_s
+def _over_at(spec: AgentSpec, turn: Turn) -> float | None:
+    timeout_s = spec.turn_timeout_s
     return turn.since + timeout_s if timeout_s and not turn.over_told and not turn.cancelled else None
 
 
-def _quiet_at(house: House, role: Role, session: Session, turn: Turn) -> float | None:
+def _quiet_at(house: House, spec: AgentSpec, session: Session, turn: Turn) -> float | None:
     """Quiet is counted while nobody is asked, and while we can take what the agent says."""
-    timeout_s = role.child.spec.quiet_timeout_s
+    timeout_s = spec.quiet_timeout_s
     if not timeout_s or turn.quiet_told or turn.cancelled or session.asks or house.log_failed_at is not None:
         return None
     return max(turn.since, turn.progressed) + timeout_s
 
 
-def _react(house: House, role: Role, hanging: list[tuple[Session, Turn]], text: str) -> list[Kill]:
+def _react(house: House, actor: Actor, hanging: list[tuple[Session, Turn]], text: str) -> list[Kill]:
     """Do what the agent's `on_hang` says; whatever that is, it is written into the sessions."""
-    child, what = role.child, role.child.spec.on_hang
+    what = house.agents[actor.agent].spec.on_hang
     then = {
         OnHang.TELL: "; cancel the turn, or wait",
         OnHang.CANCEL: "; the turn is cancelled",
@@ -180,8 +181,8 @@ def _react(house: House, role: Role, hanging: list[tuple[Session, Turn]], text: 
             for session, turn in hanging:
                 turns.cancel(house, session, turn.number)
         case OnHang.RESTART:
-            child.last_words = text
-            return child.kill(text, house.now)
+            actor.last_words = Why(Reason.HANGS, text)
+            return actor.kill(actor.last_words, house.now)
     return []
 
 

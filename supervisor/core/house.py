@@ -4,7 +4,7 @@
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -13,21 +13,22 @@ from msgspec.structs import replace
 from understudy.protocol.bodies import fit
 from understudy.protocol.frames import ActorCall, Entry, Fault, Handover, Ping, ToActor, ToClient
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import Body, Budget, weight
-from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.events import (
     Effect,
     EpochRow,
     ForgetMarks,
     Kill,
     Record,
-    RestRow,
     Row,
     Spawn,
     TellActor,
     TellClient,
     Warn,
 )
+from understudy.supervisor.core.launches import Launch
+from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.open_calls import OpenCalls
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
@@ -73,85 +74,6 @@ class Wait:
 
 
 @dataclass(slots=True)
-class Role:
-    """An agent: the actor that plays it, its understudies, the turns that run, and the sessions that wait, oldest first.
-
-    Of all that live, `child` has the lowest epoch: so a supervisor that takes them back knows who plays.
-    """
-
-    child: Child
-    understudies: list[Child] = field(default_factory=list[Child])
-    running: int = 0
-    queued: int = 0
-    sessions: int = 0
-    question_bytes: int = 0  # Of the open questions that only one client can answer.
-    waiting: dict[str, None] = field(default_factory=dict[str, None])
-    resuming: dict[str, None] = field(default_factory=dict[str, None])  # Whose turns are to be handed over once more.
-    # (session, ask) -> Whose answers wait for room on the way to the actor.
-    ungiven: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
-    playing: dict[str, Session] = field(default_factory=dict[str, Session])  # May still hold some without a turn.
-    digest: str = ""  # Of its configuration.
-    rest: RestRow | None = None  # How it was written down last, in this life of the house.
-
-    @property
-    def actors(self) -> list[Child]:
-        """Whoever plays, then the understudies."""
-        return [self.child, *self.understudies] if self.understudies else [self.child]
-
-    def turns(self) -> list[tuple[Session, Turn]]:
-        """Return the turns that its actor has."""
-        found = []
-        for name, session in list(self.playing.items()):
-            if session.current is None:
-                del self.playing[name]
-            else:
-                found.append((session, session.current))
-        return found
-
-    def of_peer(self, peer: bytes) -> Child | None:
-        """Return the actor whose connection that is."""
-        if self.child.peer == peer:
-            return self.child
-        return next((each for each in self.understudies if each.peer == peer), None)
-
-    def of_epoch(self, epoch: int) -> Child | None:
-        """Return the actor whose incarnation that is."""
-        return next((each for each in self.actors if each.epoch == epoch), None)
-
-    def promote(self) -> bool:
-        """Let the oldest understudy play from now on; the fallen becomes one. Return False without any.
-
-        One that is on its way out is waited for: a younger one that played beside it would be taken for its understudy.
-        """
-        living = [each for each in self.understudies if each.state in LIVING]
-        heir = min(living, key=lambda each: each.epoch, default=None)
-        if heir is None or heir.state is State.STOPPING or heir.link.silent:
-            return False
-        self.understudies.remove(heir)
-        self.understudies.append(self.child)
-        self.child = heir.line.player = heir
-        heir.line.touch()
-        return True
-
-    def added(self, now: float) -> Child:
-        """Return another actor, for a process that the configuration has no place for."""
-        child = Child(self.child.name, self.child.spec, self.child.line, since=now)
-        self.understudies.append(child)
-        child.line.actors.append(child)
-        return child
-
-    def gone(self, child: Child) -> None:
-        """Nothing of a surplus actor lives any more: nor is there a place for it."""
-        self.understudies.remove(child)
-        child.line.actors.remove(child)
-
-    def plays(self, session: Session) -> None:
-        """Count the session's turn as running, and as one to watch."""
-        self.running += 1
-        self.playing[session.id] = session
-
-
-@dataclass(slots=True)
 class House:
     """The core's state. `ticket`: the last one given out; `committed`: the last one in the log.
 
@@ -164,7 +86,8 @@ class House:
     generation: int = 1
     pid: int = 0
     life: str = ""
-    roles: dict[str, Role] = field(default_factory=dict[str, Role])
+    agents: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    launches: dict[str, Launch] = field(default_factory=dict[str, Launch])
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
     # See `requests`. Of a plain dict the oldest is found by a walk over all that were forgotten before it.
@@ -174,8 +97,8 @@ class House:
     )
     calls: OpenCalls = field(default_factory=OpenCalls)
     waits: list[Wait] = field(default_factory=list[Wait])
-    peers: dict[bytes, str] = field(default_factory=dict[bytes, str])
-    acks: dict[str, None] = field(default_factory=dict[str, None])
+    peers: dict[bytes, Actor] = field(default_factory=dict[bytes, Actor])
+    acks: dict[Actor, None] = field(default_factory=dict[Actor, None])
     cancels: dict[tuple[str, int], Turn] = field(default_factory=dict[tuple[str, int], Turn])
     handing: deque[tuple[int, Turn]] = field(default_factory=deque[tuple[int, Turn]])  # Until they are on their way.
     unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
@@ -200,7 +123,10 @@ class House:
     due: float = 0.0
     replan: bool = True  # Something may have changed what `due` and the limits depend on,
     recount: bool = True  # for many agents at once.
-    touched: dict[str, None] = field(default_factory=dict[str, None])  # Agents that may stand otherwise than before.
+    touched: dict[Actor, None] = field(default_factory=dict[Actor, None])  # They may stand otherwise than before.
+    # Who waits to start, by what it waits for: an agent's name, a launch's understudies (`~NAME`), room (``).
+    held: dict[str, dict[Actor, None]] = field(default_factory=dict[str, dict[Actor, None]])
+    freed: bool = False  # Somebody left: there may be room for one who waits for it.
     now: float = 0.0
     wall: float = 0.0
     admitted: list[Session] = field(default_factory=list[Session])  # Whose turns this event let through the gate.
@@ -218,9 +144,28 @@ class House:
         """As `after`; while the log cannot be written, now: for what must not wait for the disk."""
         return self.after if self.log_failed_at is None else 0
 
-    def touch(self, agent: str) -> None:
-        """Something of the agent changed: look at it when the step ends."""
-        self.touched[agent] = None
+    def touch(self, actor: Actor) -> None:
+        """Something of the actor changed: look at it when the step ends."""
+        self.touched[actor] = None
+        self.replan = True
+
+    def actors(self) -> Iterator[Actor]:
+        """Yield all actors: those that play, then those that stand by."""
+        for agent in self.agents.values():
+            yield from agent.actors
+        for launch in self.launches.values():
+            yield from launch.understudies
+
+    def turns_of(self, actor: Actor) -> list[tuple[Session, Turn]]:
+        """Return the turns that an actor has."""
+        found = []
+        for name in list(actor.playing):
+            session = self.sessions.get(name)
+            if session is None or session.current is None or session.actor is not actor:
+                del actor.playing[name]
+            else:
+                found.append((session, session.current))
+        return found
 
     def record(self, row: Row) -> int:
         """Add a row to this step's record; return its ticket."""
@@ -239,17 +184,21 @@ class House:
         return ticket
 
     def carry_out(self, effects: Sequence[Spawn | Kill]) -> None:
-        """Take a child's effects; a spawn is recorded, so that its epoch is never given out again."""
+        """Take an actor's effects; a spawn is recorded, so that its epoch is never given out again."""
         self.replan = True
         for effect in effects:
             if isinstance(effect, Spawn):
-                self.record(EpochRow(effect.actor, effect.epoch, 0, 0))
+                self.record(EpochRow(effect.actor, effect.epoch, 0, 0, None, effect.plays, effect.place))
             self.effects.append(effect)
 
-    def count(self, child: Child, number: int) -> None:
+    def cast(self, actor: Actor) -> None:
+        """Record whom a living actor plays from now on, in the same commit as what it is handed first."""
+        self.record(EpochRow(actor.launch, actor.epoch, actor.pid, actor.started, None, actor.agent, actor.place))
+
+    def count(self, actor: Actor, number: int) -> None:
         """The actor's numbers up to `number` are on their way into the log: acknowledge them once they are there."""
-        child.number = number
-        self.acks[child.name] = None
+        actor.number = number
+        self.acks[actor] = None
 
     def close_step(self) -> list[Effect]:
         """Return this step's effects, its record first."""
@@ -288,22 +237,22 @@ class House:
         """Refuse something of a client's."""
         self.tell(peer, Fault(code, text[:TEXT_CHARACTERS_MAX], request, body))
 
-    def tell_actor(self, child: Child, frame: ToActor, after: int = 0, lazily: bool = False) -> None:
+    def tell_actor(self, actor: Actor, frame: ToActor, after: int = 0, lazily: bool = False) -> None:
         """Send `frame` to the actor's connection, if it has one."""
-        if child.peer is not None:
+        if actor.peer is not None:
             after = after if after > self.committed else 0
-            self.effects.append(TellActor(child.peer, frame, after, lazily))
+            self.effects.append(TellActor(actor.peer, frame, after, lazily))
             if type(frame) is Ping:
-                self.budget.pinged(child.peer, after, self.committed, self.now)
-            elif self.budget.said(child.peer, weight(frame)):
-                self.tell_actor(child, Ping(), self.after)
+                self.budget.pinged(actor.peer, after, self.committed, self.now)
+            elif self.budget.said(actor.peer, weight(frame)):
+                self.tell_actor(actor, Ping(), self.after)
 
-    def hand(self, child: Child, frame: Handover | ActorCall, **bodies: Body) -> None:
+    def hand(self, actor: Actor, frame: Handover | ActorCall, **bodies: Body) -> None:
         """Send `frame` with `bodies` (by their fields) once what is being gathered is committed.
 
         What of them is not kept is read from the log when the frame goes out: one of all that wait is in memory.
         """
-        if child.peer is None:
+        if actor.peer is None:
             return
         size = weight(frame)
         kept: dict[str, bytes] = {}
@@ -315,9 +264,9 @@ class House:
             else:
                 kept[name] = body.kept
         after = self.after if self.after > self.committed else 0
-        self.effects.append(TellActor(child.peer, replace(frame, **kept), after, missing=tuple(missing)))
-        if self.budget.said(child.peer, size):
-            self.tell_actor(child, Ping(), self.after)
+        self.effects.append(TellActor(actor.peer, replace(frame, **kept), after, missing=tuple(missing)))
+        if self.budget.said(actor.peer, size):
+            self.tell_actor(actor, Ping(), self.after)
 
     def forget_marks(self, actor: str, epoch: int) -> None:
         """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice.

@@ -6,16 +6,16 @@ environment, as chaos starts it: there a breach ends the supervisor.
 """
 
 from collections import Counter
-from operator import attrgetter
 
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.child import LIVING, State
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
+from understudy.supervisor.core.life import State
 from understudy.supervisor.core.rests import row
 from understudy.supervisor.core.sessions import Session, TurnState
 
 VARIABLE = "UNDERSTUDY_ASSERT"
-NOT_TO_COME_BACK = (State.STOPPED, State.EXITED, State.UNKNOWN)
 
 
 def of_session(house: House, session: Session) -> None:
@@ -37,30 +37,56 @@ def of_session(house: House, session: Session) -> None:
             f"turn {mailbox[0].number} of {session.id} waits and is handed over"
         )
         assert current is None or current.number < mailbox[0].number, f"{session.id}: {mailbox[0].number} is overtaken"
-    role = house.roles.get(session.agent)
-    if role is not None:
-        assert current is None or session.id in role.playing, f"nobody watches the turn of {session.id}"
+    agent, actor = house.agents.get(session.agent), session.actor
+    if agent is not None:
+        if current is not None:
+            assert actor is not None, f"turn {current.number} of {session.id} runs, and nobody has it"
+            assert session.id in actor.playing, f"nobody watches the turn of {session.id}"
+            had = (current.launch, current.epoch)
+            assert (actor.launch, actor.epoch) == had, f"{actor.title} has the turn of {session.id} that {had} has"
+        if actor is not None:
+            assert actor.agent == session.agent, f"{actor.title} plays {session.id}, of {session.agent}"
+            holds = session.id in actor.holds
+            assert current is not None or holds, f"{session.id} is with {actor.title}, which has nothing of it"
         if mailbox and current is None and not session.quarantined:
-            assert session.id in role.waiting, f"turns of {session.id} wait, and nobody knows"
+            assert session.id in agent.waiting, f"turns of {session.id} wait, and nobody knows"
 
 
-def of_agent(role: Role) -> None:
-    """Assert what holds of one agent's actors: who plays, and that none has two incarnations."""
-    spec = role.child.spec
-    assert role.running >= 0, f"{role.running} turns run on {spec.name}"
-    assert role.queued >= 0, f"{role.queued} turns wait for {spec.name}"
-    assert role.child.line.player is role.child, f"two know who plays {spec.name}, and disagree"
-    epochs = [each.epoch for each in role.actors if each.epoch]
-    assert len(epochs) == len(set(epochs)), f"{spec.name} has an epoch twice: {epochs}"
-    assert max(epochs, default=0) <= role.child.line.epoch, f"{spec.name}: {epochs} of {role.child.line.epoch}"
-    oldest = min((each for each in role.actors if each.state in LIVING), key=attrgetter("epoch"), default=None)
-    if role.child.state in LIVING:
-        assert role.child is oldest, f"{role.child.title} plays, beside {oldest and oldest.title}"
-    elif oldest is not None and role.child.state not in NOT_TO_COME_BACK and not role.child.apart:
-        # One that is on its way out is waited for, whoever is younger.
-        assert oldest.state is State.STOPPING, (
-            f"{role.child.title} is {role.child.state.name}, {oldest.title} could play"
-        )
+def of_agent(house: House, agent: Agent) -> None:
+    """Assert what holds of one agent: who plays it, and that nobody waits while an understudy could play."""
+    name = agent.name
+    assert agent.running >= 0, f"{agent.running} turns run on {name}"
+    assert agent.queued >= 0, f"{agent.queued} turns wait for {name}"
+    places = [each.place for each in agent.actors]
+    assert sorted(set(places)) == places, f"{name} has the places {places}"
+    assert places[0] == 1, f"nobody is in the first place of {name}"
+    going = [each for each in agent.actors if each.lives and not each.leaves]
+    assert len(going) <= agent.places_max, f"{len(going)} play {name}, {agent.places_max} may"
+    most = agent.spec.sessions_per_actor
+    for actor in agent.actors:
+        assert actor.agent == name, f"{actor.title} plays {name}"
+        assert not most or len(actor.holds) <= most, f"{actor.title} holds {list(actor.holds)}, {most} may be"
+        assert actor.lives or not house.turns_of(actor), f"{actor.title} is {actor.state.name}, and has turns"
+        waits = actor.state is State.BACKOFF or actor.starts
+        heir = house.launches[actor.launch].heir()
+        if waits and heir is not None and not (house.stopping or agent.stays_down or actor.leaves):
+            raise AssertionError(f"{actor.title} is {actor.state.name}, {heir.title} could play")
+
+
+def of_launch(launch: Launch, agents: list[Agent]) -> None:
+    """Assert what holds of one launch: that none of its actors has two incarnations, and none a foreign one."""
+    actors = [*launch.understudies, *(each for agent in agents for each in agent.actors if each.launch == launch.name)]
+    epochs = [each.epoch for each in actors if each.epoch]
+    assert len(epochs) == len(set(epochs)), f"{launch.name} has an epoch twice: {epochs}"
+    assert max(epochs, default=0) <= launch.epoch, f"{launch.name}: {epochs} of {launch.epoch}"
+    for actor in actors:
+        known = launch.known.get(actor.epoch)
+        assert not actor.epoch or known is actor, f"{actor.title} is taken for {known and known.title}"
+    for understudy in launch.understudies:
+        assert understudy.launch == launch.name, f"{understudy.title} stands by for {launch.name}"
+        assert not understudy.agent, f"{understudy.title} stands by, and plays"
+        has = {**understudy.playing, **understudy.holds}
+        assert not has, f"{understudy.title} stands by, and has {list(has)}"
 
 
 def of_house(house: House) -> None:
@@ -77,24 +103,36 @@ def of_house(house: House) -> None:
             client = house.clients.get(peer)
             assert client is not None, f"somebody who is gone follows {session.id}"
             assert client.follows.get(number) == session.id, f"follow {number} of {client.id} is not of {session.id}"
-    for name, role in house.roles.items():
-        of_agent(role)
-        assert house.stopping or role.rest == row(house, name, role), f"{name} stands otherwise than it was written"
-        for child in role.actors:
-            seen = child.due is None or house.replan or house.due <= max(child.due, house.now)
-            assert seen, f"{child.title} is due before the house"
+    for name, agent in house.agents.items():
+        of_agent(house, agent)
+        for actor in agent.actors:
+            stands = agent.rests.get(actor.name)
+            written = house.stopping or stands == row(house, agent, actor)
+            assert written, f"{actor.name} stands otherwise than it was written"
         counted = (running[name], queued[name], sessions[name])
-        kept = (role.running, role.queued, role.sessions)
+        kept = (agent.running, agent.queued, agent.sessions)
         assert counted == kept, f"{name} has (running, queued, sessions) {counted}, and is said to have {kept}"
-        asks = [ask.frame for each in role.playing.values() for ask in each.asks.values() if ask.frame is not None]
-        asked = sum(len(frame.body) for frame in asks)
-        assert asked == role.question_bytes, f"{name} asks {asked} bytes, and is said to ask {role.question_bytes}"
+    for launch in house.launches.values():
+        of_launch(launch, [house.agents[name] for name in launch.agents])
+    asked: Counter[str] = Counter()
+    for session in house.sessions.values():
+        asked[session.agent] += sum(len(ask.frame.body) for ask in session.asks.values() if ask.frame is not None)
+    for name, agent in house.agents.items():
+        bytes_said = agent.question_bytes
+        assert asked[name] == bytes_said, f"{name} asks {asked[name]} bytes, and is said to ask {bytes_said}"
+    for actor in house.actors():
+        seen = actor.due is None or house.replan or house.due <= max(actor.due, house.now)
+        assert seen, f"{actor.title} is due before the house"
+        asked_again = not actor.starts or any(actor in each for each in house.held.values())
+        assert asked_again, f"{actor.title} is to start, and nobody asks whether it may"
     for session_id, number in house.cancels:
         current = house.sessions[session_id].current
         assert current is not None, f"turn {number} of {session_id} is over, its cancel is not"
         assert current.number == number, f"turn {number} of {session_id} is over, its cancel is not"
-    for peer, agent in house.peers.items():
-        assert any(each.peer == peer for each in house.roles[agent].actors), f"{agent} has a connection of nobody's"
+    everybody = set(house.actors())
+    for peer, actor in house.peers.items():
+        assert actor.peer == peer, f"{actor.title} has a connection that is another's"
+        assert actor in everybody, f"{actor.title} is gone, and has a connection"
     of_bytes(house)
     assert house.committed <= house.ticket, f"{house.committed} is committed of {house.ticket}"
     tickets = [ticket for ticket, _ in house.unfed]

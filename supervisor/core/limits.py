@@ -3,76 +3,83 @@
 The figures come from the shell's watch. For the house, understudies go first; then turns and starts wait.
 """
 
-from understudy.protocol.frames import Stop
-from understudy.supervisor.core import turns
-from understudy.supervisor.core.child import LIVING, Child, State
+from understudy.supervisor.core import places, turns
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import Kill, Sampled
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import STAYING, Actor, Hindrance, Reason, State, Why
 
 
-def sampled(house: House, role: Role, child: Child, event: Sampled) -> list[Kill]:
+def sampled(house: House, actor: Actor, event: Sampled) -> list[Kill]:
     """Take a figure: past `memory` the actor is killed, past `memory_soft` its turns are cancelled, with the reason."""
-    child.memory_mb, child.files = event.memory_mb, event.files
-    if child.state is not State.RUNNING:
+    actor.memory_mb, actor.files = event.memory_mb, event.files
+    if actor.state is not State.RUNNING:
         return []
-    limit_mb, soft_mb = child.spec.memory_mb, child.spec.memory_soft_mb
+    limit_mb, soft_mb = actor.spec.memory_mb, actor.spec.memory_soft_mb
     if limit_mb and event.memory_mb > limit_mb:
-        child.last_words = f"memory: limit {limit_mb} MB, had {event.memory_mb:.0f} MB"
-        return child.kill(child.last_words, house.now)
-    if soft_mb and event.memory_mb > soft_mb and child is role.child:
+        actor.last_words = Why(Reason.LIMIT, f"memory: limit {limit_mb} MB, had {event.memory_mb:.0f} MB")
+        return actor.kill(actor.last_words, house.now)
+    if soft_mb and event.memory_mb > soft_mb:
         text = f"memory: soft limit {soft_mb} MB, had {event.memory_mb:.0f} MB; the turn is cancelled"
-        for session, turn in role.turns():
+        for session, turn in house.turns_of(actor):
             if not turn.cancelled:
                 house.write(session, "note", turn.number, {"text": text})
                 turns.cancel(house, session, turn.number)
     return []
 
 
-def no_room(house: House, child: Child) -> str:
-    """Say why `child` may not start now, "" when it may. Whoever plays goes before understudies."""
+def no_room(house: House, actor: Actor) -> str:
+    """Say why `actor` may not start now, "" when it may. Whoever plays goes before understudies."""
     actors_max, memory_mb = house.spec.actors_max, house.spec.memory_mb
     if not (actors_max or memory_mb):
         return ""
-    living = [each for each in _actors(house) if each.state in LIVING and each is not child]
+    living = [each for each in house.actors() if each.lives and each is not actor]
     used_mb = sum(each.memory_mb for each in living)
     if actors_max and len(living) >= actors_max:
         return f"waits: {len(living)} of actors_max {actors_max} run"
     if memory_mb and used_mb > memory_mb:
         return f"waits: {_over(house, used_mb)}"
-    if child.line.player is child:
+    if actor.agent:
         return ""
-    waiting = sum(role.child.crowded for role in house.roles.values())
+    waiting = len(_crowded(house))
     if waiting:
         return f"waits: {waiting} that play wait to start"
-    if memory_mb and used_mb + child.line.understudy_mb > memory_mb:
-        return f"waits: {_over(house, used_mb)}, and an understudy takes {child.line.understudy_mb:.0f} MB"
+    spare_mb = house.launches[actor.launch].understudy_mb
+    if memory_mb and used_mb + spare_mb > memory_mb:
+        return f"waits: {_over(house, used_mb)}, and an understudy takes {spare_mb:.0f} MB"
     return ""
 
 
 def balance(house: House) -> None:
     """Keep the house within `actors_max` and `memory`. Called when a step ends in which any of that may have changed."""
-    understudies = [each for role in house.roles.values() for each in role.understudies if _stays(each)]
+    understudies = [each for each in house.actors() if not each.agent and each.state in STAYING]
     understudies.sort(key=lambda each: each.memory_mb)
     while understudies and _is_over(house):
         _dismiss(house, understudies.pop(), _over(house, _used_mb(house)))
     for _ in range(min(_lacking(house), len(understudies))):
         _dismiss(house, understudies.pop(), f"actors_max {house.spec.actors_max}, and others play")
+    for actor in _crowded(house) if _lacking(house) else []:
+        agent = house.agents[actor.agent]
+        if places.has_work(house, actor):
+            places.make_room(house, [*agent.others(actor), *_spare(house, agent)])
     _weigh(house)
-    for child in [each for each in _actors(house) if each.crowded]:
-        house.carry_out(child.released(house.now))
+    house.freed = True
 
 
-def _actors(house: House) -> list[Child]:
-    return [child for role in house.roles.values() for child in role.actors]
+def _crowded(house: House) -> list[Actor]:
+    """Return those that play and wait for room."""
+    return [each for agent in house.agents.values() for each in agent.actors if each.hindered is Hindrance.ROOM]
 
 
-def _stays(child: Child) -> bool:
-    return child.state in (State.STARTING, State.RUNNING)
+def _spare(house: House, agent: Agent) -> list[Actor]:
+    """Return the actors of other agents that come back when they are wanted."""
+    others = [each for each in house.agents.values() if each is not agent]
+    return [each for other in others for each in other.actors if each.place > 1 or other.may_rest]
 
 
 def _used_mb(house: House) -> float:
     """Return what all use that are not on their way out."""
-    return sum(child.memory_mb for child in _actors(house) if _stays(child))
+    return sum(each.memory_mb for each in house.actors() if each.state in STAYING)
 
 
 def _is_over(house: House) -> bool:
@@ -87,21 +94,16 @@ def _lacking(house: House) -> int:
     """Return how many more must go so that all who play may start."""
     if not house.spec.actors_max:
         return 0
-    staying = sum(map(_stays, _actors(house)))
-    return max(0, staying + sum(role.child.crowded for role in house.roles.values()) - house.spec.actors_max)
+    staying = sum(each.state in STAYING for each in house.actors())
+    return max(0, staying + len(_crowded(house)) - house.spec.actors_max)
 
 
-def _dismiss(house: House, child: Child, why: str) -> None:
+def _dismiss(house: House, actor: Actor, why: str) -> None:
     """Let an understudy go; it is prepared again when there is room for what it had."""
-    child.line.understudy_mb = max(child.line.understudy_mb, child.memory_mb)
-    house.warn(f"understudy {child.title} ({child.memory_mb:.0f} MB) is dismissed: {why}")
-    _end(house, child)
-
-
-def _end(house: House, child: Child) -> None:
-    if child.state is State.RUNNING:
-        house.tell_actor(child, Stop(child.spec.stop_grace_s), house.after)
-    house.carry_out(child.stop(house.now))
+    launch = house.launches[actor.launch]
+    launch.understudy_mb = max(launch.understudy_mb, actor.memory_mb)
+    house.warn(f"understudy {actor.title} ({actor.memory_mb:.0f} MB) is dismissed: {why}")
+    places.end(house, actor)
 
 
 def _weigh(house: House) -> None:
@@ -114,25 +116,20 @@ def _weigh(house: House) -> None:
         _renew(house)
     elif was:
         house.warn(f"memory of the house: {_used_mb(house):.0f} of {house.spec.memory_mb} MB: turns and starts go on")
-        for role in house.roles.values():
-            turns.admit_waiting(house, role)
+        for agent in house.agents.values():
+            turns.admit_waiting(house, agent)
 
 
 def _renew(house: House) -> None:
     """When turns wait for memory and none runs that would free any: start the largest idle actor anew."""
-    roles = house.roles.values()
-    if any(role.running for role in roles) or not any(role.queued for role in roles):
+    agents = house.agents.values()
+    if any(agent.running for agent in agents) or not any(agent.queued for agent in agents):
         return
-    if any(child.state in (State.STARTING, State.STOPPING) for child in _actors(house)):
+    if any(each.state in (State.STARTING, State.STOPPING) for each in house.actors()):
         return
-    called = {call.agent for call in house.calls.values()}
-    idle = [
-        role.child
-        for name, role in house.roles.items()
-        if _stays(role.child) and role.child.played and name not in called
-    ]
+    idle = [each for each in house.actors() if each.agent and each.played and places.is_idle(house, each)]
     if idle:
         largest = max(idle, key=lambda each: each.memory_mb)
         house.warn(f"{largest.title} ({largest.memory_mb:.0f} MB, idle) is started again: {house.memory_over}")
-        _end(house, largest)
-        house.carry_out(largest.start(house.now))
+        places.end(house, largest)
+        largest.want()

@@ -2,80 +2,96 @@
 
 from typing import assert_never
 
-from understudy.supervisor.core import casting, hangs, limits, losses
-from understudy.supervisor.core.child import LIVING, Child, State
+from understudy.supervisor.core import casting, hangs, limits, losses, places, starts
 from understudy.supervisor.core.events import EpochRow, Exited, Sampled, Spawned, SpawnFailed, Stopped
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
+from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 
 
-def reported(house: House, role: Role, event: Spawned | SpawnFailed | Exited | Stopped | Sampled) -> None:
-    """Act on one report about an actor of `role`."""
-    child = role.of_epoch(event.epoch)
+def reported(house: House, launch: Launch, event: Spawned | SpawnFailed | Exited | Stopped | Sampled) -> None:
+    """Act on one report about an actor of `launch`."""
+    actor = launch.known.get(event.epoch)
+    if actor is not None and actor.epoch != event.epoch:
+        actor = None
     match event:
         case Spawned():
-            _spawned(house, role, event)
+            if actor is not None:
+                actor.spawned(event, house.now)
+            house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
         case SpawnFailed(reason=reason):
-            if child is not None:
-                _spawn_failed(house, role, child, reason)
-            casting.after_fall(house, role)
+            if actor is not None and actor.lives:
+                _gone(house, actor, None, Why(Reason.NO_PROCESS, f"could not be forked: {reason}"))
         case Exited():
-            if child is not None and child.state in LIVING:  # Else it was told before: the keeper did not hear that.
-                _exited(house, role, child, event)
+            if actor is not None and actor.lives:  # Else it was told before: the keeper did not hear that.
+                _exited(house, actor, event)
             house.forget_marks(event.actor, event.epoch)
         case Stopped():
-            if child is not None:
-                hangs.stopped(house, child)
+            if actor is not None:
+                hangs.stopped(house, actor)
         case Sampled():
-            if child is not None:
-                house.carry_out(limits.sampled(house, role, child, event))
+            if actor is not None:
+                house.carry_out(limits.sampled(house, actor, event))
         case _:
             assert_never(event)
 
 
-def _spawned(house: House, role: Role, event: Spawned) -> None:
-    for child in role.actors:
-        child.spawned(event, house.now)
-    house.record(EpochRow(event.actor, event.epoch, event.pid, event.started))
-
-
-def _spawn_failed(house: House, role: Role, child: Child, reason: str) -> None:
-    returns = child.line.restarts.returns(None) and child.state is not State.STOPPING
-    replaced = child is role.child and returns and role.promote()
-    house.carry_out(child.failed_to_spawn(child.epoch, reason, house.now))
-    if replaced and role.child.state is State.RUNNING:
-        casting.go_on(house, role)
-
-
-def _exited(house: House, role: Role, child: Child, event: Exited) -> None:
-    plays = child is role.child
-    ran_s = house.now - child.ran_from
+def _exited(house: House, actor: Actor, event: Exited) -> None:
     if event.oom_kills:
-        limit = f"memory: limit {child.spec.memory_mb} MB"
-        child.last_words = f"{limit}, and the kernel ended {event.oom_kills} process(es) that wanted more"
-    how = child.last_words or child.why_exit(event.status)
-    if child.peer is not None:
-        house.peers.pop(child.peer, None)
-        house.budget.close(child.peer)
-    house.record(EpochRow(event.actor, event.epoch, event.pid, child.started, event.status))
-    what = f"agent {child.spec.name} ({child.title}, pid {event.pid}) fell after {ran_s:.1f} s: {how}"
-    if event.swept:
-        what += f"; {event.swept} more process(es) of it were ended"
+        limit = f"memory: limit {actor.spec.memory_mb} MB"
+        text = f"{limit}, and the kernel ended {event.oom_kills} process(es) that wanted more"
+        actor.last_words = Why(Reason.LIMIT, text)
+    if actor.peer is not None:
+        house.peers.pop(actor.peer, None)
+        house.budget.close(actor.peer)
+    house.record(EpochRow(event.actor, event.epoch, event.pid, actor.started, event.status))
     if event.survivors:
-        house.warn(f"{child.title}: {event.survivors} process(es) could not be ended")
-    was_stopped = child.state is State.STOPPING
-    replaced = plays and child.comes_back(event) and role.promote()
-    house.carry_out(child.exited(event, house.now, 0.0 if plays and not replaced else casting.UNDERSTUDY_AFTER_S))
-    if replaced:
-        what += f"; its understudy {role.child.title} takes over"
-    if child.surplus and child.state is State.STOPPED and not plays:
-        role.gone(child)
-    elif child.state is State.STOPPED and role.child.state is State.RUNNING and not house.stopping:
-        child.prepare(casting.UNDERSTUDY_AFTER_S, house.now)
-    if plays:
+        house.warn(f"{actor.title}: {event.survivors} process(es) could not be ended")
+    _gone(house, actor, event, actor.why_exit(event.status))
+
+
+def _gone(house: House, actor: Actor, event: Exited | None, why: Why) -> None:
+    """No process of the actor's is there: decide once what that means, for it, for who plays, and for its turns."""
+    launch = house.launches[actor.launch]
+    agent = house.agents[actor.agent] if actor.agent else None
+    heir = None if agent is None or agent.apart or actor.leaves else launch.heir()
+    nobody_waits = agent is None or heir is not None
+    verdict = starts.returns(house, actor, event, why, casting.UNDERSTUDY_AFTER_S if nobody_waits else 0.0)
+    replaced = heir is not None and verdict.comes_back
+    what = _what(actor, event, why, house.now)
+    if replaced and heir is not None:
+        what += f"; its understudy {heir.title} takes over"
+    was_stopped, was_starting = actor.state is State.STOPPING, actor.state is State.STARTING
+    had = house.turns_of(actor)
+    if verdict.step is not Step.SURVIVED:  # Else it may still write to what those sessions work on.
+        places.free(house, actor)
+    actor.gone(verdict.step, house.now, verdict.why, verdict.due)
+    actor.cannot_start = was_starting and event is not None and event.status in starts.CANNOT_START
+    house.freed = True
+    forgotten = actor.leaves and verdict.step is not Step.SURVIVED
+    if agent is None:
+        if forgotten:
+            launch.forget(actor)
+        casting.prepare(house, launch)
+    elif event is not None:
         shown = None if event.shown is None else set(event.shown)
-        losses.actor_lost(house, role, what, shown, was_stopped)
-    if replaced and role.child.state is State.RUNNING:
-        casting.go_on(house, role)
-    if not house.stopping:
-        house.warn(f"{what}; now {child.state.value}" if plays else f"understudy: {what}")
-    casting.after_fall(house, role)
+        losses.actor_lost(house, actor, had, what, shown, was_stopped)
+    if event is not None and not house.stopping:
+        house.warn(f"understudy: {what}" if agent is None else f"{what}; now {actor.state.value}")
+    if agent is not None:
+        if forgotten:
+            places.gone(house, agent, actor)
+        if replaced:
+            casting.take_over(house, agent, actor)
+        casting.after_fall(house, agent, actor)
+
+
+def _what(actor: Actor, event: Exited | None, why: Why, now: float) -> str:
+    """Tell of an end, for people."""
+    pid = 0 if event is None else event.pid
+    text = (
+        f"agent {actor.agent or actor.launch} ({actor.title}, pid {pid}) fell after {now - actor.ran_from:.1f} s: {why}"
+    )
+    if event is not None and event.swept:
+        text += f"; {event.swept} more process(es) of it were ended"
+    return text

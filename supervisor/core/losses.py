@@ -2,9 +2,11 @@
 
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
 from understudy.protocol.frames import ActorCall, Fault
-from understudy.supervisor.core import asks, calls, turns
+from understudy.supervisor.core import asks, calls, places, turns
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import TurnRow, Unreadable
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.sessions import (
     CONTINUED,
     HANDOVERS_MAX,
@@ -17,20 +19,21 @@ from understudy.supervisor.core.specs import OnCrash
 
 
 def actor_lost(
-    house: House, role: Role, what: str, shown: set[tuple[str, int]] | None, was_stopped: bool = False
+    house: House,
+    actor: Actor,
+    had: list[tuple[Session, Turn]],
+    what: str,
+    shown: set[tuple[str, int]] | None,
+    was_stopped: bool = False,
 ) -> None:
-    """The incarnation is gone with everything it started: settle each turn that it had."""
-    role.resuming.clear()
-    role.ungiven.clear()
-    text = f"the agent was lost before it answered: {what}"
-    calls.refuse(house, role.child.spec.name, ACTOR_LOST, text, sent=True)
-    for session, turn in role.turns():
-        settle(house, role, session, turn, what, shown, was_stopped)
+    """The incarnation is gone with everything it started: settle each turn that it `had`."""
+    calls.refuse_sent(house, actor, ACTOR_LOST, f"the agent was lost before it answered: {what}")
+    for session, turn in had:
+        settle(house, session, turn, what, shown, was_stopped)
 
 
 def settle(
     house: House,
-    role: Role,
     session: Session,
     turn: Turn,
     what: str,
@@ -44,7 +47,7 @@ def settle(
         or (turn.state is TurnState.BEGUN and turn.start_ticket > house.committed)
         or (not turn.unmarked and shown is not None and (session.id, turn.number) not in shown)
     )
-    again = role.child.spec.on_crash is not OnCrash.INTERRUPT and turn.retries < RETRIES_MAX
+    again = house.agents[session.agent].spec.on_crash is not OnCrash.INTERRUPT and turn.retries < RETRIES_MAX
     if turn.cancelled:
         turns.finish(house, session, turn, "cancelled", {"text": f"cancelled; {what}"})
     elif (house.stopping or was_stopped) and not unseen:
@@ -54,7 +57,7 @@ def settle(
         text = f"{turn.handovers} actors fell before this turn could begin; the last: {what}"
         turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
     elif unseen or again:
-        _put_back(house, role, session, turn, seen=not unseen)
+        _put_back(house, session, turn, seen=not unseen)
     else:
         text = f"{what}; what it had said is kept, the session goes on"
         turns.finish(house, session, turn, "interrupted", {"text": text})
@@ -75,10 +78,11 @@ def unreadable(house: House, event: Unreadable) -> None:
         turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
 
 
-def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool) -> None:
+def _put_back(house: House, session: Session, turn: Turn, seen: bool) -> None:
+    agent = house.agents[session.agent]
     for name in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
         asks.close(house, session, name, {"error": "the actor was lost"})
-    goes_on = seen and role.child.spec.on_crash is OnCrash.CONTINUE
+    goes_on = seen and agent.spec.on_crash is OnCrash.CONTINUE
     if goes_on:
         turn.continues = True
     if turn.state is not TurnState.HANDED:
@@ -89,16 +93,21 @@ def _put_back(house: House, role: Role, session: Session, turn: Turn, seen: bool
         turn.retries += seen
     session.current = None
     session.answers.clear()
-    role.running -= 1
+    agent.running -= 1
+    places.unbind(house, session)
     turns.enqueue(house, session, turn, at_head=True)
 
 
-def give_up(house: House, role: Role, why: str) -> None:
-    """The agent will not come back by itself: end what waits for it, with the reason."""
-    agent = role.child.spec.name
-    text = f"agent {agent} cannot run: {why}; once that is mended: understudy restart {agent}"
-    for name in list(role.waiting):
-        session = house.sessions[name]
-        for turn in list(session.mailbox):
+def give_up(house: House, agent: Agent, actor: Actor) -> None:
+    """The actor will not come back by itself: end what waits for it, with the reason, but what others can do."""
+    name = agent.name
+    text = f"agent {name} cannot run: {actor.why}; once that is mended: understudy restart {name}"
+    others = agent.spec.sessions_per_actor and any(each.lives or each.starts for each in agent.others(actor))
+    for session in [house.sessions[each] for each in agent.waiting]:
+        for turn in list(session.mailbox) if not others or session.actor is actor else []:
             turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
-    calls.refuse(house, agent, AGENT_FAILED, text, sent=False)
+    if others:
+        for each in actor.holds:
+            calls.refuse_in(house, each, AGENT_FAILED, text)
+    else:
+        calls.refuse(house, name, AGENT_FAILED, text)

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.supervisor.core.life import Actor
+
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A call that waits for its answer; `sent` once its actor was there to take it: then the body is gone."""
+    """A call that waits for its answer; `sent` once its `actor` was there to take it: then the body is gone."""
 
     peer: bytes
     request: str
@@ -17,6 +19,7 @@ class OpenCall:
     method: str
     body: bytes
     sent: bool = False
+    actor: Actor | None = None
 
 
 class OpenCalls(MutableMapping[str, OpenCall]):
@@ -26,6 +29,7 @@ class OpenCalls(MutableMapping[str, OpenCall]):
         self._calls: dict[str, OpenCall] = {}
         self._of: defaultdict[bytes, dict[str, int]] = defaultdict(dict)
         self._unsent: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._with: defaultdict[Actor, dict[str, None]] = defaultdict(dict)
         self.body_bytes = 0
         self.update(calls or {})
 
@@ -41,6 +45,8 @@ class OpenCalls(MutableMapping[str, OpenCall]):
         self.body_bytes += len(call.body)
         if call.sent:
             _strike(self._unsent, call.agent, name)
+            if call.actor is not None:
+                self._with[call.actor][name] = None
         else:
             self._unsent[call.agent][name] = None
 
@@ -49,6 +55,8 @@ class OpenCalls(MutableMapping[str, OpenCall]):
         self.body_bytes -= len(call.body)
         _strike(self._of, call.peer, name)
         _strike(self._unsent, call.agent, name)
+        if call.actor is not None:
+            _strike(self._with, call.actor, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._calls)
@@ -64,12 +72,16 @@ class OpenCalls(MutableMapping[str, OpenCall]):
         """Return the names of the calls that wait for the agent's actor to take them."""
         return self._unsent.get(agent, {})
 
+    def with_actor(self, actor: Actor) -> Mapping[str, None]:
+        """Return the names of the calls that an actor has."""
+        return self._with.get(actor, {})
+
     def kept(self) -> dict[str, OpenCall]:
         """Return what there is, to begin with again."""
         return dict(self._calls)
 
 
-def _strike(accounts: dict[Any, dict[str, Any]], key: bytes | str, name: str) -> None:
+def _strike(accounts: dict[Any, dict[str, Any]], key: bytes | str | Actor, name: str) -> None:
     account = accounts.get(key)
     if account is not None:
         account.pop(name, None)

@@ -7,8 +7,8 @@ import msgspec
 
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.frames import ActorHello, CancelTurn, Entry, Ping
-from understudy.supervisor.core import actors, calls, casting, invariants, losses, turns
-from understudy.supervisor.core.child import Child
+from understudy.supervisor.core import actors, calls, casting, invariants, losses, places, turns
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -28,12 +28,13 @@ from understudy.supervisor.core.events import (
     TellClient,
     TurnRow,
 )
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 from understudy.supervisor.core.open_calls import OpenCall, OpenCalls
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
 
 STORY_LINES_SHOWN = 4
-SESSION_FIELDS = ("last", "memory", "current", "dropped")
+SESSION_FIELDS = ("last", "memory", "current", "dropped", "actor")
 _copy = msgspec.structs.replace  # That is what it makes when nothing is replaced.
 
 
@@ -53,15 +54,15 @@ _Kept = tuple[
 class Before(msgspec.Struct):
     """What an event may change, as it is before it: to be given back when it breaks.
 
-    `session`: which it is about. `played`: it is the exit of whoever played the agent. `cast`: turns that run and wait,
+    `session`: which it is about. `played`: it is the exit of one that played the agent. `cast`: turns that run and wait,
     bytes of questions, who plays, and who stands by.
     """
 
     session: Session | None
     played: bool
     lengths: tuple[int, ...]
-    role: Role | None
-    cast: tuple[int, int, int, Child, list[Child]] | None
+    agent: Agent | None
+    cast: tuple[int, int, int, list[tuple[Actor, int]], list[Actor]] | None
     kept: Sequence[_Kept]
     open_calls: dict[str, OpenCall] | None
 
@@ -75,11 +76,12 @@ class Before(msgspec.Struct):
             if isinstance(row, Entry):
                 house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
             elif isinstance(row, SessionRow):
-                house.roles[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
+                house.agents[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
                 house.opens.pop(row.request, None)  # Its repeat would be told that it was carried out,
             elif isinstance(row, TurnRow) and row.request:
                 house.prompts.pop((row.session, row.request), None)  # and so would that of this one.
-        house.rows[rows:] = [row for row in house.rows[rows:] if isinstance(row, EpochRow)]
+        # Who lives and who is gone stays so; who plays whom is as it was.
+        house.rows[rows:] = [row for row in house.rows[rows:] if isinstance(row, EpochRow) and row.plays is None]
         house.effects[effects:] = [each for each in house.effects[effects:] if _stays(each)]
         while len(house.unfed) > unfed:
             house.unfed_bytes -= len(house.unfed.pop()[1].body)
@@ -93,12 +95,10 @@ class Before(msgspec.Struct):
         known = {kept[0].id for kept in self.kept}
         for session in [each for each in house.admitted if each.id not in known]:
             _withdraw(house, session)
+        if self.agent is not None and self.cast is not None:
+            _cast_again(self.agent, *self.cast)
         for kept in self.kept:
-            _give_back(house, self.role, *kept)
-        if self.role is not None and self.cast is not None:
-            role = self.role
-            role.running, role.queued, role.question_bytes, role.child, role.understudies = self.cast
-            role.child.line.player = role.child
+            _give_back(house, self.agent, *kept)
 
 
 def before(house: House, event: Event) -> Before:
@@ -107,27 +107,25 @@ def before(house: House, event: Event) -> Before:
     rows, effects, unfed, handing = house.rows, house.effects, house.unfed, house.handing
     lengths = (len(rows), len(effects), len(unfed), len(handing), house.calls_made, budget.kept, budget.texts)
     house.admitted.clear()
-    session = role = None
+    session = agent = None
     kept: Sequence[_Kept] = ()
     played = False
     if type(event) is ActorSaid or type(event) is ClientSaid:
         session = house.sessions.get(getattr(event.frame, "session", ""))
         if session is not None:
-            role = house.roles.get(session.agent)
+            agent = house.agents.get(session.agent)
             kept = (_keep(session),)
     elif type(event) is Exited or type(event) is SpawnFailed:
-        role = _role_of(house, event)
-        if role is not None:
-            kept = _keep_all(house, role)
-            played = type(event) is Exited and role.child.epoch == event.epoch
+        agent = _agent_of(house, event)
+        if agent is not None:
+            kept = _keep_all(house, agent)
+            played = type(event) is Exited and any(each.epoch == event.epoch for each in agent.actors)
     return Before(
         session,
         played,
         lengths,
-        role,
-        None
-        if role is None
-        else (role.running, role.queued, role.question_bytes, role.child, role.understudies.copy()),
+        agent,
+        None if agent is None else _cast_of(agent),
         kept,
         house.calls.kept() if session is None and house.calls else None,
     )
@@ -146,7 +144,7 @@ def _keep(session: Session) -> _Kept:
     mailbox, current = session.mailbox, session.current
     return (
         session,
-        (session.last, session.memory, current, session.dropped),
+        (session.last, session.memory, current, session.dropped, session.actor),
         list(mailbox) if mailbox else None,
         dict(session.asks) if session.asks else None,
         dict(session.answers) if session.answers else None,
@@ -155,13 +153,42 @@ def _keep(session: Session) -> _Kept:
     )
 
 
-def _keep_all(house: House, role: Role) -> list[_Kept]:
-    return [_keep(house.sessions[name]) for name in {**role.playing, **role.waiting}]
+def _keep_all(house: House, agent: Agent) -> list[_Kept]:
+    names = dict.fromkeys(name for actor in agent.actors for name in (*actor.playing, *actor.holds))
+    return [_keep(house.sessions[name]) for name in {**names, **agent.waiting}]
+
+
+def _cast_of(agent: Agent) -> tuple[int, int, int, list[tuple[Actor, int]], list[Actor]]:
+    """Return the agent's counts, who plays in which place, and who stands by."""
+    actors = [(each, each.place) for each in agent.actors]
+    return agent.running, agent.queued, agent.question_bytes, actors, agent.launch.understudies.copy()
+
+
+def _cast_again(
+    agent: Agent,
+    running: int,
+    queued: int,
+    question_bytes: int,
+    actors: list[tuple[Actor, int]],
+    understudies: list[Actor],
+) -> None:
+    """Let those play, and stand by, who did. Arguments: as `_cast_of` returns them."""
+    agent.running, agent.queued, agent.question_bytes = running, queued, question_bytes
+    for actor in understudies:
+        actor.agent, actor.place = "", 0
+        actor.playing.clear()
+        actor.holds.clear()
+    for actor, place in actors:
+        actor.agent, actor.place = agent.name, place
+    agent.actors, agent.launch.understudies = [actor for actor, _ in actors], understudies
+    for actor in (*agent.actors, *understudies):
+        if actor.epoch:
+            agent.launch.known[actor.epoch] = actor
 
 
 def _give_back(
     house: House,
-    role: Role | None,
+    agent: Agent | None,
     session: Session,
     values: tuple[Any, ...],
     mailbox: list[Turn] | None,
@@ -184,21 +211,29 @@ def _give_back(
         del house.cancels[key]
     if session.current is not None and session.current.cancelled:
         house.cancels[session.id, session.current.number] = session.current
-    if role is not None:
-        _put(role.waiting, session.id, None, bool(session.mailbox))
-        _put(role.playing, session.id, session, session.current is not None)
+    if session.current is None and session.actor is not None and session.id not in session.actor.holds:
+        session.actor = None  # What it was bound to is gone.
+    if agent is not None:
+        _put(agent.waiting, session.id, bool(session.mailbox))
+        for actor in agent.actors:
+            _put(actor.playing, session.id, session.current is not None and actor is session.actor)
+            if actor is not session.actor:
+                actor.holds.pop(session.id, None)
 
 
 def _withdraw(house: House, session: Session) -> None:
     """The event let a turn of another session through the gate: it waits again."""
-    turn, role = session.current, house.roles[session.agent]
+    turn, agent, actor = session.current, house.agents[session.agent], session.actor
     assert turn is not None, f"{session.id} was let through the gate, and has no turn"
     turn.state, turn.start_ticket, turn.handovers, turn.since = TurnState.QUEUED, 0, turn.handovers - 1, house.now
     session.current = None
     session.mailbox.appendleft(turn)
-    role.running, role.queued = role.running - 1, role.queued + 1
-    _put(role.waiting, session.id, None, True)
-    _put(role.playing, session.id, session, False)
+    agent.running, agent.queued = agent.running - 1, agent.queued + 1
+    agent.waiting[session.id] = None
+    if actor is not None:
+        actor.playing.pop(session.id, None)
+        if session.id not in actor.holds:
+            session.actor = None
 
 
 def _let_be(turn: Turn, as_it_was: Turn) -> None:
@@ -221,51 +256,71 @@ def contain(house: House, event: Event, played: bool, why: str) -> bool:
 
     `played`: as in `Before`.
     """
-    session, role = _session_of(house, event), _role_of(house, event)
+    session, agent = _session_of(house, event), _agent_of(house, event)
     if session is not None:
-        if role is not None and isinstance(event, ActorSaid):
-            actors.count_unheard(house, role.child, event.frame)
+        actor = house.peers.get(event.peer) if isinstance(event, ActorSaid) else None
+        if actor is not None and isinstance(event, ActorSaid):
+            actors.count_unheard(house, actor, event.frame)
         _close(house, session, event, why)
-    elif role is not None:
-        _set_apart(house, role, event, played, why)
-    return session is not None or role is not None
+    elif agent is not None:
+        _set_apart(house, agent, event, played, why)
+    return session is not None or agent is not None
 
 
 def _close(house: House, session: Session, event: Event, why: str) -> None:
     """The session takes no more; what it had accepted has its ending."""
     session.quarantined = why
     house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}")
-    role = house.roles.get(session.agent)
-    if role is None:
+    agent, actor = house.agents.get(session.agent), session.actor
+    if agent is None:
         return
     text = f"this session is set apart: {why}; open another one"
     calls.refuse_in(house, session.id, QUARANTINED, text)
     for turn in [*session.mailbox, *([] if session.current is None else [session.current])]:
         turns.finish(house, session, turn, "failed", {"code": QUARANTINED, "text": text})
         # Not before the ending is recorded: a supervisor that falls now gives the turn back as it was.
-        house.tell_actor(role.child, CancelTurn(session.id, turn.number), house.after)
-    turns.admit_waiting(house, role)
+        if actor is not None:
+            house.tell_actor(actor, CancelTurn(session.id, turn.number), house.after)
+    turns.admit_waiting(house, agent)
 
 
-def _set_apart(house: House, role: Role, event: Event, played: bool, why: str) -> None:
+def _set_apart(house: House, agent: Agent, event: Event, played: bool, why: str) -> None:
     """End all actors of the agent; its turns end once they are confirmed dead."""
-    story = " | ".join(line for child in role.actors for line in list(child.story)[-STORY_LINES_SHOWN:])
-    text = f"agent {role.child.spec.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
+    story = " | ".join(line for each in agent.actors for line in list(each.story)[-STORY_LINES_SHOWN:])
+    text = f"agent {agent.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
     house.warn(text)
     exited = event if isinstance(event, Exited) else None
-    for child in role.actors:
-        gone = exited is not None and child.epoch == exited.epoch
-        house.carry_out(child.set_apart(why, gone, house.now))
-    if exited is not None and played:
-        losses.actor_lost(house, role, why, None if exited.shown is None else set(exited.shown))
+    agent.apart = f"set apart: {why}; understudy restart {agent.name}"
+    dead = None
+    for actor in agent.actors:
+        gone = exited is not None and actor.epoch == exited.epoch
+        dead = actor if gone else dead
+        if gone and actor.peer is not None:
+            house.peers.pop(actor.peer, None)
+            house.budget.close(actor.peer)
+        had = house.turns_of(actor)
+        if gone:
+            places.free(house, actor)
+        house.carry_out(actor.set_apart(Why(Reason.APART, agent.apart), gone, house.now))
+        if gone and played and exited is not None:
+            losses.actor_lost(house, actor, had, why, None if exited.shown is None else set(exited.shown))
     if exited is not None:
         house.forget_marks(exited.actor, exited.epoch)
-    casting.after_fall(house, role)
+        known = agent.launch.known.get(exited.epoch)
+        if known is not None and known in agent.launch.understudies:
+            if known.lives:
+                step = Step.ENDED if known.state is State.STOPPING else Step.RETIRED
+                known.gone(step, house.now, Why(Reason.APART, why))
+            if known.leaves:
+                agent.launch.forget(known)
+    casting.dismiss(house, agent.launch)
+    if dead is not None:
+        casting.after_fall(house, agent, dead)
 
 
-def _put(where: dict[str, Any], name: str, value: object, there: bool) -> None:
+def _put(where: dict[str, None], name: str, there: bool) -> None:
     if there:
-        where[name] = value
+        where[name] = None
     else:
         where.pop(name, None)
 
@@ -276,18 +331,22 @@ def _session_of(house: House, event: Event) -> Session | None:
     return None
 
 
-def _role_of(house: House, event: Event) -> Role | None:
+def _agent_of(house: House, event: Event) -> Agent | None:
+    """Return the agent that an event of an actor's is about; an understudy's is about the one that gave it its launch."""
     match event:
         case (
-            Spawned(actor=name)
-            | SpawnFailed(actor=name)
-            | Exited(actor=name)
-            | Stopped(actor=name)
-            | Sampled(actor=name)
+            Spawned(actor=name, epoch=epoch)
+            | SpawnFailed(actor=name, epoch=epoch)
+            | Exited(actor=name, epoch=epoch)
+            | Stopped(actor=name, epoch=epoch)
+            | Sampled(actor=name, epoch=epoch)
+            | ActorSaid(frame=ActorHello(actor=name, epoch=epoch))
         ):
-            return house.roles.get(name)
-        case ActorSaid(peer=peer, frame=frame):
-            name = frame.actor if isinstance(frame, ActorHello) else house.peers.get(peer, "")
-            return house.roles.get(name)
+            launch = house.launches.get(name)
+            actor = launch.known.get(epoch) if launch is not None else None
+        case ActorSaid(peer=peer):
+            actor = house.peers.get(peer)
+            name = "" if actor is None else actor.launch
         case _:
             return None
+    return house.agents.get(actor.agent if actor is not None and actor.agent else name)

@@ -34,7 +34,7 @@ class RestoredTurn:
     """A turn without an ending; `state` as in `TurnRow`, `body` its prompt's content blocks, left out when `size` is large.
 
     `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
-    `epoch`: of the actor that has it; 0 when none has, or an older version wrote it. Of a turn that cannot be read only
+    `launch`, `epoch`: of the actor that has it; 0 when none has, or an older version wrote it. Of a turn that cannot be read only
     that, its name and its state are here.
     """
 
@@ -48,6 +48,7 @@ class RestoredTurn:
     told: list[Entry] = field(default_factory=list[Entry])
     epoch: int = 0
     size: int = 0
+    launch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,10 @@ class Restored:
 
     `opens`: request -> (session, digest), `prompts`: (session, request) -> (turn, digest): the newest ones, oldest
     first; a digest is b"" when an older version wrote it. `marks`: (actor, epoch) -> the last number of its that is
-    recorded. `stopped`: an agent that a person stopped -> the life of the house (see `House`) in which that was.
-    `rests`: how each agent's line stood.
+    recorded. `cast`: (launch, epoch) -> whom it plays, in which place ("": an understudy), of those that have not ended;
+    one of whom an older version wrote is not among them. `holds`: session -> (launch, epoch) of the
+    actor whose program knows it. `stopped`: an agent that a person stopped -> the life of the house (see `House`) in which that was.
+    `rests`: how each agent's actors stood.
     """
 
     sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])
@@ -66,5 +69,7 @@ class Restored:
     prompts: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
     epochs: dict[str, int] = field(default_factory=dict[str, int])
     marks: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    cast: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])
+    holds: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     stopped: dict[str, str] = field(default_factory=dict[str, str])
     rests: dict[str, RestRow] = field(default_factory=dict[str, RestRow])

@@ -4,10 +4,10 @@ from understudy.protocol.codec import UNREADABLE
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX, SERVES_MAX
 from understudy.supervisor.core import asks, losses, turns
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.child import State
 from understudy.supervisor.core.events import TurnRow
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
 from understudy.supervisor.core.sessions import (
     CONTINUED,
@@ -29,18 +29,19 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         session.opened_at, session.quarantined = row.opened_at, row.damage or _beyond_bounds(row)
         house.sessions[row.session] = session
         house.budget.texts += long((row.cwd,))
-        if session.agent in house.roles:
-            house.roles[session.agent].sessions += 1
+        if session.agent in house.agents:
+            house.agents[session.agent].sessions += 1
+        _hold(house, session, *restored.holds.get(session.id, ("", 0)))
     house.opens.update(restored.opens)
     house.prompts.update(restored.prompts)
     told: set[str] = set()
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
-        role = house.roles.get(session.agent)
+        agent = house.agents.get(session.agent)
         if session.quarantined:
             _end(house, session, open_turn)
-        elif role is None:  # Its agent left the configuration: until that is back.
-            house.unsettled.add((session.agent, open_turn.epoch))
+        elif agent is None:  # Its agent left the configuration: until that is back.
+            house.unsettled.add((open_turn.launch or session.agent, open_turn.epoch))
             if session.id not in told:
                 told.add(session.id)  # Who waits for its turns would see but silence.
                 text = f"turns wait: agent {session.agent} is not in the configuration; put it back: understudy reload"
@@ -48,7 +49,15 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         elif open_turn.state not in HANDED_STATES:
             turns.enqueue(house, session, _turn(house, open_turn))
         else:
-            _take_back_handed(house, role, session, open_turn, shown)
+            _take_back_handed(house, agent, session, open_turn, shown)
+
+
+def _hold(house: House, session: Session, name: str, epoch: int) -> None:
+    """While the actor lives whose program knows the session, nobody else is given it."""
+    launch = house.launches.get(name)
+    actor = launch.known.get(epoch) if launch is not None else None
+    if actor is not None and actor.agent == session.agent and house.agents[session.agent].spec.sessions_per_actor:
+        session.actor, actor.holds[session.id] = actor, epoch
 
 
 def _end(house: House, session: Session, row: RestoredTurn) -> None:
@@ -73,7 +82,7 @@ def _beyond_bounds(row: RestoredSession) -> str:
     return ""
 
 
-def _take_back_handed(house: House, role: Role, session: Session, row: RestoredTurn, shown: Shown) -> None:
+def _take_back_handed(house: House, agent: Agent, session: Session, row: RestoredTurn, shown: Shown) -> None:
     """An actor has the turn: while that lives, its exit settles it; else it is settled now, by what that had shown."""
     turn = _turn(house, row)
     try:
@@ -90,15 +99,20 @@ def _take_back_handed(house: House, role: Role, session: Session, row: RestoredT
     session.current = turn
     turn.since = house.now
     turn.state = TurnState.HANDED if row.state == WITHDRAWN else TurnState.RUNNING
-    role.plays(session)
-    lives = role.child.state is not State.STOPPED
-    turn.epoch = row.epoch
-    if lives and not row.epoch:  # Older versions did not record who has it: it is whoever plays.
-        turn.epoch = role.child.epoch
-        house.record(TurnRow(session.id, turn.number, row.state, epoch=turn.epoch))
+    turn.launch, turn.epoch = row.launch or session.agent, row.epoch
+    if agent.first.lives and not row.epoch:  # Older versions did not record who has it: it is whoever plays.
+        turn.launch, turn.epoch = agent.first.launch, agent.first.epoch
+        house.record(TurnRow(session.id, turn.number, row.state, epoch=turn.epoch, launch=turn.launch))
+    launch = house.launches.get(turn.launch)
+    actor = launch.known.get(turn.epoch) if launch is not None else None
+    if actor is not None and actor.lives and actor.agent == agent.name:
+        turns.plays(house, session, agent, actor)
+    else:
+        actor = None
+        agent.running += 1
     if row.state != "started":
         turns.mark_cancelled(house, session, turn)
-    turn.unmarked = role.child.spec.on_crash is OnCrash.RETRY
-    if not lives or turn.epoch != role.child.epoch:
+    turn.unmarked = agent.spec.on_crash is OnCrash.RETRY
+    if actor is None:
         what = "the supervisor ended while this turn ran"
-        losses.settle(house, role, session, turn, what, shown.get((session.agent, turn.epoch)))
+        losses.settle(house, session, turn, what, shown.get((turn.launch, turn.epoch)))

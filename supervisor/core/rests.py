@@ -1,4 +1,4 @@
-"""How the line of an agent's actors stands, recorded so that the next supervisor of the same house goes on from it. Pure.
+"""How an agent's actors stand, recorded so that the next supervisor of the same house goes on from it. Pure.
 
 What has ended stays ended, whoever supervises; a budget that is spent is not given anew. A house that is started
 afresh, or an agent whose configuration has changed, begins anew.
@@ -8,12 +8,13 @@ import hashlib
 
 import msgspec
 
-from understudy.supervisor.core.child import State
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import RestRow, Spawned
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 from understudy.supervisor.core.specs import AgentSpec
 
-LASTING = (State.EXITED, State.FATAL, State.UNKNOWN)
+LASTING = {State.EXITED: Step.RETIRED, State.FATAL: Step.GIVEN_UP, State.UNKNOWN: Step.SURVIVED}
 WHY_CHARACTERS_MAX = 1_000
 GRANTED_MAX = 1_000  # Restarts that are remembered; who has more of them in a period never gives up in earnest.
 
@@ -24,72 +25,79 @@ def digest(spec: AgentSpec) -> str:
 
 
 def record(house: House) -> None:
-    """Write down each line that was touched and stands otherwise than it was written. Called when a step ends."""
+    """Write down each actor that was touched and stands otherwise than it was written. Called when a step ends."""
     if house.stopping:
         return  # This life of the house is over.
-    for name in house.touched:
-        role = house.roles[name]
-        stands = row(house, name, role)
-        if stands != role.rest:
-            role.rest = stands
-            house.record(stands)
+    for actor in house.touched:
+        if actor.agent:
+            agent = house.agents[actor.agent]
+            stands = row(house, agent, actor)
+            if stands != agent.rests.get(actor.name):
+                agent.rests[actor.name] = stands
+                house.record(stands)
 
 
-def row(house: House, name: str, role: Role) -> RestRow:
+def row(house: House, agent: Agent, actor: Actor) -> RestRow:
     """Return how it stands; what passes by itself (that it starts, waits or ends) is left out."""
-    child, restarts = role.child, role.child.line.restarts
-    says = child.state is State.RUNNING or child.state in LASTING or (child.by_person and child.state is State.STOPPED)
+    restarts, runs = agent.restarts, actor.state is State.RUNNING
+    says = runs or actor.state in LASTING or (agent.by_person and actor.state is State.STOPPED)
+    leads = actor.place == 1  # The budget is the agent's, and stands there.
     return RestRow(
-        name,
+        actor.name,
         house.life,
-        child.state.value if says else "",
-        child.why[:WHY_CHARACTERS_MAX] if says and child.state is not State.RUNNING else "",
-        child.since if says else 0.0,
-        restarts.total,
-        restarts.granted[-GRANTED_MAX:],
-        restarts.in_a_row,
-        restarts.ran_s,
-        child.epoch if says else 0,
-        bool(child.apart),
-        role.digest,
+        actor.state.value if says else "",
+        actor.why.text[:WHY_CHARACTERS_MAX] if says and not runs else "",
+        actor.since if says else 0.0,
+        restarts.total if leads else 0,
+        restarts.granted[-GRANTED_MAX:] if leads else [],
+        restarts.in_a_row if leads else 0,
+        restarts.ran_s if leads else 0.0,
+        actor.epoch if says else 0,
+        bool(agent.apart),
+        agent.digest,
     )
 
 
-def take_budget(role: Role, row: RestRow) -> None:
+def take_budget(agent: Agent, row: RestRow) -> None:
     """Go on with the budget that the last supervisor had written down."""
-    restarts, role.rest = role.child.line.restarts, row
+    restarts = agent.restarts
+    agent.rests[row.agent] = row
     restarts.total = row.restarts
-    if row.digest == role.digest:
+    if row.digest == agent.digest:
         restarts.granted, restarts.in_a_row, restarts.ran_s = list(row.granted), row.in_a_row, row.ran_s
 
 
-def resting(role: Role, living: list[Spawned]) -> bool:
-    """Return whether the agent is to stay at rest. `living`: its processes, understudies perhaps."""
-    row = role.rest
-    if row is None or row.digest != role.digest or any(each.epoch == row.epoch for each in living):
+def resting(agent: Agent, living: list[Spawned], spares: bool) -> bool:
+    """Return whether the agent is to stay at rest. `living`: its processes; `spares`: whether understudies live."""
+    row = agent.rests.get(agent.name)
+    if row is None or row.digest != agent.digest or any(each.epoch == row.epoch for each in living):
         return False
     if row.state == State.FATAL.value:
-        return not living  # An understudy takes over.
+        return not spares  # An understudy takes over.
     return row.state in (State.EXITED.value, State.UNKNOWN.value)
 
 
-def running_since(role: Role, process: Spawned) -> float | None:
+def running_since(agent: Agent | None, name: str, process: Spawned) -> float | None:
     """Return since when that incarnation was RUNNING, None when that was not written down."""
-    row = role.rest
+    row = None if agent is None else agent.rests.get(name)
     running = row is not None and row.state == State.RUNNING.value and row.epoch == process.epoch
     return row.since if running and row is not None else None
 
 
-def rest(role: Role) -> None:
+def rest(agent: Agent) -> None:
     """Let the agent be at rest as it was."""
-    row = role.rest
-    assert row is not None, f"{role.child.name} is to rest, and nobody knows how"
-    role.child.epoch = row.epoch
-    role.child.rest(State(row.state), row.why, row.since, row.apart)
+    row, actor = agent.rests[agent.name], agent.first
+    agent.apart = row.why if row.apart else ""
+    agent.launch.know(actor, row.epoch)
+    actor.epoch = row.epoch
+    state = State(row.state)
+    retry_s = agent.spec.restart.fatal_retry_s if state is State.FATAL and not row.apart else 0.0
+    reason = Reason.APART if row.apart else Reason.ENDED
+    actor.rest(LASTING[state], Why(reason, row.why), row.since, row.since + retry_s if retry_s else None)
 
 
-def stopped(role: Role) -> None:
+def stopped(agent: Agent) -> None:
     """A person had stopped it: since then."""
-    row, child = role.rest, role.child
-    if row is not None and row.state == child.state.value == State.STOPPED.value:
-        child.since = row.since
+    row, actor = agent.rests.get(agent.name), agent.first
+    if row is not None and row.state == actor.state.value == State.STOPPED.value:
+        actor.since = row.since

@@ -8,6 +8,7 @@ import msgspec
 
 from understudy.protocol.frames import Answer, Ask, Entry, pack
 from understudy.supervisor.core.budget import Body
+from understudy.supervisor.core.life import Actor
 
 HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
 RETRIES_MAX = 3
@@ -50,7 +51,8 @@ class Turn(msgspec.Struct, eq=False, gc=False):
     state: TurnState = TurnState.QUEUED
     continues: bool = False  # Its agent is asked to go on, instead of being given the prompt again.
     start_ticket: int = 0
-    epoch: int = 0  # Of the actor that has it.
+    launch: str = ""
+    epoch: int = 0  # With the launch: of the actor that has it.
     handovers: int = 0
     retries: int = 0
     cancelled: bool = False
@@ -75,6 +77,7 @@ class Follower:
     serial: int = 0  # No two followers have the same.
     wants: int = 0  # So large is the next entry, for which there was no room.
     caught_up: bool = False
+    holds: bool = False  # Its client wants that the agent stays up.
 
 
 @dataclass(slots=True)
@@ -108,7 +111,10 @@ class Given:
 
 @dataclass(slots=True)
 class Session:
-    """One conversation. `last`: the last number given out; `recorded`: the last one that is committed."""
+    """One conversation. `last`: the last number given out; `recorded`: the last one that is committed.
+
+    `actor`: who plays it while a turn of its runs; where an actor plays few sessions only, as long as that knows it.
+    """
 
     id: str
     agent: str
@@ -120,6 +126,7 @@ class Session:
     opened_at: float = 0.0
     mailbox: deque[Turn] = field(default_factory=deque[Turn])
     current: Turn | None = None
+    actor: Actor | None = None
     asks: dict[str, OpenAsk] = field(default_factory=dict[str, OpenAsk])
     answers: dict[str, Given] = field(default_factory=dict[str, Given])  # Of the current turn.
     followers: dict[tuple[bytes, int], Follower] = field(default_factory=dict[tuple[bytes, int], Follower])

@@ -53,7 +53,11 @@ class AgentSpec:
 
     `driver`: scripted, acp, program (no sessions; ready when it lived `start_s`), or python.
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
-    `understudies`: how many spare actors are kept ready.
+    `launch`: the agent as which this one is launched, "" as itself; with a `persona` of its own (text, "" for none).
+    `understudies`: how many spare actors are kept ready, for all that are launched as it is.
+    `sessions_per_actor`: how many sessions one actor's program holds (0: any number); `actors_max`: how many actors may
+    play it at once. `lazy`: it has none until a prompt needs one; `idle_stop_s`: none after so long without work (0: it
+    stays).
     `memory_mb` (of all its processes), `memory_soft_mb`, `data_limit_mb` (of each, RLIMIT_DATA; an agent that runs
     in its actor is bounded by `memory_mb` so, without one) and `files`: 0 means no limit. `env` is never shown (it may
     hold keys).
@@ -73,6 +77,12 @@ class AgentSpec:
     files: int = 0
     on_crash: OnCrash = OnCrash.INTERRUPT
     understudies: int = 0
+    launch: str = ""
+    persona: str = ""
+    sessions_per_actor: int = 0
+    actors_max: int = 8
+    lazy: bool = False
+    idle_stop_s: float = 0.0
     restart: RestartPolicy = RestartPolicy()
     after: tuple[str, ...] = ()
     turns_max: int = 1000

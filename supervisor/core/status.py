@@ -4,8 +4,9 @@ from itertools import islice
 
 from understudy.protocol.verbs import AgentStatus, HouseStatus, SessionStatus
 from understudy.supervisor.core import bounds
-from understudy.supervisor.core.child import Child, State
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.sessions import TurnState
 
 SESSIONS_SHOWN_MAX = 1_000
@@ -19,79 +20,93 @@ def house_row(house: House) -> HouseStatus:
 def status_rows(house: House) -> list[AgentStatus]:
     """One for each actor, who plays before its understudies."""
     rows = []
-    for name, role in sorted(house.roles.items()):
-        rows.append(_row(house, role, role.child, name))
-        for at, child in enumerate(role.understudies, 1):
-            rows.append(_row(house, role, child, f"{name}~{at}"))
+    for name, agent in sorted(house.agents.items()):
+        rows += [_row(house, agent, actor, actor.name) for actor in agent.actors]
+        if agent.launch.name == name:
+            rows += [_row(house, agent, each, f"{name}~{at}") for at, each in enumerate(agent.launch.understudies, 1)]
     return rows
 
 
-def _row(house: House, role: Role, child: Child, name: str) -> AgentStatus:
-    plays = child is role.child
-    running = child.state is State.RUNNING
+def _row(house: House, agent: Agent, actor: Actor, name: str) -> AgentStatus:
+    leads = actor is agent.first  # What concerns the agent as a whole stands there.
+    running = actor.state is State.RUNNING
+    waits = waiting_for(house, agent, actor) if actor.agent else f"{actor.launch} to fall" if running else ""
     return AgentStatus(
         name=name,
-        state=child.state.value,
-        pid=child.pid or None,
-        epoch=child.epoch,
-        uptime_s=round(house.now - child.since, 3) if running else 0.0,
-        restarts=child.line.restarts.total if plays else 0,
-        queue=role.queued if plays else 0,
-        running=role.running if plays else 0,
-        sessions=role.sessions if plays else 0,
-        waiting_for=waiting_for(house, role) if plays else f"{child.spec.name} to fall" if running else "",
-        limits=[text for text in limits_reached(house, role) if text] if plays else [],
-        memory_mb=child.memory_mb,
-        memory_limit_mb=child.spec.memory_mb or None,
-        files=child.files,
-        files_limit=child.spec.files or None,
-        link=f"silent for {house.now - child.link.heard:.0f} s" if running and child.link.silent else "",
-        why=child.why,
-        state_s=round(house.now - child.since, 3),
-        since=round(house.wall - (house.now - child.since), 3),
-        log=f"{house.spec.state_dir}/agents/{child.spec.name}.log",
+        state=actor.state.value,
+        pid=actor.pid or None,
+        epoch=actor.epoch,
+        uptime_s=round(house.now - actor.since, 3) if running else 0.0,
+        restarts=agent.restarts.total if leads else 0,
+        queue=agent.queued if leads else 0,
+        running=len(house.turns_of(actor)),
+        sessions=agent.sessions if leads else 0,
+        waiting_for=waits,
+        limits=[text for text in limits_reached(house, agent) if text] if leads else [],
+        memory_mb=actor.memory_mb,
+        memory_limit_mb=actor.spec.memory_mb or None,
+        files=actor.files,
+        files_limit=actor.spec.files or None,
+        link=f"silent for {house.now - actor.heard.at:.0f} s" if running and actor.heard.silent else "",
+        why=str(actor.why),
+        state_s=round(house.now - actor.since, 3),
+        since=round(house.wall - (house.now - actor.since), 3),
+        log=f"{house.spec.state_dir}/agents/{actor.launch}.log",
     )
 
 
-def limits_reached(house: House, role: Role) -> list[str]:
+def limits_reached(house: House, agent: Agent) -> list[str]:
     """Say which limits of the agent and the house are reached now."""
-    return [bounds.sessions_full(role), bounds.queue_full(role), bounds.turns_full(role), house.memory_over]
+    return [
+        bounds.sessions_full(agent),
+        bounds.queue_full(agent),
+        bounds.turns_full(agent),
+        actors_full(agent),
+        house.memory_over,
+    ]
 
 
-def waiting_for(house: House, role: Role) -> str:
-    """Say what the agent's work waits for, "" when for nothing but the agent itself."""
-    questions = [ask for session, _ in role.turns() for ask in session.asks.values() if ask.public]
+def actors_full(agent: Agent) -> str:
+    """Say that sessions wait since no more actors may play the agent, "" when none does."""
+    full = agent.spec.sessions_per_actor and agent.waiting and not agent.has_place()
+    return f"actors_max: {len(agent.actors)} of {agent.places_max} actors play" if full else ""
+
+
+def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
+    """Say what the actor's work waits for, "" when for nothing but the agent itself."""
+    questions = [ask for session, _ in house.turns_of(actor) for ask in session.asks.values() if ask.public]
     if questions:
         oldest = min(ask.since for ask in questions)
         return f"an answer to {len(questions)} question(s), the oldest for {house.now - oldest:.0f} s"
-    if role.child.state is State.RUNNING and role.child.link.silent:
-        return f"the actor, silent for {house.now - role.child.link.heard:.0f} s"
+    if actor.state is State.RUNNING and actor.heard.silent:
+        return f"the actor, silent for {house.now - actor.heard.at:.0f} s"
     if house.log_failed_at is not None:  # With no turn that runs or waits, an ending may wait to be told.
         return f"the log, which cannot be written for {house.now - house.log_failed_at:.0f} s: {house.log_failure}"
-    if not role.queued:
+    if not agent.queued or actor is not agent.first:
         return ""
-    if role.child.by_person:
-        return f"stopped by a person; understudy start {role.child.name}"
-    match role.child.state:
+    if agent.by_person:
+        return f"stopped by a person; understudy start {agent.name}"
+    match actor.state:
         case State.RUNNING:
             return (
                 house.memory_over
-                or bounds.turns_full(role)
-                or no_room(house, role)
+                or bounds.turns_full(agent)
+                or actors_full(agent)
+                or no_room(house, agent, actor)
                 or "the turn before it in its session"
             )
         case State.STARTING:
-            return f"the actor to be ready, for {house.now - role.child.since:.0f} s"
+            return f"the actor to be ready, for {house.now - actor.since:.0f} s"
         case State.BACKOFF:
-            return f"the actor to start: {role.child.why}" if role.child.why else "the actor to start"
+            return f"the actor to start: {actor.why}" if actor.why.text else "the actor to start"
         case State.STOPPING | State.STOPPED | State.EXITED | State.FATAL | State.UNKNOWN:
-            return f"the actor, which is {role.child.state.value}: {role.child.why}"
+            return f"the actor, which is {actor.state.value}: {actor.why}"
 
 
-def no_room(house: House, role: Role) -> str:
+def no_room(house: House, agent: Agent, actor: Actor) -> str:
     """Say that the actor has not taken enough of what it was sent, or others have not, "" when there is room."""
-    peer = role.child.peer
-    free = (session for session in map(house.sessions.__getitem__, role.waiting) if session.current is None)
+    peer = actor.peer
+    free = (session for session in map(house.sessions.__getitem__, agent.waiting) if session.current is None)
     size = max((session.bytes_to_hand(session.mailbox[0].body.size) for session in free), default=0)
     if house.budget.room(peer, size) or peer is None:
         return ""
@@ -119,10 +134,11 @@ def session_rows(house: House, only: str = "") -> list[SessionStatus]:
             running=session.current is not None and session.current.state is TurnState.RUNNING,
             turn=session.current.number if session.current else None,
             opened_at=session.opened_at,
-            full=bounds.entries_full(session, house.roles[session.agent].child.spec)
-            if session.agent in house.roles
+            full=bounds.entries_full(session, house.agents[session.agent].spec)
+            if session.agent in house.agents
             else "",
             quarantined=session.quarantined,
+            actor=session.actor.title if session.actor is not None else "",
         )
         for session in newest
     ]

@@ -18,11 +18,12 @@ from understudy.protocol.frames import (
     Updates,
     unpack,
 )
-from understudy.supervisor.core import asks, bounds
+from understudy.supervisor.core import asks, bounds, places
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.child import Child, State
 from understudy.supervisor.core.events import MemoryRow, TurnRow
-from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House, Role
+from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House
+from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.sessions import (
     CANCELLING,
     CONTINUED_BODY,
@@ -36,50 +37,57 @@ from understudy.supervisor.core.specs import OnCrash
 
 def enqueue(house: House, session: Session, turn: Turn, at_head: bool = False) -> None:
     """Put a turn into its session's mailbox and let the gate look."""
-    role = house.roles[session.agent]
+    agent = house.agents[session.agent]
     turn.state, turn.since = TurnState.QUEUED, house.now
     if at_head:
         session.mailbox.appendleft(turn)
     else:
         session.mailbox.append(turn)
-    role.queued += 1
-    role.waiting[session.id] = None
-    admit(house, session, role)
+    agent.queued += 1
+    agent.waiting[session.id] = None
+    admit(house, session, agent)
 
 
-def admit(house: House, session: Session, role: Role) -> None:
+def admit(house: House, session: Session, agent: Agent) -> None:
     """The gate: the only place where a turn leaves its mailbox for an actor."""
-    child = role.child
     if (
         session.current is not None
         or not session.mailbox
         or session.quarantined
         or house.stopping
-        or child.state is not State.RUNNING
-        or role.running >= role.child.spec.turns_max
+        or agent.running >= agent.spec.turns_max
         or house.memory_over
-        or not house.room(child.peer, session.bytes_to_hand(session.mailbox[0].body.size))
     ):
         return
+    actor = places.ready(house, session)
+    if actor is None or not house.room(actor.peer, session.bytes_to_hand(session.mailbox[0].body.size)):
+        return
     turn = session.mailbox.popleft()
-    role.queued -= 1
-    role.waiting.pop(session.id, None)
-    role.plays(session)
+    agent.queued -= 1
+    agent.waiting.pop(session.id, None)
+    plays(house, session, agent, actor)
     house.admitted.append(session)
     house.due = min(house.due, house.now + PING_BUSY_EVERY_S)
     session.current = turn
-    turn.epoch = child.epoch
+    turn.launch, turn.epoch = actor.launch, actor.epoch
     turn.handovers += 1
-    child.played = True
-    skip = child.spec.on_crash is OnCrash.RETRY
+    skip = agent.spec.on_crash is OnCrash.RETRY
     turn.state = TurnState.RUNNING if skip else TurnState.HANDED
     turn.unmarked = skip
     if skip:
         turn.start_ticket = _record_start(house, session, turn)
-    hand_over(house, session, turn, child, skip)
+    hand_over(house, session, turn, actor, skip)
     turn.since = math.inf
     house.handing.append((house.after, turn))
     handed(house)
+
+
+def plays(house: House, session: Session, agent: Agent, actor: Actor) -> None:
+    """Count the session's turn as running, at `actor`."""
+    places.give(house, session, actor)
+    agent.running += 1
+    actor.playing[session.id] = None
+    actor.played = True
 
 
 def handed(house: House) -> None:
@@ -88,50 +96,56 @@ def handed(house: House) -> None:
         house.handing.popleft()[1].since = house.now
 
 
-def hand_over(house: House, session: Session, turn: Turn, child: Child, go: bool) -> None:
+def hand_over(house: House, session: Session, turn: Turn, actor: Actor, go: bool) -> None:
     """Send the turn to its actor. Its prompt is recorded first, whatever else waits."""
     frame = Handover(session=session.id, turn=turn.number, cwd=session.cwd, body=b"", serves=turn.serves, go=go)
     body = CONTINUED_BODY if turn.continues else turn.body
-    house.hand(child, frame, body=body, opening=session.opening, memory=session.memory)
+    house.hand(actor, frame, body=body, opening=session.opening, memory=session.memory)
 
 
-def hand_over_again(house: House, role: Role) -> None:
+def hand_over_again(house: House, actor: Actor) -> None:
     """Say again what may have been lost with the actor's last connection, as it takes it, with the cancels."""
-    child = role.child
-    while role.resuming:
-        name = next(iter(role.resuming))
+    while actor.resuming:
+        name = next(iter(actor.resuming))
         session = house.sessions[name]
-        turn = session.current
-        if turn is not None and not house.room(child.peer, session.bytes_to_hand(turn.body.size)):
+        turn = session.current if session.actor is actor else None
+        if turn is not None and not house.room(actor.peer, session.bytes_to_hand(turn.body.size)):
             return
-        del role.resuming[name]
+        del actor.resuming[name]
         if turn is None:
             continue
         handed_only = turn.state is TurnState.HANDED or turn.cancelled
         if turn.start_ticket and not handed_only and not turn.unmarked:
             continue  # It has said that it may begin: it has it.
-        hand_over(house, session, turn, child, go=not handed_only)
+        hand_over(house, session, turn, actor, go=not handed_only)
         if turn.cancelled:
-            tell_cancel(house, session, turn, child)
+            tell_cancel(house, session, turn, actor)
 
 
-def admit_waiting(house: House, role: Role) -> None:
-    """Let the gate look at every session that waits for this agent, oldest first."""
-    for name in list(role.waiting):
-        child = role.child
-        if role.running >= child.spec.turns_max or child.state is not State.RUNNING or house.memory_over:
+def admit_waiting(house: House, agent: Agent) -> None:
+    """Let the gate look at every session that waits for this agent, as long as one might get through.
+
+    First come those that an actor holds, then the others, oldest first.
+    """
+    held = [name for actor in agent.actors for name in actor.holds if name in agent.waiting]
+    for name in [*held, *agent.waiting]:
+        if agent.running >= agent.spec.turns_max or house.memory_over:
             return
-        if not house.room(child.peer):
-            return
-        admit(house, house.sessions[name], role)
+        session = house.sessions[name]
+        if not agent.spec.sessions_per_actor:
+            if agent.first.state is not State.RUNNING or not house.room(agent.first.peer):
+                return
+        elif session.actor is None and places.actor_of(house, session) is None:
+            return  # All are taken, also for those that came later.
+        admit(house, session, agent)
 
 
-def begin(house: House, session: Session, frame: Begin, child: Child) -> None:
+def begin(house: House, session: Session, frame: Begin, actor: Actor) -> None:
     """The actor is ready to show the prompt to the agent: record it, then let it."""
     turn = session.current
     if turn is None or turn.number != frame.turn:
         if all(each.number != frame.turn for each in session.mailbox):
-            house.tell_actor(child, CancelTurn(session.id, frame.turn), house.after)  # It was cancelled meanwhile.
+            house.tell_actor(actor, CancelTurn(session.id, frame.turn), house.after)  # It was cancelled meanwhile.
         return
     if turn.cancelled:
         return
@@ -139,46 +153,46 @@ def begin(house: House, session: Session, frame: Begin, child: Child) -> None:
         case TurnState.HANDED:
             turn.state = TurnState.BEGUN
             turn.start_ticket = _record_start(house, session, turn)
-            house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
+            house.tell_actor(actor, Go(session.id, turn.number), turn.start_ticket)
         case TurnState.BEGUN | TurnState.RUNNING:
-            house.tell_actor(child, Go(session.id, turn.number), turn.start_ticket)
+            house.tell_actor(actor, Go(session.id, turn.number), turn.start_ticket)
         case TurnState.QUEUED:
             raise AssertionError(f"turn {turn.number} of {session.id} is current and queued")
 
 
 def _record_start(house: House, session: Session, turn: Turn) -> int:
     house.write(session, "started", turn.number, {})
-    return house.record(TurnRow(session.id, turn.number, "started", epoch=turn.epoch))
+    return house.record(TurnRow(session.id, turn.number, "started", epoch=turn.epoch, launch=turn.launch))
 
 
-def updates(house: House, session: Session, frame: Updates, child: Child) -> None:
+def updates(house: House, session: Session, frame: Updates, actor: Actor) -> None:
     """Record what the agent said; what the log has already is only acknowledged again."""
     body, count = frame.body, frame.count
-    seen = child.number - frame.n + 1
+    seen = actor.number - frame.n + 1
     if seen >= count:
-        house.acks[child.name] = None
+        house.acks[actor] = None
         return
     if seen > 0:
         body, count = sliced(body, seen, count), count - seen
-    house.count(child, frame.n + frame.count - 1)
+    house.count(actor, frame.n + frame.count - 1)
     current = session.current
     turn = frame.turn if current is not None and current.number == frame.turn else 0
     if frame.turn != turn and all(each.number != frame.turn for each in session.mailbox):
         # It plays what is over, and nobody will tell it otherwise: the session was set apart, say.
-        house.tell_actor(child, CancelTurn(session.id, frame.turn), house.after)
-    bounds.enter_updates(house, session, turn, body, count, child.spec)
+        house.tell_actor(actor, CancelTurn(session.id, frame.turn), house.after)
+    bounds.enter_updates(house, session, turn, body, count, house.agents[session.agent].spec)
 
 
-def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
+def ended(house: House, session: Session, frame: Ended, actor: Actor) -> None:
     """The turn's one ending."""
-    if frame.n <= child.number:
-        house.acks[child.name] = None
+    if frame.n <= actor.number:
+        house.acks[actor] = None
         return
-    house.count(child, frame.n)
+    house.count(actor, frame.n)
     turn = session.current
     if turn is None or turn.number != frame.turn:
         return
-    if frame.reason == "cancelled" and not turn.cancelled and child.state is State.STOPPING:
+    if frame.reason == "cancelled" and not turn.cancelled and actor.state is State.STOPPING:
         return  # It ends for its actor's sake only: once nothing of that lives, `settle` knows what was seen.
     detail = unpack(frame.body)
     finish(house, session, turn, frame.reason, detail if isinstance(detail, dict) else {})
@@ -186,7 +200,7 @@ def ended(house: House, session: Session, frame: Ended, child: Child) -> None:
 
 def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[str, object]) -> None:
     """Write the ending, free the session and let the next turn through."""
-    role = house.roles[session.agent]
+    agent = house.agents[session.agent]
     house.idle_since = house.now
     if session.asks:
         for ask in [name for name, ask in session.asks.items() if ask.turn == turn.number]:
@@ -195,23 +209,24 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
     house.budget.let_go(turn.body)
     house.budget.texts -= long(turn.serves)
     if session.current is turn:
-        bounds.tell_dropped(house, session, turn.number, role.child.spec)
+        bounds.tell_dropped(house, session, turn.number, agent.spec)
     house.write(session, "ended", turn.number, {"reason": reason, **body})
     house.record(TurnRow(session.id, turn.number, "ended"))
     if session.current is turn:
         session.current = None
         session.answers.clear()
-        role.running -= 1
+        agent.running -= 1
+        places.unbind(house, session)
     else:
         session.mailbox.remove(turn)
-        role.queued -= 1
+        agent.queued -= 1
     if session.mailbox:
-        role.waiting[session.id] = None
-        admit(house, session, role)
+        agent.waiting[session.id] = None
+        admit(house, session, agent)
     else:
-        role.waiting.pop(session.id, None)
-    if role.running == role.child.spec.turns_max - 1:
-        admit_waiting(house, role)  # The agent was full: others wait for its sake.
+        agent.waiting.pop(session.id, None)
+    if agent.running == agent.spec.turns_max - 1 or agent.spec.sessions_per_actor:
+        admit_waiting(house, agent)  # The agent, or all of its actors, were full: others wait for its sake.
 
 
 def cancel(house: House, session: Session, number: int) -> int:
@@ -222,16 +237,19 @@ def cancel(house: House, session: Session, number: int) -> int:
     for turn in [turn for turn in mailbox if number in (0, turn.number)] if there else []:
         finish(house, session, turn, "cancelled", {"text": "cancelled before the agent saw it"})
         # It may have been handed over before the supervisor fell.
-        house.tell_actor(house.roles[session.agent].child, CancelTurn(session.id, turn.number), house.after)
+        for actor in house.agents[session.agent].actors:
+            house.tell_actor(actor, CancelTurn(session.id, turn.number), house.after)
         told += 1
     current = session.current
     if current is not None and number in (0, current.number):
         told += 1
         if not current.cancelled:
             state = WITHDRAWN if current.state is TurnState.HANDED else CANCELLING
-            house.record(TurnRow(session.id, current.number, state, epoch=current.epoch))
+            row = TurnRow(session.id, current.number, state, epoch=current.epoch, launch=current.launch)
+            house.record(row)
             mark_cancelled(house, session, current)
-            tell_cancel(house, session, current, house.roles[session.agent].child)
+            if session.actor is not None:
+                tell_cancel(house, session, current, session.actor)
     return told
 
 
@@ -241,11 +259,11 @@ def mark_cancelled(house: House, session: Session, turn: Turn) -> None:
     house.cancels[session.id, turn.number] = turn
 
 
-def tell_cancel(house: House, session: Session, turn: Turn, child: Child) -> None:
+def tell_cancel(house: House, session: Session, turn: Turn, actor: Actor) -> None:
     """Send the cancel once it is recorded. An actor that is not connected is told when it is."""
-    if child.peer is not None:
+    if actor.peer is not None:
         turn.cancel_ticket, turn.cancel_due = house.after, None
-        house.tell_actor(child, CancelTurn(session.id, turn.number), turn.cancel_ticket)
+        house.tell_actor(actor, CancelTurn(session.id, turn.number), turn.cancel_ticket)
         cancels_sent(house)
 
 
@@ -253,35 +271,35 @@ def cancels_sent(house: House) -> None:
     """Whoever was sent a cancel by now has its grace from now on: while the log is stuck nobody is told."""
     for (name, _), turn in house.cancels.items():
         if 0 < turn.cancel_ticket <= house.committed:
-            spec = house.roles[house.sessions[name].agent].child.spec
+            spec = house.agents[house.sessions[name].agent].spec
             turn.cancel_ticket, turn.cancel_due = 0, house.now + spec.cancel_grace_s
             house.replan = True
 
 
-def remember(house: House, session: Session, frame: Remember, child: Child) -> None:
+def remember(house: House, session: Session, frame: Remember, actor: Actor) -> None:
     """Keep what the driver wants back when the session is played next."""
-    if frame.n <= child.number:
-        house.acks[child.name] = None
+    if frame.n <= actor.number:
+        house.acks[actor] = None
         return
-    house.count(child, frame.n)
+    house.count(actor, frame.n)
     house.budget.let_go(session.memory)
     session.memory = house.budget.keep(frame.body)
     house.record(MemoryRow(session.id, frame.body))
 
 
-def tell_wait(house: House, session: Session, turn: Turn, role: Role) -> None:
+def tell_wait(house: House, session: Session, turn: Turn, agent: Agent) -> None:
     """Write into the session why no actor takes the turn, once: else its client would see but silence."""
-    child, agent = role.child, session.agent
+    name, actor = agent.name, session.actor or agent.first
     if turn.wait_told or house.stopping:
         return
-    if child.by_person:
-        text = f"{agent} was stopped by a person: the turn waits for understudy start {agent}"
-    elif child.state is State.BACKOFF:
-        text = f"the turn waits for agent {agent} to start: {child.why}"
-    elif child.link.silent and session.current is turn:
-        silent_s = house.now - child.link.heard
+    if agent.by_person:
+        text = f"{name} was stopped by a person: the turn waits for understudy start {name}"
+    elif actor.state is State.BACKOFF and not actor.starts:
+        text = f"the turn waits for agent {name} to start: {actor.why}"
+    elif actor.heard.silent and session.current is turn:
+        silent_s = house.now - actor.heard.at
         text = (
-            f"the turn waits for {child.title}, silent for {silent_s:.0f} s; cancel it, or: understudy restart {agent}"
+            f"the turn waits for {actor.title}, silent for {silent_s:.0f} s; cancel it, or: understudy restart {name}"
         )
     else:
         return

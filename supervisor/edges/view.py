@@ -54,7 +54,7 @@ class View:
         """Read the log from `number` to `last` and, with `show`, replay it; `go` follows on from there."""
         self.stop()
         self._questions.clear()
-        self._items = self.session.follow(number)
+        self._items = self.session.follow(number, holds=True)
         if number <= last:
             async for item in self._items:
                 if show:

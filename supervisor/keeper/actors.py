@@ -128,7 +128,8 @@ class Actors:
         if isinstance(process, str):
             self._report(SpawnFailed(request.actor, request.epoch, process))
             return
-        spawned = Spawned(request.actor, request.epoch, process.pid, processes.start_ticks(process.pid))
+        started = processes.start_ticks(process.pid)
+        spawned = Spawned(request.actor, request.epoch, process.pid, started, request.plays, request.place)
         self._trees[process.pid] = _Tree(spawned, process, mark)
         self._report(spawned)
         self._noted = False

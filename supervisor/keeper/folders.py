@@ -93,7 +93,8 @@ def _left(record: str, of: str) -> list[Spawned]:
     if record.startswith("of ") and record.partition("\n")[0] != of:
         return []
     found = (line.split()[:2] for line in record.splitlines())
-    return [Spawned("", 0, *map(int, each)) for each in found if len(each) == 2 and "".join(each).isdecimal()]
+    pairs = (each for each in found if len(each) == 2 and "".join(each).isdecimal())
+    return [Spawned("", 0, int(pid), int(started)) for pid, started in pairs]
 
 
 def _lock(folder: str) -> int:

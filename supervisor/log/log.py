@@ -270,6 +270,10 @@ class Log:
             "DELETE FROM marks WHERE (SELECT status FROM epochs AS e"
             " WHERE e.actor = marks.actor AND e.epoch = marks.epoch) IS NOT NULL"
         )
+        self._writer.execute(
+            "DELETE FROM holds WHERE (SELECT status FROM epochs AS e"
+            " WHERE e.actor = holds.launch AND e.epoch = holds.epoch) IS NOT NULL"
+        )
         for key, value in (
             ("generation", self.generation),
             ("epoch", self.epoch),

@@ -8,12 +8,21 @@ import msgspec
 
 from understudy.protocol.frames import Entry
 from understudy.protocol.sizes import NUMBER_BITS
-from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, RestRow, SessionRow, StopRow, TurnRow
+from understudy.supervisor.core.events import (
+    EpochRow,
+    HoldRow,
+    MarkRow,
+    MemoryRow,
+    RestRow,
+    SessionRow,
+    StopRow,
+    TurnRow,
+)
 
 SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
 STOPPED = "stopped:"  # The keys in `meta` of agents that a person stopped.
 
-OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | EpochRow | StopRow | RestRow
+OtherRow = SessionRow | MemoryRow | TurnRow | MarkRow | HoldRow | EpochRow | StopRow | RestRow
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -75,8 +84,8 @@ class Pending:
                 _write_row(writer, keys, row)
         news = [(row, turns.pop(at)) for at, row in made.items()]
         writer.executemany(
-            "INSERT INTO turns (session, turn, state, request, serves, client, epoch, digest, size)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO turns (session, turn, state, request, serves, client, epoch, digest, size, launch)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     keys[r.session],
@@ -88,13 +97,14 @@ class Pending:
                     now.epoch,
                     r.digest,
                     r.size,
+                    now.launch,
                 )
                 for r, now in news
             ],
         )
         writer.executemany(
-            "UPDATE turns SET state = ?, epoch = ? WHERE session = ? AND turn = ? AND state <> 'ended'",
-            [(row.state, row.epoch, keys[row.session], row.turn) for row in turns.values()],
+            "UPDATE turns SET state = ?, epoch = ?, launch = ? WHERE session = ? AND turn = ? AND state <> 'ended'",
+            [(row.state, row.epoch, row.launch, keys[row.session], row.turn) for row in turns.values()],
         )
 
 
@@ -119,11 +129,15 @@ def _write_row(writer: sqlite3.Connection, keys: dict[str, int], row: OtherRow) 
             )
         case MemoryRow():
             writer.execute("UPDATE sessions SET memory = ? WHERE id = ?", (row.memory, keys[row.session]))
+        case HoldRow():
+            writer.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", (keys[row.session], row.launch, row.epoch))
         case EpochRow():
-            values = (row.actor, row.epoch, row.pid, row.started, row.status)
+            values = (row.actor, row.epoch, row.pid, row.started, row.status, row.plays, row.place)
             writer.execute(  # What has ended stays so, also for a start that writes down which epochs are taken.
-                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET pid = excluded.pid,"
-                " started = excluded.started, status = coalesce(excluded.status, status)",
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET pid = excluded.pid,"
+                " started = excluded.started, status = coalesce(excluded.status, status),"
+                " place = CASE WHEN excluded.plays IS NULL THEN place ELSE excluded.place END,"
+                " plays = coalesce(excluded.plays, plays)",
                 values,
             )
         case StopRow():

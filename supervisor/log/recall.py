@@ -30,13 +30,15 @@ SESSIONS = (
     " opened_at, length(opening), length(memory) FROM sessions s ORDER BY id"
 )
 OPEN_TURNS = (
-    "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client, t.epoch, t.size FROM turns t"
+    "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client, t.epoch, t.size, t.launch FROM turns t"
     " JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
 )
 PROMPTS = (
     "SELECT s.session, t.request, t.turn, t.digest FROM (SELECT * FROM turns ORDER BY id DESC LIMIT ?) t"
     " JOIN sessions s ON s.id = t.session ORDER BY t.id"
 )
+CAST = "SELECT actor, epoch, plays, place FROM epochs WHERE status IS NULL AND plays IS NOT NULL"
+HOLDS = "SELECT s.session, h.launch, h.epoch FROM holds h JOIN sessions s ON s.id = h.session"
 STATES = ("queued", CONTINUED, *HANDED_STATES)
 OPENS = "SELECT request, session, digest FROM (SELECT * FROM sessions ORDER BY id DESC LIMIT ?) ORDER BY id"
 
@@ -119,7 +121,7 @@ class Recall:
                 turns.append(self._turn(row, prompt_bytes_max))
             except (DamageError, msgspec.MsgspecError) as error:
                 damaged[row[0]] = f"turn {row[1]} cannot be read from the log: {error}"
-                turns.append(RestoredTurn(row[0], row[1], row[2], row[3], [], b"", epoch=row[6]))
+                turns.append(RestoredTurn(row[0], row[1], row[2], row[3], [], b"", epoch=row[6], launch=row[8]))
         if damaged:
             sessions = [replace(each, damage=damaged.get(each.session, "")) for each in sessions]
         stopped = {
@@ -138,13 +140,15 @@ class Recall:
             {(session, request): (turn, digest) for session, request, turn, digest in query(PROMPTS, (PROMPTS_MAX,))},
             dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor")),
             {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")},
+            {(actor, epoch): (plays, place) for actor, epoch, plays, place in query(CAST)},
+            {session: (launch, epoch) for session, launch, epoch in query(HOLDS)},
             stopped,
             rests,
         )
 
-    def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int], bytes_max: int) -> RestoredTurn:
+    def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int, str], bytes_max: int) -> RestoredTurn:
         """Return an open turn with its prompt and, when it has started, its questions."""
-        session, turn, state, request, serves, client, epoch, size = row
+        session, turn, state, request, serves, client, epoch, size, launch = row
         if state not in STATES:  # Whether an agent has seen it nobody can tell.
             raise DamageError(f"its state is {state!r:.50}")
         body = self.prompt(session, turn) if size <= bytes_max else b""  # Older versions wrote no size.
@@ -156,7 +160,7 @@ class Recall:
                 told.extend(each for each in _entries_of(segment) if each.turn == turn and each.kind in TOLD)
         names = msgspec.msgpack.decode(serves, type=list[str])
         return RestoredTurn(
-            session, turn, state, request, names, body if size <= bytes_max else b"", client, told, epoch, size
+            session, turn, state, request, names, body if size <= bytes_max else b"", client, told, epoch, size, launch
         )
 
 

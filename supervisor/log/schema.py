@@ -53,6 +53,14 @@ MIGRATIONS = (
     ALTER TABLE sessions ADD COLUMN digest BLOB NOT NULL DEFAULT x'';
     CREATE TABLE rests (agent TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
     """,
+    # `launch`: with `epoch` names the actor that has the turn. `plays`, `place`: whom an actor plays; NULL: not told.
+    # `holds`: which actor's program knows a session, where it knows few.
+    """
+    ALTER TABLE turns ADD COLUMN launch TEXT NOT NULL DEFAULT '';
+    ALTER TABLE epochs ADD COLUMN plays TEXT;
+    ALTER TABLE epochs ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE holds (session INTEGER PRIMARY KEY, launch TEXT NOT NULL, epoch INTEGER NOT NULL);
+    """,
 )
 assert len(MIGRATIONS) == SCHEMA_VERSION, "a script more needs a SCHEMA_VERSION more: see supervisor/formats.py"
 

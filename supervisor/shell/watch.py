@@ -49,8 +49,8 @@ class Watch:
             self._all_due = now + LOOK_AT_ALL_S
         chosen: dict[int, Spawned] = {}
         for each in self._living.values() if at_all or self._limited else ():
-            role, limited = house.roles.get(each.actor), each.actor in self._limited
-            if (limited and role is not None and role.running) or (at_all and (limited or house.clients)):
+            limited = each.actor in self._limited
+            if (limited and _plays(house, each)) or (at_all and (limited or house.clients)):
                 chosen[each.pid] = each
         if chosen:
             actors = {each.pid for each in self._living.values()}
@@ -90,6 +90,13 @@ class Watch:
         rest_s = min(spent_s / LOOK_AT_ALL_SHARE, LOOK_AT_ALL_S_MAX)
         self._all_due = max(self._all_due, time.monotonic() + rest_s)
         self._loop.call_later(LOOK_EVERY_S, self._choose)
+
+
+def _plays(house: House, process: Spawned) -> bool:
+    """Return whether the process has turns."""
+    launch = house.launches.get(process.actor)
+    actor = launch.known.get(process.epoch) if launch is not None else None
+    return actor is not None and bool(actor.playing)
 
 
 def _pauses() -> Iterator[None]:

@@ -85,7 +85,7 @@ def test_an_understudy_never_starts_before_the_one_that_plays() -> None:
         desk.tick()
 
     house = desk.core.house
-    assert house.roles["a"].child.epoch < house.roles["a"].understudies[0].epoch
+    assert house.agents["a"].first.epoch < house.launches["a"].understudies[0].epoch
     assert {"a": "RUNNING", "a~1": "RUNNING"} == desk.states()
 
 

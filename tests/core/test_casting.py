@@ -1,24 +1,26 @@
-"""Who plays an agent: of all that live the one with the lowest epoch, so that the next supervisor knows who it is."""
+"""Who plays an agent, and which understudy takes over for whom."""
 
 import math
 from random import Random
 
-from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Hello, Open, Prompt, Verb, pack
-from understudy.supervisor.core.child import State
+from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Handover, Hello, Open, Prompt, Verb, pack
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
     Committed,
     Effect,
+    EpochRow,
     Exited,
     Record,
     Spawn,
     Spawned,
     SpawnFailed,
+    TellActor,
     Ticked,
 )
-from understudy.supervisor.core.house import Role
+from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec, RestartPolicy
 
@@ -40,8 +42,12 @@ class Desk:
         self.client(Hello(PROTOCOL_VERSION, "me"))
 
     @property
-    def role(self) -> Role:
-        return self.core.house.roles["a"]
+    def agent(self) -> Agent:
+        return self.core.house.agents["a"]
+
+    @property
+    def understudies(self) -> list[Actor]:
+        return self.core.house.launches["a"].understudies
 
     def _take(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -74,7 +80,7 @@ class Desk:
 
     def cast(self) -> list[tuple[int, str]]:
         """Return who plays and who stands by, with epochs."""
-        return [(each.epoch, each.state.value) for each in self.role.actors]
+        return [(each.epoch, each.state.value) for each in [*self.agent.actors, *self.understudies]]
 
 
 def three() -> Desk:
@@ -94,26 +100,46 @@ def test_the_oldest_understudy_takes_over() -> None:
     assert [(2, "RUNNING"), (3, "RUNNING")] == desk.cast()[:2]
 
 
-def test_one_that_is_being_ended_is_waited_for_before_a_younger_one_takes_over() -> None:
+def test_one_that_is_silent_is_passed_over() -> None:
     desk = three()
-    oldest = desk.role.of_epoch(2)
-    assert oldest is not None
-    oldest.link.silent = True
+    oldest = desk.core.house.launches["a"].known[2]
+    oldest.heard.silent = True
     desk.exits(1)
-    before = desk.role.child.state
-    desk.exits(2)
 
-    assert (State.STOPPED, (3, "RUNNING")) == (before, desk.cast()[0])
+    assert (State.RUNNING, (3, "RUNNING")) == (oldest.state, desk.cast()[0])
+
+
+def test_one_that_is_ready_takes_over_before_an_older_one_that_is_not() -> None:
+    desk = Desk(understudies=2)
+    desk.up(1)
+    desk.wait(0.1)
+    desk.up(3)
+    desk.exits(1)
+
+    assert (3, "RUNNING") == desk.cast()[0]
+
+
+def test_whom_an_understudy_plays_is_recorded_before_it_is_handed_anything() -> None:
+    desk = three()
+    desk.client(Open("o", "a", "/"))
+    (session,) = desk.core.house.sessions.values()
+    desk.client(Prompt("p", session.id, pack([{"type": "text", "text": "hello"}])))
+    effects = desk.core.handle([Exited("a", 1, 1, -9, shown=[])], desk.now, 0.0)
+
+    (record,) = [each for each in effects if isinstance(each, Record)]
+    assert ("a", 1) in [(row.plays, row.place) for row in record.rows if isinstance(row, EpochRow) and row.epoch == 2]
+    handed = [each.after for each in effects if isinstance(each, TellActor) and isinstance(each.frame, Handover)]
+    assert [record.ticket] == handed
 
 
 def test_an_actor_that_is_started_anew_is_not_silent_because_the_one_before_was() -> None:
     desk = three()
-    desk.role.understudies[0].link.silent = True
+    desk.understudies[0].heard.silent = True
     desk.exits(2)
     desk.wait(0.1)
 
     assert [4] == desk.spawned[3:]
-    assert [False, False] == [each.link.silent for each in desk.role.understudies]
+    assert [False, False] == [each.heard.silent for each in desk.understudies]
 
 
 def test_a_person_starts_an_understudy_rather_than_another_beside_it() -> None:
@@ -130,21 +156,25 @@ def test_a_fork_that_fails_lets_an_understudy_take_over() -> None:
     desk = Desk(understudies=2)
     desk.up(1)
     desk.wait(0.1)
-    desk.up(3)
     desk.exits(1)
-    before = desk.cast()[:2]
+    before = desk.cast()[0]
+    desk.up(3)
     desk.tell(SpawnFailed("a", 2, "no memory"))
 
-    assert [(2, "STARTING"), (3, "RUNNING")] == before
+    assert (2, "STARTING") == before
     assert (3, "RUNNING") == desk.cast()[0]
 
 
 def test_a_start_ends_a_stop_for_understudies_as_well() -> None:
     desk = Desk(understudies=1, restored=Restored(stopped={"a": "this"}), life="this")
-    stopped = [each.by_person for each in desk.role.actors]
+    stopped = desk.cast()
     desk.verb("start")
+    desk.up(1)
+    desk.wait(0.1)
+    desk.up(2)
 
-    assert ([True, True], [False, False]) == (stopped, [each.by_person for each in desk.role.actors])
+    assert [(0, "STOPPED"), (0, "STOPPED")] == stopped
+    assert [(1, "RUNNING"), (2, "RUNNING")] == desk.cast()
 
 
 def test_a_turns_time_counts_from_when_its_hand_over_is_recorded() -> None:

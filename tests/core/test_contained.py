@@ -273,7 +273,7 @@ def test_a_session_that_cannot_be_taken_back_is_set_apart_and_the_house_starts(f
 
     assert why in desk.core.house.sessions["one"].quarantined
     assert "" == desk.core.house.sessions["two"].quarantined
-    assert "two" in desk.core.house.roles["a"].playing
+    assert "two" in desk.core.house.agents["a"].first.playing
     invariants.of_house(desk.core.house)
 
 

@@ -6,7 +6,7 @@ from random import Random
 from types import FrameType
 
 from tests.desk import CLIENT, House
-from understudy.protocol.frames import PROTOCOL_VERSION, Ask, Goodbye, Hello, Prompt, Verb, pack
+from understudy.protocol.frames import PROTOCOL_VERSION, Ask, Goodbye, Hello, Open, Prompt, Verb, pack
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event
 from understudy.supervisor.core.restored import Restored
@@ -68,9 +68,10 @@ def test_a_client_that_leaves_turns_behind_is_not_looked_for_once_for_each() -> 
         house.handle(ClientSaid(b"other%d" % at, Hello(PROTOCOL_VERSION, f"other{at}")))
     house.prompt("one")
     house.prompt("two")
-    session = house.core.house.sessions[house.sessions["one"]]
-    role = house.core.house.roles["one"]
-    role.playing.update({f"again{at}": session for at in range(200)})  # As many turns of its as that.
+    for at in range(200):  # As many turns of its as that.
+        house.handle(ClientSaid(CLIENT, Open(f"again{at}", "one", "/")))
+    for at, session in enumerate([each for each in house.core.house.sessions if each not in house.sessions.values()]):
+        house.handle(ClientSaid(CLIENT, Prompt(f"again{at}", session, pack([{"type": "text", "text": "x"}]))))
 
     assert calls(lambda: house.handle(ClientSaid(CLIENT, Goodbye("")))) < 1_000
 
@@ -89,5 +90,5 @@ def test_a_question_costs_no_more_the_more_of_them_are_open() -> None:
     first, *_, last = [ask(number) for number in range(1, 400)]
 
     assert 399 == len(house.core.house.sessions[session].asks)
-    assert 399 * len(pack({})) == house.core.house.roles["one"].question_bytes
+    assert 399 * len(pack({})) == house.core.house.agents["one"].question_bytes
     assert last < first + 100

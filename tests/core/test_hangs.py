@@ -13,11 +13,13 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.frames import Ping, unpack
-from understudy.supervisor.core import hangs
-from understudy.supervisor.core.child import Child, Line, State
+from understudy.supervisor.core import hangs, turns
+from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import Kill, TellActor, Ticked
-from understudy.supervisor.core.house import House, Role
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
+from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.sessions import NOTHING, OpenAsk, Session, Turn, TurnState
@@ -28,13 +30,24 @@ def a_house(turn_timeout_s: float = 0.0, quiet_timeout_s: float = 0.0, on_hang: 
     """Return a house in which one turn runs since 0."""
     spec = AgentSpec("one", turn_timeout_s=turn_timeout_s, quiet_timeout_s=quiet_timeout_s, on_hang=on_hang)
     house = House(HouseSpec((spec,), "", ""), Random(1))
-    role = Role(
-        Child("one", spec, Line(1, Restarts(spec.restart, Random(1))), epoch=1, state=State.RUNNING, peer=b"peer")
-    )
-    session = Session("s", "one", "", NOTHING, current=Turn(1, NOTHING, [], state=TurnState.RUNNING))
-    role.plays(session)
-    house.roles["one"], house.sessions["s"] = role, session
+    restarts = Restarts(spec.restart, Random(1))
+    actor = Actor("one", spec, house.touch, "one", 1, epoch=1, state=State.RUNNING, peer=b"peer")
+    house.launches["one"] = launch = Launch("one", spec, restarts, 1, known={1: actor})
+    house.agents["one"] = agent = Agent(spec, launch, restarts, [actor])
+    turn = Turn(1, NOTHING, [], state=TurnState.RUNNING, launch="one", epoch=1)
+    house.sessions["s"] = session = Session("s", "one", "", NOTHING, current=turn)
+    turns.plays(house, session, agent, actor)
     return house
+
+
+def one(house: House) -> Actor:
+    return house.agents["one"].first
+
+
+def rest(house: House) -> None:
+    """Let no turn be there."""
+    house.sessions["s"].current = None
+    one(house).playing.clear()
 
 
 def tick(house: House, now: float, ping_idle: bool = False) -> list[Kill]:
@@ -66,12 +79,12 @@ def test_a_silent_actor_with_turns_is_asked_once_and_told_of_once() -> None:
 def test_an_actor_whose_welcome_waits_for_the_log_is_not_asked_and_not_taken_for_hung() -> None:
     house = a_house()
     house.ticket = 1
-    hangs.greeted(house, house.roles["one"].child)
+    hangs.greeted(house, one(house))
 
     for now in (1.0, 5.0, 12.0):
         assert [] == tick(house, now, ping_idle=True)
     assert 0 == pings(house)
-    assert [] == hangs.dues(house, house.roles["one"])
+    assert [] == hangs.dues(house, one(house))
 
     house.committed = 1
     tick(house, 13.0)
@@ -81,10 +94,10 @@ def test_an_actor_whose_welcome_waits_for_the_log_is_not_asked_and_not_taken_for
 def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
     house = a_house()
     tick(house, 1.0)
-    hangs.heard(house, house.roles["one"], house.roles["one"].child, is_pong=False)
+    hangs.heard(house, one(house), is_pong=False)
     tick(house, 2.9)
     tick(house, 4.7)
-    hangs.heard(house, house.roles["one"], house.roles["one"].child, is_pong=False)
+    hangs.heard(house, one(house), is_pong=False)
 
     assert 2 == pings(house)
     assert "one#1 is heard again, after 3.7 s of silence" == notes(house)[-1]
@@ -92,54 +105,53 @@ def test_any_frame_proves_the_link_and_the_return_is_told() -> None:
 
 def test_an_idle_actor_is_asked_only_with_all() -> None:
     house = a_house()
-    house.sessions["s"].current = None
-    house.roles["one"].running = 0
+    rest(house)
 
     tick(house, 5.0)
     before = pings(house)
     tick(house, 10.0, ping_idle=True)
 
     assert (0, 1) == (before, pings(house))
-    assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, house.roles["one"])
+    assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, one(house))
 
 
 def test_one_that_a_signal_stopped_is_asked_at_once_idle_or_not() -> None:
     house = a_house()
-    house.sessions["s"].current = None
-    house.roles["one"].running = 0
+    rest(house)
 
-    hangs.stopped(house, house.roles["one"].child)
+    hangs.stopped(house, one(house))
     tick(house, hangs.ANSWER_S_MAX)
 
     assert 1 == pings(house)
-    assert house.roles["one"].child.link.silent
+    assert one(house).heard.silent
 
 
 def test_one_that_hangs_without_work_is_ended_when_work_comes() -> None:
     house = a_house()
-    session, role = house.sessions["s"], house.roles["one"]
-    turn, session.current, role.running = session.current, None, 0
-    hangs.stopped(house, role.child)
+    session = house.sessions["s"]
+    turn = session.current
+    rest(house)
+    hangs.stopped(house, one(house))
     assert [] == tick(house, hangs.ANSWER_S_MAX)
 
     assert turn is not None
     session.current, turn.state = turn, TurnState.HANDED
-    role.plays(session)
+    turns.plays(house, session, house.agents["one"], one(house))
 
     assert [Kill("one", 1, signal.SIGKILL)] == tick(house, 5.0)
 
 
 def test_an_understudy_that_hangs_is_ended_whatever_is_done_about_others() -> None:
     house = a_house()
-    role = house.roles["one"]
-    spare = Child("one", role.child.spec, role.child.line, epoch=2, state=State.RUNNING, peer=b"spare")
-    role.understudies.append(spare)
+    launch = house.launches["one"]
+    spare = Actor("one", launch.spec, house.touch, epoch=2, state=State.RUNNING, peer=b"spare")
+    launch.understudies.append(spare)
 
     hangs.stopped(house, spare)
     kills = tick(house, hangs.ANSWER_S_MAX)
 
     assert [Kill("one", 2, signal.SIGKILL)] == kills
-    assert not role.promote()
+    assert launch.heir() is None
 
 
 def test_one_that_hangs_before_it_began_anything_is_ended_whatever_is_done_about_others() -> None:
@@ -148,7 +160,7 @@ def test_one_that_hangs_before_it_began_anything_is_ended_whatever_is_done_about
     assert turn is not None
     turn.state = TurnState.HANDED
 
-    hangs.stopped(house, house.roles["one"].child)
+    hangs.stopped(house, one(house))
 
     assert [Kill("one", 1, signal.SIGKILL)] == tick(house, hangs.ANSWER_S_MAX)
 
@@ -161,7 +173,7 @@ def test_our_own_delay_is_not_held_against_an_actor() -> None:
     hangs.ticked(house, False)
 
     assert [] == notes(house)
-    assert [60.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, house.roles["one"])
+    assert [60.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, one(house))
 
 
 def test_quiet_is_not_counted_while_somebody_is_asked_or_the_log_cannot_write() -> None:
@@ -298,7 +310,8 @@ def test_a_quiet_turn_is_cancelled_politely(tmp_path: Path) -> None:
 def test_a_look_that_came_late_is_followed_by_one_that_is_not() -> None:
     spec = HouseSpec((AgentSpec("one"),), "", "")
     core = Core(spec, Restored(), {}, Random(1), [], 0.0, 0.0)
-    core.house.roles["one"] = (house := a_house(quiet_timeout_s=1.0)).roles["one"]
+    house = a_house(quiet_timeout_s=1.0)
+    core.house.agents, core.house.launches = house.agents, house.launches
     core.house.sessions["s"] = house.sessions["s"]
     core.house.next_ping = 60.0
     first = core.deadline()

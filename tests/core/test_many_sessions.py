@@ -59,4 +59,4 @@ def test_nobody_walks_through_all_sessions(core: Core) -> None:
     for _ in range(10):
         happen(Ticked())
 
-    assert 0 == core.house.roles["a"].running
+    assert 0 == core.house.agents["a"].running

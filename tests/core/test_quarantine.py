@@ -19,10 +19,10 @@ from understudy.protocol.frames import (
     Opened,
     Prompt,
     Updates,
+    Verb,
     pack,
 )
 from understudy.supervisor.core import invariants, losses, requests, turns
-from understudy.supervisor.core.child import State
 from understudy.supervisor.core.events import (
     ActorSaid,
     ClientSaid,
@@ -36,13 +36,14 @@ from understudy.supervisor.core.events import (
     TurnRow,
     Warn,
 )
+from understudy.supervisor.core.life import Reason, State, Why
 from understudy.supervisor.core.specs import RestartPolicy
 
 
 def break_one(house: House) -> list[Effect]:
     """Break an invariant about agent `one`: it ends, and its policy is none that there is."""
     policy: Any = None
-    house.core.house.roles["one"].child.line.restarts.policy = RestartPolicy(policy=policy)
+    house.core.house.agents["one"].restarts.policy = RestartPolicy(policy=policy)
     return house.handle(Exited("one", 1, 7, -9, shown=[]))
 
 
@@ -54,7 +55,7 @@ def test_the_agent_is_ended_and_its_turns_with_it_while_another_plays_on() -> No
     effects = break_one(house)
 
     assert State.FATAL is house.state("one")
-    assert "set apart: AssertionError" in house.core.house.roles["one"].child.why
+    assert "set apart: AssertionError" in str(house.core.house.agents["one"].first.why)
     assert ["failed"] == house.endings()
     assert any(isinstance(each, Warn) and "its story:" in each.text for each in effects)
     assert State.RUNNING is house.state("two")
@@ -64,9 +65,10 @@ def test_the_agent_is_ended_and_its_turns_with_it_while_another_plays_on() -> No
 def test_what_lives_of_it_is_killed_and_confirmed_dead_before_anything_else() -> None:
     house = House()
     house.prompt("one")
-    child = house.core.house.roles["one"].child
+    agent = house.core.house.agents["one"]
+    agent.apart = "for a test"
 
-    kills = child.set_apart("for a test", gone=False, now=0.0)
+    kills = agent.first.set_apart(Why(Reason.APART, "for a test"), gone=False, now=0.0)
 
     assert [Kill("one", 1, signal.SIGKILL)] == kills
     assert State.STOPPING is house.state("one")
@@ -82,17 +84,17 @@ def test_a_prompt_is_refused_and_a_person_starts_it_again() -> None:
     house.prompt("one")
     before = house.state("one")
     (told,) = [each.frame for each in house.effects if isinstance(each, TellClient)]
-    spawned = house.core.house.roles["one"].child.start(0.0)
+    spawned = house.handle(ClientSaid(CLIENT, Verb("v", "start", pack({"names": ["one"]}))))
 
     assert State.FATAL is before
     assert isinstance(told, Fault)
     assert QUARANTINED == told.code
     assert "understudy restart one" in told.text
-    assert [Spawn("one", 2, "one")] == spawned
-    assert "" == house.core.house.roles["one"].child.apart
+    assert [Spawn("one", 2, "one", "one", 1)] == [each for each in spawned if isinstance(each, Spawn)]
+    assert "" == house.core.house.agents["one"].apart
 
 
-def test_the_next_that_was_on_its_way_is_ended_and_numbers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_next_and_numbers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House()
     house.prompt("one")
     last = house.core.house.sessions[house.sessions["one"]].last
@@ -107,9 +109,8 @@ def test_the_next_that_was_on_its_way_is_ended_and_numbers_go_on(monkeypatch: py
     effects = house.handle(Exited("one", 1, 7, -9, shown=[]))
     entries = [row for each in effects if isinstance(each, Record) for row in each.rows if isinstance(row, Entry)]
 
-    assert [Spawn("one", 2, "one"), Kill("one", 2, 9)] == [each for each in effects if isinstance(each, Spawn | Kill)]
+    assert [] == [each for each in effects if isinstance(each, Spawn | Kill)]
     assert [(last + 1, "lost"), (last + 2, "ended")] == [(entry.first, entry.kind) for entry in entries]
-    house.handle(Exited("one", 2, 8, -9, shown=[]))
     assert State.FATAL is house.state("one")
 
 
@@ -132,7 +133,7 @@ def test_a_session_that_broke_has_its_endings_and_its_agent_goes_on(monkeypatch:
     def breaks_late(*arguments: Any) -> None:
         updates(*arguments)
         monkeypatch.setattr(turns, "updates", updates)
-        house.core.house.roles["one"].running -= 1
+        house.core.house.agents["one"].running -= 1
         house.core.house.sessions[name].mailbox.clear()
         raise AssertionError("for a test")
 
@@ -140,7 +141,7 @@ def test_a_session_that_broke_has_its_endings_and_its_agent_goes_on(monkeypatch:
     house.handle(ActorSaid(b"one", Updates(1, name, 2, 3, body)))
 
     assert ["failed"] * 3 == house.endings()
-    role = house.core.house.roles["one"]
+    role = house.core.house.agents["one"]
     assert (0, 0) == (role.running, role.queued)
     invariants.of_house(house.core.house)
     assert State.RUNNING is house.state("one")
@@ -157,7 +158,7 @@ def test_a_breach_that_nobody_noticed_is_found_before_anything_is_written(monkey
 
     def forgets_the_next(*arguments: Any) -> None:
         ended(*arguments)
-        house.core.house.roles["one"].playing.pop(name)
+        house.core.house.agents["one"].first.playing.pop(name)
 
     monkeypatch.setattr(turns, "ended", forgets_the_next)
     house.handle(ActorSaid(b"one", Ended(1, name, 2, "end_turn")))
@@ -201,7 +202,7 @@ def test_an_exit_that_breaks_half_way_settles_every_turn_all_the_same(monkeypatc
     settle, settled = losses.settle, list[str]()
 
     def breaks_at_the_second(*arguments: Any) -> None:
-        settled.append(arguments[2].id)
+        settled.append(arguments[1].id)
         if len(settled) == 2:
             raise AssertionError("for a test")
         settle(*arguments)
@@ -210,8 +211,7 @@ def test_an_exit_that_breaks_half_way_settles_every_turn_all_the_same(monkeypatc
     house.handle(Exited("one", 1, 7, -9, shown=[(house.sessions["one"], 2)]))
     endings = house.endings()
     invariants.of_house(house.core.house)
-    house.handle(Exited("one", 2, 8, -9, shown=[]))  # The next one was on its way.
 
     assert State.FATAL is house.state("one")
-    assert ["interrupted", *["failed"] * 3] == [*endings, *house.endings()]
+    assert ["interrupted", *["failed"] * 3] == endings
     invariants.of_house(house.core.house)

@@ -5,9 +5,9 @@ from random import Random
 import pytest
 
 from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Entry, pack, unpack
-from understudy.supervisor.core.child import State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import ActorSaid, Exited, ForgetMarks, Record, RestRow, Spawned, TurnRow, Warn
+from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, RestartPolicy
 
@@ -85,7 +85,7 @@ def test_a_turn_of_an_older_versions_log_is_taken_to_be_the_living_players_and_r
     start = Start(turn("s", 0), shown={}, living=(3, 4))
 
     rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
-    assert TurnRow("s", 1, "started", epoch=3) in rows
+    assert TurnRow("s", 1, "started", epoch=3, launch="a") in rows
     assert {} == start.settled
 
 
@@ -149,10 +149,10 @@ def test_an_exit_that_is_in_the_log_and_told_again_changes_nothing() -> None:
     rests = [row for each in effects if isinstance(each, Record) for row in each.rows if isinstance(row, RestRow)]
     following = Core(spec, Restored(epochs={"a": 1}, rests={"a": rests[-1]}), {}, Random(1), [], 0.0, 0.0)
     following.start(0.0, 0.0)
-    child = following.house.roles["a"].child
-    before = (child.state, child.why)
+    child = following.house.agents["a"].first
+    before = (child.state, str(child.why))
 
     effects = following.handle([Exited("a", 1, 7, 0)], 0.0, 0.0)
 
-    assert (State.EXITED, "exited with status 0") == before == (child.state, child.why)
+    assert (State.EXITED, "exited with status 0") == before == (child.state, str(child.why))
     assert any(isinstance(each, ForgetMarks) for each in effects)  # The keeper hears it now.

@@ -16,7 +16,7 @@ OTHER = ActorSaid(b"one", Result("c99"))
 def test_what_an_actor_said_before_it_was_stopped_proves_nothing(late: list[Event], asked: bool) -> None:
     house = House()
     core = house.core
-    link = core.house.roles["one"].child.link
+    link = core.house.agents["one"].first.heard
     core.handle([Ticked()], 1.0, 1.0)  # The ping that all get now and then.
     if not asked:
         core.handle([PONG], 1.0, 1.0)
@@ -33,7 +33,7 @@ def test_what_an_actor_said_before_it_was_stopped_proves_nothing(late: list[Even
 def test_one_that_goes_on_is_not_silent() -> None:
     house = House()
     core = house.core
-    link = core.house.roles["one"].child.link
+    link = core.house.agents["one"].first.heard
     core.handle([Stopped("one", 1)], 1.0, 1.0)
 
     for at in (1.1, 1.2):

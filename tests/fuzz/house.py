@@ -39,7 +39,6 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.messages import Joiner, decode, decoder
 from understudy.supervisor.core import invariants
-from understudy.supervisor.core.child import LIVING
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -156,10 +155,9 @@ class FuzzedHouse:
         for _ in range(1000):
             if self._finished:
                 break
-            for role in self.core.house.roles.values():
-                for child in role.actors:
-                    if child.state in LIVING:
-                        self._exit(child.name, child.epoch)
+            for actor in list(self.core.house.actors()):
+                if actor.lives:
+                    self._exit(actor.launch, actor.epoch)
             self._now += 1.0
             self._handle(Ticked())
             self._commit(whole=True)
@@ -189,8 +187,8 @@ class FuzzedHouse:
     def _actor_speaks(self, peer: bytes) -> None:
         random, maker = self._random, self._actors[peer]
         name, epoch = self._acting[peer]
-        child = self.core.house.roles[name].of_epoch(epoch)
-        number = child.number + 1 if child is not None else 1
+        actor = self.core.house.launches[name].known.get(epoch)
+        number = actor.number + 1 if actor is not None else 1
         frames: list[dict[str, Any]] = []
         for _ in range(pick(random, HOW_MANY)):
             turns = list(self._turns[peer])

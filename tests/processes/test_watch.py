@@ -23,7 +23,7 @@ async def watched(monkeypatch: pytest.MonkeyPatch, most: int, limited: str = "")
     monkeypatch.setattr(watch, "sample", lambda totals, *_: totals.update(dict.fromkeys(totals, (1.0, 2))))
     names = [f"a{at}" for at in range(COUNT)]
     agents = [SimpleNamespace(name=name, memory_mb=100 * (name == limited), memory_soft_mb=0) for name in names]
-    house: Any = SimpleNamespace(spec=SimpleNamespace(memory_mb=0, agents=agents), clients={b"c": None}, roles={})
+    house: Any = SimpleNamespace(spec=SimpleNamespace(memory_mb=0, agents=agents), clients={b"c": None}, launches={})
     living = {(name, 1): Spawned(name, 1, 1_000 + at, 1) for at, name in enumerate(names)}
     told: list[tuple[int, Sampled]] = []
     turn = 0

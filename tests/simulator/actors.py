@@ -66,6 +66,8 @@ class Actor:
     name: str
     epoch: int
     pid: int
+    plays_agent: str | None
+    place: int
     fails: bool
     says_cancelled: bool  # As actors before this version did with the turns that they gave up when they were stopped.
     machine: Backstage = field(init=False)

@@ -63,6 +63,10 @@ class Cast:
     pace: int
     appetite: float
 
+    def agent(self, name: str) -> AgentSpec:
+        """Return the agent of that name."""
+        return next(each for each in self.spec.agents if each.name == name)
+
 
 def draw(random: Random) -> Cast:
     """Return a cast and its faults."""
@@ -70,6 +74,9 @@ def draw(random: Random) -> Cast:
     agents = [first]
     if random.random() < 0.2:
         agents.append(_agent(random, "b", after=("a",) if random.random() < 0.5 else ()))
+    agents = [_varied(each, Random(random.random())) for each in agents]
+    if random.random() < 0.3:  # One that is launched as the first.
+        agents.append(replace(_agent(random, "c"), launch="a", understudies=0, lazy=random.random() < 0.5))
     struck = {
         *random.sample(KINDS, random.choice((2, 4, 8, len(KINDS)))),
         *(k for k in COMMON if random.random() < 0.7),
@@ -101,6 +108,7 @@ def changed(spec: HouseSpec, random: Random) -> HouseSpec:
     """Return another configuration of the same house: agents leave it, or are set up anew."""
     agents = [each for each in spec.agents if random.random() < 0.7] or [random.choice(spec.agents)]
     names = {each.name for each in agents}
+    agents = [each for each in agents if not each.launch or each.launch in names] or [spec.agents[0]]
     return replace(
         spec,
         agents=tuple(
@@ -113,6 +121,18 @@ def changed(spec: HouseSpec, random: Random) -> HouseSpec:
             )
             for each in agents
         ),
+    )
+
+
+def _varied(spec: AgentSpec, random: Random) -> AgentSpec:
+    """Return the agent as one that more than one actor may play, or none, now and then."""
+    several = random.random() < 0.35
+    return replace(
+        spec,
+        sessions_per_actor=random.choice((1, 1, 2)) if several else 0,
+        actors_max=random.choice((1, 2, 3)),
+        lazy=random.random() < 0.15 and spec.name not in ("a",),
+        idle_stop_s=random.choice((0.0, 0.0, 0.0, 0.5, 2.0)),
     )
 
 

@@ -5,6 +5,7 @@ from enum import Enum
 from understudy.protocol.frames import Entry, pack, unpack
 from understudy.supervisor.core.events import (
     EpochRow,
+    HoldRow,
     MarkRow,
     MemoryRow,
     Record,
@@ -39,10 +40,13 @@ class Disk:
         self.memories: dict[str, bytes] = {}
         self.turns: dict[tuple[str, int], TurnRow] = {}
         self.states: dict[tuple[str, int], str] = {}
-        self.turn_epochs: dict[tuple[str, int], int] = {}
+        self.turn_actors: dict[tuple[str, int], tuple[str, int]] = {}
         self.turns_written: list[TurnRow] = []
         self.epochs: dict[str, int] = {}
         self.marks: dict[tuple[str, int], int] = {}
+        self.cast: dict[tuple[str, int], tuple[str, int]] = {}  # Of those of whose end nothing is written.
+        self.holds: dict[str, tuple[str, int]] = {}
+        self.over: set[tuple[str, int]] = set()
         self.stopped: dict[str, str] = {}
         self.rests: dict[str, RestRow] = {}
 
@@ -71,9 +75,18 @@ class Disk:
                     self.turns_written.append(row)
                     self.turns.setdefault(key, row)
                     if self.states.get(key) != "ended":
-                        self.states[key], self.turn_epochs[key] = row.state, row.epoch
+                        self.states[key], self.turn_actors[key] = row.state, (row.launch, row.epoch)
                 case EpochRow():
                     self.epochs[row.actor] = max(row.epoch, self.epochs.get(row.actor, 0))
+                    key = (row.actor, row.epoch)
+                    if row.plays is not None:
+                        self.cast[key] = (row.plays, row.place)
+                    if row.status is not None:
+                        self.over.add(key)
+                    if key in self.over:
+                        self.cast.pop(key, None)
+                case HoldRow():
+                    self.holds[row.session] = (row.launch, row.epoch)
                 case MarkRow():
                     self.marks[row.actor, row.epoch] = row.n
                 case StopRow():
@@ -110,7 +123,16 @@ class Disk:
         opens = {row.request: (row.session, row.digest) for row in self.sessions.values()}
         prompts = {(row.session, row.request): (row.turn, row.digest) for row in self.turns.values()}
         return Restored(
-            sessions, turns, opens, prompts, dict(self.epochs), dict(self.marks), dict(self.stopped), dict(self.rests)
+            sessions,
+            turns,
+            opens,
+            prompts,
+            dict(self.epochs),
+            dict(self.marks),
+            dict(self.cast),
+            dict(self.holds),
+            dict(self.stopped),
+            dict(self.rests),
         )
 
     def prompt(self, session: str, turn: int) -> Entry:
@@ -126,7 +148,7 @@ class Disk:
         started = state in ("started", CANCELLING)
         told = [each for each in entries if started and each.turn == row.turn and each.kind in TOLD]
         body = self.content(row.session, row.turn)
-        epoch = self.turn_epochs[row.session, row.turn]
+        launch, epoch = self.turn_actors[row.session, row.turn]
         return RestoredTurn(
-            row.session, row.turn, state, row.request, row.serves, body, row.client, told, epoch, row.size
+            row.session, row.turn, state, row.request, row.serves, body, row.client, told, epoch, row.size, launch
         )

@@ -13,7 +13,6 @@ from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
 from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Verb
 from understudy.supervisor.core.budget import Limits
-from understudy.supervisor.core.child import LIVING, Child, State
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -38,6 +37,8 @@ from understudy.supervisor.core.events import (
     TellClient,
     Warn,
 )
+from understudy.supervisor.core.life import Actor as Cast
+from understudy.supervisor.core.life import Reason, State
 from understudy.supervisor.core.outbox import Act, Outbox
 from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
@@ -93,7 +94,9 @@ class Keeper:
             self.work()
         self.requests.clear()
         self.reports.clear()
-        return [Spawned(each.name, each.epoch, each.pid, 1) for each in self.actors.values()]
+        return [
+            Spawned(each.name, each.epoch, each.pid, 1, each.plays_agent, each.place) for each in self.actors.values()
+        ]
 
     def end_everything(self) -> None:
         """The keeper itself is dead, or the house ends: nothing of it lives, and nobody is told."""
@@ -111,10 +114,18 @@ class Keeper:
         self.pids += 1
         fails, self.start_fails = self.start_fails, False
         actor = Actor(
-            self.scene, self.promises, request.actor, request.epoch, self.pids, fails, self.scene.seed % 2 == 0
+            self.scene,
+            self.promises,
+            request.actor,
+            request.epoch,
+            self.pids,
+            request.plays,
+            request.place,
+            fails,
+            self.scene.seed % 2 == 0,
         )
         self.actors[request.actor, request.epoch] = actor
-        self.reports.append(Spawned(request.actor, request.epoch, self.pids, 1))
+        self.reports.append(Spawned(request.actor, request.epoch, self.pids, 1, request.plays, request.place))
 
     def _kill(self, request: Kill) -> None:
         actor = self.actors.get((request.actor, request.epoch))
@@ -155,7 +166,7 @@ class Fragile(Core):
         super()._dispatch(event)
         frame = event.frame if isinstance(event, ActorSaid) else None
         of_session = getattr(frame, "session", "") in self.house.sessions
-        of_agent = isinstance(event, Exited) and event.actor in self.house.roles
+        of_agent = isinstance(event, Exited) and event.actor in self.house.launches
         if self.breaks and (of_session or of_agent):
             self.breaks, self.broke = False, True
             self.broken.add(getattr(frame, "session", ""))
@@ -228,13 +239,13 @@ class Supervisor:
         if not any(isinstance(each, ClientSaid) and isinstance(each.frame, Verb) for each in events):
             assert unknown <= self._unknown(), f"something of {unknown} lives, and it is started beside that"
         if self._states() != shown:
-            actors = [each for role in self.core.house.roles.values() for each in role.actors]
-            self.scene.say(", ".join(f"{each.title} {each.state.value}" for each in actors))
+            actors = self.core.house.actors()
+            self.scene.say(", ".join(f"{each.title}{each.agent and '!'} {each.state.value}" for each in actors))
         self.run(effects)
 
     def _unknown(self) -> set[str]:
         """Return the agents of whom something lives that could not be ended."""
-        return {name for name, role in self.core.house.roles.items() if role.child.state is State.UNKNOWN}
+        return {name for name, agent in self.core.house.agents.items() if agent.first.state is State.UNKNOWN}
 
     def _see_refusals(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -243,45 +254,49 @@ class Supervisor:
                 and isinstance(effect.frame, Fault)
                 and effect.frame.code == "limit_reached"
             ):
-                roles = self.core.house.roles.values()
-                full = any(role.queued >= role.child.spec.queued_turns_max for role in roles)
+                agents = self.core.house.agents.values()
+                full = any(agent.queued >= agent.spec.queued_turns_max for agent in agents)
                 assert full, f"{effect.frame}, though no queue is full"
 
     def _states(self) -> list[tuple[int, State]]:
         """Return who plays and who stands by, in which state."""
-        return [(each.epoch, each.state) for role in self.core.house.roles.values() for each in role.actors]
+        return [(each.epoch, each.state) for each in self.core.house.actors()]
 
     def _fatal(self) -> dict[str, int]:
-        return {
-            name: sum(each.state is State.FATAL for each in role.actors) for name, role in self.core.house.roles.items()
-        }
+        found = dict.fromkeys(self.core.house.agents, 0)
+        for each in self.core.house.actors():
+            found[each.agent or each.launch] += each.state is State.FATAL
+        return found
 
     def _fall(self, fall: Exited | SpawnFailed) -> None:
-        child = self._child(fall)
-        is_fatal = self._is_one_too_many(fall, child)
+        actor = self._actor(fall.actor, fall.epoch)
+        whose = fall.actor if actor is None or not actor.agent else actor.agent
+        is_fatal = self._is_one_too_many(fall, actor, whose)
         self.core.broke = False
         self._step([fall])
         if self.core.broke:
-            self.unaccounted.add(fall.actor)
-        if is_fatal is not None and child is not None and fall.actor not in self.unaccounted:
-            budget = self.budgets[fall.actor]
-            text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {child.state}; {budget}"
-            assert (child.state is State.FATAL) is is_fatal, text
+            self.unaccounted.add(whose)
+        if is_fatal is not None and actor is not None and whose not in self.unaccounted:
+            budget = self.budgets[whose]
+            text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {actor.state}; {budget}"
+            assert (actor.state is State.FATAL) is is_fatal, text
 
-    def _child(self, fall: Exited | SpawnFailed) -> Child | None:
-        role = self.core.house.roles.get(fall.actor)
-        return role.of_epoch(fall.epoch) if role is not None else None
+    def _actor(self, launch: str, epoch: int) -> Cast | None:
+        """Return the actor whose incarnation that is."""
+        there = self.core.house.launches.get(launch)
+        return there.known.get(epoch) if there is not None else None
 
-    def _is_one_too_many(self, fall: Exited | SpawnFailed, child: Child | None) -> bool | None:
+    def _is_one_too_many(self, fall: Exited | SpawnFailed, actor: Cast | None, whose: str) -> bool | None:
         """Return whether this fall is one too many, by our own account; None when it does not count."""
-        if child is None or child.state not in (State.STARTING, State.RUNNING):
+        if actor is None or actor.state not in (State.STARTING, State.RUNNING):
             return None
         if isinstance(fall, Exited) and fall.survivors:
             return None
-        if child.spec.restart.policy is not Comeback.PERMANENT:
+        policy = self.core.house.agents[whose].spec.restart
+        if policy.policy is not Comeback.PERMANENT:
             return None
-        budget = self.budgets.setdefault(fall.actor, Budget())
-        return budget.is_spent(self.scene.now - self.began[fall.actor, fall.epoch], child.spec.restart)
+        budget = self.budgets.setdefault(whose, Budget())
+        return budget.is_spent(self.scene.now - self.began[fall.actor, fall.epoch], policy)
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out effects in order, unless it is killed meanwhile."""
@@ -330,25 +345,27 @@ class Supervisor:
         """See that the spawn is wanted. (It may be stopped in the very step that started it.)"""
         house = self.core.house
         most = house.spec.actors_max
-        living = [each for role in house.roles.values() for each in role.actors if each.state in LIVING]
+        living = [each for each in house.actors() if each.lives]
         assert not most or len(living) <= most, f"{len(living)} live, {most} may, and another is spawned"
-        child = house.roles[spawn.actor].of_epoch(spawn.epoch)
-        if child is not None and child.state is not State.STOPPING:
-            assert not house.stopping, f"{child.title} is spawned while the house shuts down"
-            role = house.roles[spawn.actor]
-            assert not role.child.by_person, f"{child.title} is spawned, though a person stopped it"
-            ended = self.promises.ended.get(spawn.actor) == house.life and child is role.child
-            wanted = role.queued or role.running or any(each.agent == spawn.actor for each in house.calls.values())
-            assert not ended or wanted, f"{child.title} is spawned, though it had ended and nobody wants it"
-            self.promises.ended.pop(spawn.actor, None)
+        actor = self._actor(spawn.actor, spawn.epoch)
+        if actor is not None and actor.state is not State.STOPPING:
+            assert not house.stopping, f"{actor.title} is spawned while the house shuts down"
+            served = [
+                house.agents[name] for name in ([spawn.plays] if spawn.plays else house.launches[spawn.actor].agents)
+            ]
+            assert not all(each.by_person for each in served), f"{actor.title} is spawned, though a person stopped it"
+        if actor is not None and actor.state is not State.STOPPING and spawn.plays:
+            agent = house.agents[spawn.plays]
+            ended = self.promises.ended.get(actor.name) == house.life
+            wanted = agent.queued or agent.running or any(each.agent == spawn.plays for each in house.calls.values())
+            assert not ended or wanted, f"{actor.title} is spawned, though it had ended and nobody wants it"
+            self.promises.ended.pop(actor.name, None)
 
     def _judge(self, kill: Kill) -> None:
         """See that nobody is killed for a cancel that it had no time for."""
-        role = self.core.house.roles.get(kill.actor)
-        child = role.of_epoch(kill.epoch) if role is not None else None  # Else its agent left the configuration.
-        if child is not None and child.why.startswith("did not cancel turn "):
-            number, _, session, *_ = child.why.removeprefix("did not cancel turn ").split()
-            self.promises.killed_for_cancel(kill.actor, kill.epoch, (session, int(number)), self.scene.now)
+        actor = self._actor(kill.actor, kill.epoch)  # None: its agent left the configuration.
+        if actor is not None and actor.why.reason is Reason.DEAF and actor.why.turn is not None:
+            self.promises.killed_for_cancel(kill.actor, kill.epoch, actor.why.turn, self.scene.now)
 
     def _send(self, effect: TellClient | TellActor) -> None:
         if isinstance(effect.frame, CancelTurn):
@@ -381,9 +398,8 @@ class Supervisor:
         return msgspec.structs.replace(frame, **found)
 
     def _see_refused(self, actor: str, epoch: int) -> None:
-        role = self.core.house.roles.get(actor)
-        child = role.of_epoch(epoch) if role is not None else None
-        expected = child is not None and child.state in (State.STARTING, State.RUNNING)
+        known = self._actor(actor, epoch)
+        expected = known is not None and known.state in (State.STARTING, State.RUNNING)
         assert not expected, f"{actor}#{epoch} is refused, though it is expected"
 
     def commit(self) -> None:
@@ -436,12 +452,13 @@ def supervise(
         core.house.budget.limits = TIGHT
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
-    digests = {name: role.digest for name, role in core.house.roles.items()}
+    digests = {name: agent.digest for name, agent in core.house.agents.items()}
     for row in restored.rests.values():
         if row.life == life and row.digest == digests.get(row.agent):  # Else it is set up anew, and begins anew.
             supervisor.budgets[row.agent] = Budget(row.ran_s, list(row.granted))
     for each in living:
-        written = restored.rests.get(each.actor)
+        plays, place = restored.cast.get((each.actor, each.epoch), (each.plays, each.place))
+        written = restored.rests.get(f"{plays}/{place}" if place > 1 else str(plays))
         ran = written is not None and (written.life, written.state, written.epoch) == (life, "RUNNING", each.epoch)
         supervisor.began[each.actor, each.epoch] = written.since if ran and written is not None else scene.now
     scene.bound = True

@@ -72,7 +72,9 @@ class Promises:
 
     def spawned(self, actor: str, epoch: int, living: list[int], known: int) -> None:
         """A fork is asked for while `living` incarnations of the line live; the supervisor was told of one `known`."""
-        places = 1 + self.agents[actor].understudies
+        served = [each for each in self.agents.values() if actor in (each.name, each.launch)]
+        places = self.agents[actor].understudies
+        places += sum(each.actors_max if each.sessions_per_actor else 1 for each in served)
         assert len(living) < places, f"{actor}#{epoch} is spawned while {living} live"
         before = max(known, self.noted.get(actor, 0))
         assert epoch > before, f"{actor}#{epoch} is spawned after #{before}"
@@ -147,7 +149,7 @@ class Promises:
     def killed_for_cancel(self, actor: str, epoch: int, turn: Turn, now: float) -> None:
         """An actor is ended because it did not cancel."""
         sent = self.cancel_sent.get((actor, epoch, turn))
-        grace_s = self.agents[actor].cancel_grace_s
+        grace_s = self.agents[self.disk.sessions[turn[0]].agent].cancel_grace_s
         assert sent is not None, f"{actor}#{epoch} is killed for a cancel of {turn} that it was never sent"
         assert now >= sent + grace_s - 1e-6, f"{actor}#{epoch} is killed {now - sent:.3f} s after a cancel: {grace_s} s"
 
@@ -208,7 +210,8 @@ class Promises:
                 heard, said = self.heard[turn, own[1]], self.said[turn, own[1]]
                 assert heard == said or turn[0] in self.broken, f"turn {turn} lost some of what was said"
             case "cancelled":
-                stopped = own is not None and (spec.name, own[1]) in (self.stops if shown else self.forgotten_stops)
+                known_stops = self.stops if shown else self.forgotten_stops
+                stopped = own is not None and (spec.launch or spec.name, own[1]) in known_stops
                 asked = turn in self.cancels or any(
                     each[0] == turn[0] and self._means(turn, *each) for each in self.cancels_of_all
                 )
@@ -253,7 +256,7 @@ class Promises:
     def show(self, actor: str, epoch: int, turn: Turn, continues: bool) -> None:
         """The agent gets the prompt, or is asked to go on."""
         before = self.shown.setdefault(turn, [])
-        on_crash = self.on_crash[actor]
+        on_crash = self.on_crash[self.disk.sessions[turn[0]].agent]
         over = turn in self.endings and turn[0] not in self.broken  # There a go may have been on its way.
         assert not over, f"{actor}#{epoch} plays turn {turn}, which is over"
         assert not before or on_crash is not OnCrash.INTERRUPT, f"the prompt of {turn} reached {before} and #{epoch}"
@@ -313,11 +316,10 @@ class Promises:
     def check(self, core: Core) -> None:
         """Look at the house itself: its queues within their limits, and nothing set apart."""
         invariants.of_house(core.house)
-        for name, role in core.house.roles.items():
+        for name, agent in core.house.agents.items():
             running, queued = self.limits[name]
-            assert role.running <= running, f"{role.running} turns run on {name}"
-            assert role.queued <= queued + running, (
-                f"{role.queued} turns wait for {name}"
-            )  # Those that ran may be back.
+            assert agent.running <= running, f"{agent.running} turns run on {name}"
+            # Those that ran may be back.
+            assert agent.queued <= queued + running, f"{agent.queued} turns wait for {name}"
         for session in core.house.sessions.values():
             assert session.quarantined in ("", BROKEN), session.quarantined

@@ -13,8 +13,9 @@ from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene, Wire
 from understudy.protocol.frames import Verb
 from understudy.protocol.standing import Standing
-from understudy.supervisor.core.child import AT_REST, LIVING, State
 from understudy.supervisor.core.events import ActorSaid, ClientSaid, Sampled, Spawned, Ticked
+from understudy.supervisor.core.life import AT_REST, Hindrance, State
+from understudy.supervisor.core.life import Actor as Cast
 from understudy.supervisor.core.specs import HouseSpec
 
 REST_STEPS_MAX = 8_000  # After the schedule: so many steps until nothing waits any more.
@@ -280,11 +281,9 @@ class World:
             return
         client = self.clients[0]
         if not any(isinstance(each, Verb) for other in self.clients for each in other.machine.pending.values()):
-            for name, role in self.supervisor.core.house.roles.items():
-                if (
-                    any(child.state in AT_REST and not child.held for child in role.actors)
-                    and role.child.state not in LIVING
-                ):
+            for name, agent in self.supervisor.core.house.agents.items():
+                rests = agent.first.state in AT_REST and not agent.first.starts
+                if rests and not (self._may_rest(agent.first) and not agent.queued):
                     client.verb("start", name)
                     client.flush()
         for turn, row in self.scene.disk.turns.items():
@@ -295,6 +294,30 @@ class World:
                 self.ledger.healed.add(turn)
                 client.cancel(*turn)
                 client.flush()
+
+    def _may_rest(self, actor: Cast) -> bool:
+        """Return whether an actor need not run when nobody wants anything."""
+        assert self.supervisor is not None
+        spec = self.scene.cast.agent(actor.agent or actor.launch)
+        if actor.place == 1:
+            house = self.supervisor.core.house
+            beside = any(each.state is State.RUNNING for each in house.agents[actor.agent].others(actor))
+            if beside and actor.state is State.STOPPED:
+                return True  # The house has no room for both.
+            needed = actor.starts or any(actor.agent in each.after for each in self.scene.cast.spec.agents)
+            return actor.state is State.STOPPED and (spec.lazy or bool(spec.idle_stop_s)) and not needed
+        gone = actor.state in (State.FATAL, State.UNKNOWN, State.EXITED)
+        return gone or actor.hindered is Hindrance.ROOM or (actor.state is State.STOPPED and self._is_quiet(actor))
+
+    def _is_quiet(self, actor: Cast) -> bool:
+        """Return whether an actor beside the first need not be there: none is asked for, or nobody runs whom it helps."""
+        assert self.supervisor is not None
+        house = self.supervisor.core.house
+        if actor.agent:
+            return not actor.starts
+        agents = [house.agents[name] for name in house.launches[actor.launch].agents]
+        players = [each for agent in agents for each in agent.actors]
+        return any(each.starts for each in players) or not any(each.state is State.RUNNING for each in players)
 
     def waiting(self) -> str:
         """Return what is not at rest, in words; "" when everything is."""
@@ -313,12 +336,9 @@ class World:
         left += [name for session in house.sessions.values() for name in [*session.asks, *session.mailbox]]
         if left:
             return f"the house for {left}"
-        for role in house.roles.values():
-            for child in role.actors:
-                rests = child.state in (State.FATAL, State.UNKNOWN, State.EXITED) or child.crowded
-                spare = child is not role.child and rests
-                if child.state is not State.RUNNING and not spare:
-                    return f"{child.title}, {child.state.value}: {child.why}"
+        for each in house.actors():
+            if each.state is not State.RUNNING and not self._may_rest(each):
+                return f"{each.title}, {each.state.value}: {each.why}"
         for actor in self.keeper.living():
             if not actor.machine.all_recorded or actor.machine.link is not Standing.UP:
                 return f"{actor.title}, {actor.machine.link} to be heard"

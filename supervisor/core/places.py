@@ -1,0 +1,155 @@
+"""Which actor plays which session, and which places an agent has for actors. Pure; nobody is started here.
+
+One actor plays all sessions of an agent, unless its program holds few of them (`sessions_per_actor`): then each actor has
+its own, and there are as many actors as sessions want and `actors_max` allows.
+"""
+
+from collections.abc import Sequence
+
+from understudy.protocol.frames import Stop
+from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.events import HoldRow
+from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import AT_REST, Actor, Reason, State, Why
+from understudy.supervisor.core.sessions import Session
+
+COMING = (State.STARTING, State.RUNNING, State.BACKOFF)
+
+
+def actor_of(house: House, session: Session) -> Actor | None:
+    """Return who plays the session, now or next; None while all who might are taken."""
+    if session.actor is not None:
+        return session.actor
+    agent = house.agents[session.agent]
+    if not agent.spec.sessions_per_actor:
+        return agent.first
+    return _with_room(agent) or _another(house, agent)
+
+
+def ready(house: House, session: Session) -> Actor | None:
+    """Return who plays the session, if that one is there; else have one come for its sake, if there may be one."""
+    actor = actor_of(house, session)
+    if actor is None or actor.state is State.RUNNING:
+        return actor
+    agent = house.agents[session.agent]
+    if agent.spec.sessions_per_actor and actor.state is State.STOPPED and not agent.stays_down:
+        actor.want()
+        bind(house, session, actor)
+    return None
+
+
+def bind(house: House, session: Session, actor: Actor) -> None:
+    """The actor is given something of the session: from here on nobody else is, until it is done or gone."""
+    session.actor = actor
+    if house.agents[session.agent].spec.sessions_per_actor:
+        actor.holds.setdefault(session.id, 0)
+
+
+def give(house: House, session: Session, actor: Actor) -> None:
+    """As `bind`, and recorded in the same commit as what the actor is given: the next supervisor gives it nobody else."""
+    bind(house, session, actor)
+    if session.id in actor.holds and actor.holds[session.id] != actor.epoch:
+        actor.holds[session.id] = actor.epoch
+        house.record(HoldRow(session.id, actor.launch, actor.epoch))
+
+
+def unbind(house: House, session: Session) -> None:
+    """No turn of the session runs any more. Where a program holds few sessions, it goes on to hold this one."""
+    actor = session.actor
+    if actor is not None:
+        actor.playing.pop(session.id, None)
+        actor.idle_from = house.now
+        house.touch(actor)
+        if session.id not in actor.holds:
+            session.actor = None
+
+
+def free(house: House, actor: Actor) -> None:
+    """The incarnation is gone: whoever is there may play the sessions that it held."""
+    for name in actor.holds:
+        session = house.sessions[name]
+        if session.actor is actor and session.current is None:
+            session.actor = None
+    actor.holds.clear()
+
+
+def hand_on(house: House, actor: Actor, heir: Actor) -> None:
+    """What was to be played by an actor that is not there goes to its heir."""
+    for name in actor.holds:
+        house.sessions[name].actor = heir
+    heir.holds.update(actor.holds)
+    actor.holds.clear()
+
+
+def added(house: House, agent: Agent, place: int) -> Actor:
+    """Return one more actor of the agent, in `place`."""
+    actor = Actor(agent.launch.name, agent.launch.spec, house.touch, agent.name, place, since=house.now)
+    agent.put(actor)
+    house.touch(actor)
+    return actor
+
+
+def gone(house: House, agent: Agent, actor: Actor) -> None:
+    """Nothing of the actor lives, and there is no place for it."""
+    free(house, actor)
+    agent.actors.remove(actor)
+    house.launches[actor.launch].forget(actor)
+    house.touched.pop(actor, None)
+    house.acks.pop(actor, None)
+    house.touch(agent.first)  # Others may have waited for its end.
+
+
+def end(house: House, actor: Actor, why: Why | None = None) -> None:
+    """Let an actor end in order; one that had given up has its budget anew when it is wanted again."""
+    if actor.state in (State.FATAL, State.EXITED):
+        owner = house.agents[actor.agent or actor.launch]
+        owner.restarts.forgive()
+        house.touch(owner.first)
+    if actor.state is State.RUNNING:
+        house.tell_actor(actor, Stop(actor.spec.stop_grace_s), house.after_if_written)
+    house.carry_out(actor.stop(house.now, why))
+
+
+def is_idle(house: House, actor: Actor) -> bool:
+    """Return whether nothing is asked of the actor now."""
+    return actor.state is State.RUNNING and not actor.playing and not house.calls.with_actor(actor)
+
+
+def _with_room(agent: Agent) -> Actor | None:
+    """Return an actor whose program can hold one more session, one that is ready before others."""
+    most = agent.spec.sessions_per_actor
+    found = [
+        each
+        for each in agent.actors
+        if len(each.holds) < most and not each.leaves and (each.state in COMING or each.starts)
+    ]
+    return min(found, key=lambda each: each.state is not State.RUNNING, default=None)
+
+
+def _another(house: House, agent: Agent) -> Actor | None:
+    """Return one more actor for the agent, or have one make room; None while there is none to be had."""
+    if agent.stays_down:
+        return agent.first
+    if agent.has_place():
+        idle = next((each for each in agent.actors if each.state in AT_REST and not (each.starts or each.leaves)), None)
+        return idle if idle is not None else added(house, agent, agent.free_place())
+    make_room(house, agent.actors)
+    return None
+
+
+def make_room(house: House, among: Sequence[Actor]) -> None:
+    """Another actor is wanted: let the one go that was idle longest, unless one is on its way out already."""
+    idle = [each for each in among if is_idle(house, each) and not has_work(house, each)]
+    if idle and not any(each.state is State.STOPPING for each in among):
+        actor = min(idle, key=lambda each: each.idle_from)
+        actor.leaves = actor.place > 1
+        end(house, actor, Why(Reason.IDLE, "its place is needed"))
+
+
+def has_work(house: House, actor: Actor) -> bool:
+    """Return whether something waits that is for this actor."""
+    agent = house.agents[actor.agent]
+    called = {house.calls[name].session for name in house.calls.unsent(agent.name)}
+    if not agent.spec.sessions_per_actor:
+        return bool(agent.waiting or called)
+    return any(name in agent.waiting or name in called for name in actor.holds)

@@ -124,7 +124,8 @@ class Core:
             self._adopt(process, number, *casts[process.actor, process.epoch])
         for launch in self.house.launches.values():
             # Who lives may have been started so late that the log did not hear of it.
-            launch.epoch = max([launch.epoch, restored.epochs.get(launch.name, 0), *launch.known])
+            there = [each.epoch for each in living if each.actor == launch.name]
+            launch.epoch = max([restored.epochs.get(launch.name, 0), *there])
         if living:
             self.house.return_due = now + RETURN_S
         take_back(self.house, restored, shown)
@@ -191,7 +192,7 @@ class Core:
         for launch in house.launches.values():
             if launch.epoch:  # The log may not have heard of it: see `Shell`.
                 lives = launch.known.get(launch.epoch)
-                told = (lives.pid, lives.started, None, lives.agent, lives.place) if lives else (0, 0)
+                told = (0, 0) if lives is None else (lives.pid, lives.started, None, lives.agent, lives.place)
                 house.record(EpochRow(launch.name, launch.epoch, *told))
         for name, agent in house.agents.items():
             if name in self._resting:

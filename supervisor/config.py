@@ -22,12 +22,32 @@ from understudy.protocol.owners import see_file, see_way
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
 from understudy.supervisor.numbers import COUNT_MAX, SECONDS_MAX
+from understudy.supervisor.persona import text_of
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MEMORY = re.compile(r"(\d{1,12})\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
 CONFIG_BYTES_MAX = 1 << 20
 AGENTS_MAX = 1000
 UNDERSTUDIES_MAX = 16
+AGENT_ACTORS_MAX = 1000
+PART_IDLE_STOP_S = 300.0  # An agent that is launched as another one is lazy, and so long without work is long.
+# What is of a launch, so that all that are launched so have it alike.
+LAUNCH = (
+    "driver",
+    "play",
+    "command",
+    "cwd",
+    "env",
+    "memory",
+    "memory_soft",
+    "data_limit",
+    "files",
+    "understudies",
+    "start_s",
+    "start_timeout_s",
+    "stop_grace_s",
+    "options",
+)
 MEMORY_MB_MAX = 1 << 30
 TEXT_BYTES_MAX = 100_000  # Linux takes 128 KiB for one word of a command, or one variable.
 DEPTH_MAX = 64
@@ -131,15 +151,63 @@ class Reader:
             agents = {}
         if len(agents) > AGENTS_MAX:
             self._mistake("agent", "", f"there are {len(agents)} agents; a house takes {AGENTS_MAX}")
-        specs = tuple(self._agent(name, value) for name, value in agents.items())
+        whole = {name: each for name, each in agents.items() if not (isinstance(each, dict) and "as" in each)}
+        found = {name: self._agent(name, value) for name, value in whole.items()}
+        found |= {name: self._part(name, agents[name], found) for name in agents if name not in found}
+        specs = tuple(found[name] for name in agents)
         self._order({spec.name: spec.after for spec in specs})
         return replace(default, agents=specs, **changes)
 
-    def _agent(self, name: str, table: Any) -> AgentSpec:
-        header = f"agent.{name}"
+    def _part(self, name: str, table: dict[str, Any], others: Mapping[str, AgentSpec]) -> AgentSpec:
+        """Return an agent that is launched as another one."""
+        header, base = f"agent.{name}", table["as"]
+        self._named(header, name)
+        if base not in others:
+            near = difflib.get_close_matches(base, others, 1) if isinstance(base, str) else []
+            remedy = f"did you mean {near[0]!r}?" if near else "name one that has a driver of its own"
+            self._mistake(header, "as", f"there is no agent {base!r} to be launched as; {remedy}")
+        spec = others.get(base, AgentSpec(name)) if isinstance(base, str) else AgentSpec(name)
+        checks = {"as": _text, **self._own_checks(header), "persona": self._persona}
+        if left := [key for key in LAUNCH if key in table]:
+            text = f"belongs to the launch: write it in [agent.{base}], or leave `as` out"
+            for key in left:
+                self._mistake(header, key, text)
+        values = self._known({key: each for key, each in table.items() if key not in left}, header, checks)
+        values.pop("as", None)
+        if "start" in values:
+            values["lazy"] = values.pop("start")
+        values = {"lazy": True, "idle_stop_s": PART_IDLE_STOP_S, "understudies": 0} | values
+        return replace(spec, name=name, launch=spec.name, **values)
+
+    def _own_checks(self, header: str) -> dict[str, Callable[[Any], Any]]:
+        """Return the checks of what an agent has of its own, however it is launched."""
+        return {
+            "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
+            "after": _names,
+            "start": lambda value: _one_of("eager", "lazy")(value) == "lazy",
+            "idle_stop_s": _seconds,
+            "sessions_per_actor": _whole(0, COUNT_MAX),
+            "actors_max": _whole(1, AGENT_ACTORS_MAX),
+            "turns_max": _whole(1, COUNT_MAX),
+            "queued_turns_max": _whole(1, COUNT_MAX),
+            "sessions_max": _whole(1, COUNT_MAX),
+            "entries_max": _whole(10, COUNT_MAX),
+            "cancel_grace_s": _seconds,
+            "turn_timeout_s": _seconds,
+            "quiet_timeout_s": _seconds,
+            "on_hang": lambda value: OnHang(_one_of(*(each.value for each in OnHang))(value)),
+            "restart": lambda value: self._restart(header, value),
+        }
+
+    def _named(self, header: str, name: str) -> None:
         if not NAME.fullmatch(name):
             self._mistake(header, "", f"the name {name!r} may have letters, digits, _ . - and 64 characters at most")
+
+    def _agent(self, name: str, table: Any) -> AgentSpec:
+        header = f"agent.{name}"
+        self._named(header, name)
         checks: dict[str, Callable[[Any], Any]] = {
+            **self._own_checks(header),
             "driver": _one_of(*DRIVERS),
             "play": _import_path,
             "command": _command,
@@ -149,26 +217,17 @@ class Reader:
             "memory_soft": _memory,
             "data_limit": _memory,
             "files": _whole(16, COUNT_MAX),
-            "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
             "understudies": _whole(0, UNDERSTUDIES_MAX),
-            "after": _names,
-            "turns_max": _whole(1, COUNT_MAX),
-            "queued_turns_max": _whole(1, COUNT_MAX),
-            "sessions_max": _whole(1, COUNT_MAX),
-            "entries_max": _whole(10, COUNT_MAX),
             "start_s": _seconds,
             "start_timeout_s": _seconds,
             "stop_grace_s": _seconds,
-            "cancel_grace_s": _seconds,
-            "turn_timeout_s": _seconds,
-            "quiet_timeout_s": _seconds,
-            "on_hang": lambda value: OnHang(_one_of(*(each.value for each in OnHang))(value)),
-            "restart": lambda value: self._restart(header, value),
             "options": _options,
         }
         values = self._known(table, header, checks)
         if isinstance(table, dict) and "driver" not in table:
             self._mistake(header, "driver", f"is missing: {_driver_for(table)}")
+        if "start" in values:
+            values["lazy"] = values.pop("start")
         values["memory_mb"] = values.pop("memory", 0)
         values["memory_soft_mb"] = values.pop("memory_soft", 0)
         values["data_limit_mb"] = values.pop("data_limit", 0)
@@ -205,6 +264,16 @@ class Reader:
             "expected": _exit_codes,
         }
         return RestartPolicy(**self._known(_table(value), f"{header}.restart", checks))
+
+    def _persona(self, value: Any) -> str:
+        """Return the text of a persona's file, whose path is whole or begins beside the configuration."""
+        path = self.path.parent / Path(absolute(value, self.environ) if _text(value).startswith("~") else value)
+        try:
+            return text_of(_read(str(path)))
+        except OSError as error:
+            raise ValueError(f"{path} is not read: {error.strerror}") from error
+        except (ConfigError, ValueError) as error:
+            raise ValueError(f"{path}: {error}".removeprefix(f"{path}: {path}: ")) from error
 
     def _folder(self, value: Any) -> str:
         path = _text(value)

@@ -169,9 +169,10 @@ class Core:
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
         if agent is not None:
-            actor = next((each for each in agent.actors if each.place == place and not each.lives), None)
-            if actor is None or plays in self._resting:
-                actor = places.added(house, agent, agent.free_place())
+            there = {each.place: each for each in agent.actors}
+            actor = there.get(place)
+            if actor is None or actor.lives or plays in self._resting:
+                actor = places.added(house, agent, agent.free_place() if place in there else place)
             stays = actor.place <= agent.places_max
         else:
             actor = next((each for each in launch.understudies if not each.lives), None)
@@ -267,7 +268,7 @@ class Core:
             limits.balance(house)
         if house.budget.freed:
             flow.go_on(house)
-        if house.touched:
+        if house.touched or house.freed:
             self._end_step()
         for acked in house.acks:
             house.record(MarkRow(acked.launch, acked.epoch, acked.number))

@@ -331,7 +331,10 @@ class Actor:
                 self._take(Step.ASKED, now, why or Why(Reason.STOPPED, "stopped while it waited to start again"))
             case State.FATAL | State.EXITED:
                 self._take(Step.ASKED, now, why or Why(Reason.STOPPED, f"stopped; before that: {self.why}"))
-            case State.STOPPED | State.UNKNOWN | State.STOPPING:
+            case State.STOPPED:
+                self.why = why or self.why
+                self.changed(self)
+            case State.UNKNOWN | State.STOPPING:
                 self.changed(self)
         return []
 

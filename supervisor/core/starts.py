@@ -24,12 +24,15 @@ def ask(house: House) -> None:
         if actor.agent:
             asked += house.held.pop(actor.agent, ())
         asked += house.held.pop(_spares(actor.launch), ())
-    if house.freed or house.touched:
-        asked += house.held.pop(ROOM, ())
-        house.freed = False
+    asked += house.held.pop(ROOM, ())
+    house.freed = False
+    full = False
     for actor in sorted(dict.fromkeys(asked), key=lambda each: not each.agent):
-        if actor.starts:
+        if full and actor.hindered is Hindrance.ROOM and actor.starts:
+            house.held.setdefault(ROOM, {})[actor] = None  # One before it was refused: so is this one.
+        elif actor.starts:
             _start(house, actor)
+            full = full or (actor.hindered is Hindrance.ROOM and bool(actor.agent))
 
 
 def _spares(launch: str) -> str:

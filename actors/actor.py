@@ -48,17 +48,24 @@ class Voice(Protocol):
 
 @dataclass(slots=True)
 class SessionPlan:
-    """What a driver needs to make a session ready. `opening`: the client's Open body; `memory`: what was remembered."""
+    """What a driver needs to make a session ready. `opening`: the client's Open body; `memory`: what was remembered.
+
+    `persona`: who the agent is to be in this session (text), "" for nobody in particular.
+    """
 
     session: str
     cwd: str
     opening: dict[str, Any]
     memory: Any
+    persona: str = ""
 
 
 @dataclass(slots=True)
 class Turn:
-    """One prompt to play: `content` is its list of ACP content blocks."""
+    """One prompt to play: `content` is its list of ACP content blocks.
+
+    `continues`: the agent has seen the prompt, fell, and is asked to go on: `content` says so.
+    """
 
     plan: SessionPlan
     number: int
@@ -66,6 +73,7 @@ class Turn:
     serves: frozenset[str]
     voice: Voice
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    continues: bool = False
 
     @property
     def session(self) -> str:

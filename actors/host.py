@@ -277,9 +277,10 @@ class Host:
     # --- turns ---
 
     def _hand(self, handover: Handover) -> None:
-        plan = SessionPlan(handover.session, handover.cwd, unpack(handover.opening) or {}, unpack(handover.memory))
+        opening, memory = unpack(handover.opening) or {}, unpack(handover.memory)
+        plan = SessionPlan(handover.session, handover.cwd, opening, memory, handover.persona)
         content = unpack(handover.body)
-        turn = Turn(plan, handover.turn, content, frozenset(handover.serves), self)
+        turn = Turn(plan, handover.turn, content, frozenset(handover.serves), self, continues=handover.continues)
         task = asyncio.ensure_future(self._play(turn))
         self._turns[turn.session, turn.number] = (turn, task)
 
@@ -325,7 +326,8 @@ class Host:
             if not call.session:
                 self._signal_program(call)
             else:
-                plan = SessionPlan(call.session, call.cwd, unpack(call.opening) or {}, unpack(call.memory))
+                opening, memory = unpack(call.opening) or {}, unpack(call.memory)
+                plan = SessionPlan(call.session, call.cwd, opening, memory, call.persona)
                 answer = await contained(self._actor.call, plan, call.method, unpack(call.body))
                 self._machine.answer_call(call.request, answer)
         except Exception as error:  # noqa: BLE001 (whatever a user's class raises refuses the call)

@@ -33,6 +33,7 @@ from understudy.protocol.sizes import (
     Methods,
     Number,
     Opening,
+    Persona,
     Pid,
     Piece,
     Reason,
@@ -334,7 +335,10 @@ class Remember(_Frame, frozen=True, tag="remember"):
 
 
 class Handover(_Frame, frozen=True, tag="handover"):
-    """A turn to play. Without `go`, say `begin` and wait for `go` before the agent may see it."""
+    """A turn to play. Without `go`, say `begin` and wait for `go` before the agent may see it.
+
+    `persona`: who the agent is to be in this session. `continues`: it has seen the prompt, and is asked to go on.
+    """
 
     session: Id
     turn: Number
@@ -344,6 +348,8 @@ class Handover(_Frame, frozen=True, tag="handover"):
     memory: Memory = b""
     serves: Methods = []
     go: bool = False
+    persona: Persona = ""
+    continues: bool = False
 
 
 class Go(_Frame, frozen=True, tag="go"):
@@ -382,6 +388,7 @@ class ActorCall(_Frame, frozen=True, tag="actor_call"):
     body: EntryBody = b""
     opening: Opening = b""
     memory: Memory = b""
+    persona: Persona = ""
 
 
 FromClient = (

@@ -18,6 +18,7 @@ FRAMES_PER_MESSAGE_MAX = 1 << 14
 ENTRY_BYTES_MAX = 16 << 20  # A prompt, one thing that an agent says, a question, an answer, or the body of a call.
 OPENING_BYTES_MAX = 4 << 20  # What opens a session. It goes along with each hand-over of a turn.
 MEMORY_BYTES_MAX = 4 << 20  # What a driver remembers for a session. It goes along as well.
+PERSONA_CHARACTERS_MAX = 32 << 10
 VERB_BYTES_MAX = 1 << 18
 RESULT_BYTES_MAX = BODY_BYTES_MAX - (1 << 12)  # The frame around it has ids only, which need less than 4 KiB.
 ENTRIES_BYTES = 1 << 20  # A frame of entries for a follower holds about so much, or one entry that is larger.
@@ -68,5 +69,6 @@ Finite = Annotated[float, Meta(ge=-FLOAT_MAX, le=FLOAT_MAX)]
 AnyBody = Annotated[bytes, Meta(max_length=RESULT_BYTES_MAX)]
 EntryBody = Annotated[bytes, Meta(max_length=ENTRY_BYTES_MAX)]
 Opening = Annotated[bytes, Meta(max_length=OPENING_BYTES_MAX)]
+Persona = Annotated[str, Meta(max_length=PERSONA_CHARACTERS_MAX)]
 Memory = Annotated[bytes, Meta(max_length=MEMORY_BYTES_MAX)]
 Piece = Annotated[bytes, Meta(min_length=1, max_length=PIECE_BYTES_MAX)]

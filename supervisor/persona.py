@@ -3,7 +3,8 @@
 Front matter between two lines `---` (`name: …` and so on, one to a line), then the text that is given to the agent.
 """
 
-PERSONA_BYTES_MAX = 64 << 10
+from understudy.protocol.sizes import PERSONA_CHARACTERS_MAX
+
 FENCE = "---"
 
 
@@ -18,6 +19,6 @@ def text_of(content: str) -> str:
     text = "\n".join(lines).strip()
     if not text:
         raise ValueError("has no text for the agent behind its front matter")
-    if len(text.encode()) > PERSONA_BYTES_MAX:
-        raise ValueError(f"has {len(text.encode())} bytes of text; the limit is {PERSONA_BYTES_MAX}")
+    if len(text) > PERSONA_CHARACTERS_MAX:
+        raise ValueError(f"has {len(text)} characters of text; the limit is {PERSONA_CHARACTERS_MAX}")
     return text

@@ -13,6 +13,7 @@ from typing import Any
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice
 from understudy.actors.contained import fault
 from understudy.actors.drivers.early import Early
+from understudy.actors.drivers.personas import Persona, takes_system_prompt, with_system_prompt
 from understudy.actors.drivers.piped import Piped
 from understudy.actors.drivers.settings import Setting, Settings, setting_of, shown
 from understudy.actors.drivers.terminals import LocalClient
@@ -51,6 +52,7 @@ class _Session:
     turn: Turn | None = None
     asks: set["asyncio.Future[Any]"] = field(default_factory=set)
     noted: set[str] = field(default_factory=set)
+    persona: Persona = field(default_factory=Persona)
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class AcpProgram(Actor):
         self._program = Piped(role, self._connection.feed, self._on_end)
         self._capabilities: dict[str, Any] = {}
         self._initialized: dict[str, Any] = {}
+        self._takes_system_prompt = False
         self._sessions: dict[str, _Session] = {}
         self._by_theirs: dict[str, _Session] = {}
         self._early = Early()
@@ -104,6 +107,7 @@ class AcpProgram(Actor):
             raise ActorError(f"{who}: {text}: install a version of the agent that does, too")
         self._initialized = answer
         self._capabilities = _table(answer.get("agentCapabilities"))
+        self._takes_system_prompt = takes_system_prompt(answer, self.role.options.get("persona"))
 
     async def stop(self, grace_s: float) -> None:
         """End the program in order, and what it started in terminals."""
@@ -146,6 +150,8 @@ class AcpProgram(Actor):
             return session
         memory = _table(plan.memory)
         params = {"mcpServers": [], **plan.opening, "cwd": plan.cwd}
+        if plan.persona and self._takes_system_prompt:
+            params = with_system_prompt(params, plan.persona)
         before = memory.get("session")
         if isinstance(before, str):
             loaded = await self._load(plan, before, params)
@@ -155,6 +161,7 @@ class AcpProgram(Actor):
         try:
             opened = await self._connection.request("session/new", params)
             session = _Session(plan.session, self._new_id(opened), plan.cwd, opened, Settings(memory.get("settings")))
+            session.persona.text = "" if self._takes_system_prompt else plan.persona
             session.settings.begin_with(opened)
             self._remember(session)
             self._add(session)
@@ -217,6 +224,9 @@ class AcpProgram(Actor):
             if loaded is None:
                 del self._sessions[plan.session], self._by_theirs[theirs]
         session.quiet = False
+        said = memory.get("persona_turn")
+        session.persona.text = "" if self._takes_system_prompt else plan.persona
+        session.persona.turn = said if isinstance(said, int) else 0
         session.opened.update(loaded)
         session.settings.begin_with(loaded)
         return session
@@ -230,6 +240,8 @@ class AcpProgram(Actor):
         memory: dict[str, Any] = {"session": session.theirs, "opened": session.opened}
         if settings := session.settings.to_remember():
             memory["settings"] = settings
+        if session.persona.turn:
+            memory["persona_turn"] = session.persona.turn
         try:
             self.voice.remember(session.ours, memory)
         except Exception:  # noqa: BLE001 (whatever it is: once more with less)
@@ -262,17 +274,24 @@ class AcpProgram(Actor):
         session = await self._ready(turn.plan)
         if turn.cancelled.is_set():
             return "cancelled"
-        await turn.begin()
+        first = session.persona.goes_before(turn.number, turn.continues)
+        if first and session.persona.turn != turn.number:
+            self._set_persona(session, turn.number)
+        try:
+            await turn.begin()
+        except asyncio.CancelledError:  # The agent has not seen the turn, nor will it.
+            if first:
+                self._set_persona(session, 0)
+            raise
         if not self._program.runs:
             await self._gone()
         turn.show()
         session.turn = turn
         session.noted.clear()
         before = self._program.written
+        prompt = session.persona.before(turn.content) if first else turn.content
         try:
-            answer = await self._connection.request(
-                "session/prompt", {"sessionId": session.theirs, "prompt": turn.content}
-            )
+            answer = await self._connection.request("session/prompt", {"sessionId": session.theirs, "prompt": prompt})
         except JsonRpcError as error:
             if self.ended.is_set():
                 if before >= self._program.written - self._program.unread:
@@ -282,6 +301,11 @@ class AcpProgram(Actor):
         finally:
             session.turn = None
         return _stop_reason(answer)
+
+    def _set_persona(self, session: _Session, turn: int) -> None:
+        """Have it known before which turn the persona goes, before that begins."""
+        session.persona.turn = turn
+        self._remember(session)
 
     async def _gone(self) -> None:
         """The program is gone: the actor ends, and the supervisor settles the turn."""

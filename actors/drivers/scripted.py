@@ -1,7 +1,8 @@
 """An agent for demos and tests: it follows directives in its prompt, in order, and has no model behind it.
 
 `[[say TEXT]]` `[[stream N MS]]` `[[ask TITLE]]` `[[tool TITLE]]` `[[sleep MS]]` `[[crash SIGKILL]]`
-`[[hang]]` `[[spin]]` `[[memory MB]]` `[[child MB]]` `[[files N]]` `[[stderr KB]]` `[[stray]]` `[[history]]`.
+`[[hang]]` `[[spin]]` `[[memory MB]]` `[[child MB]]` `[[files N]]` `[[stderr KB]]` `[[stray]]` `[[history]]`
+`[[persona]]`.
 Without any, it repeats the prompt.
 """
 
@@ -64,6 +65,8 @@ class Scripted(Actor):
                 await _tool(turn, argument)
             case "sleep":
                 await asyncio.sleep(_number(name, argument) / 1000)
+            case "persona":
+                await turn.say(turn.plan.persona or "nobody in particular")
             case "history":
                 await turn.say(f"{self._prompts[turn.session]} prompt(s) of this session seen by this actor")
             case _:

@@ -33,7 +33,8 @@ def _send(house: House, name: str) -> bool:
     if house.agents[session.agent].spec.sessions_per_actor:
         places.give(house, session, actor)
     house.calls[name] = replace(pending, sent=True, body=b"", actor=actor)
-    frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body)
+    persona = house.agents[session.agent].spec.persona
+    frame = ActorCall(name, session.id, pending.method, session.cwd, pending.body, persona=persona)
     house.hand(actor, frame, opening=session.opening, memory=session.memory)
     return True
 

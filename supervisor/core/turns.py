@@ -98,7 +98,16 @@ def handed(house: House) -> None:
 
 def hand_over(house: House, session: Session, turn: Turn, actor: Actor, go: bool) -> None:
     """Send the turn to its actor. Its prompt is recorded first, whatever else waits."""
-    frame = Handover(session=session.id, turn=turn.number, cwd=session.cwd, body=b"", serves=turn.serves, go=go)
+    frame = Handover(
+        session=session.id,
+        turn=turn.number,
+        cwd=session.cwd,
+        body=b"",
+        serves=turn.serves,
+        go=go,
+        persona=house.agents[session.agent].spec.persona,
+        continues=turn.continues,
+    )
     body = CONTINUED_BODY if turn.continues else turn.body
     house.hand(actor, frame, body=body, opening=session.opening, memory=session.memory)
 

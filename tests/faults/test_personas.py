@@ -1,0 +1,98 @@
+"""Parts of a cast: each given its persona once for each session, whoever plays it and whatever falls."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.house import RealHouse, wait_until
+from understudy.protocol.client import connect
+
+AGENT = '''
+import json, sys
+log = open({log!r}, "a", buffering=1)
+for line in sys.stdin:
+    said = json.loads(line)
+    method, params = said.get("method"), said.get("params") or {{}}
+    result = {{}}
+    if method == "initialize":
+        result = {{"protocolVersion": 1, "agentInfo": {{"name": {name!r}}}, "agentCapabilities": {{"loadSession": {loads}}}}}
+    elif method == "session/new":
+        result = {{"sessionId": params["cwd"] + str(id(line))}}
+    if method in ("session/new", "session/load", "session/prompt"):
+        log.write(json.dumps([method, params.get("_meta"), [each["text"] for each in params.get("prompt", [])]]) + "\\n")
+    if method == "session/prompt":
+        result = {{"stopReason": "end_turn"}}
+    if "id" in said:
+        print(json.dumps({{"jsonrpc": "2.0", "id": said["id"], "result": result}}), flush=True)
+'''
+CAST = """
+[agent.base]
+driver = "acp"
+command = [{python!r}, {agent!r}]
+understudies = 1
+
+[agent.poet]
+as = "base"
+persona = "poet.md"
+
+[agent.critic]
+as = "base"
+persona = "critic.md"
+"""
+POET, CRITIC = "You write verse.", "You find fault."
+
+
+def a_house(folder: Path, name: str = "an agent", loads: bool = True) -> RealHouse:
+    (folder / "agent.py").write_text(AGENT.format(log=str(folder / "log"), name=name, loads=loads))
+    (folder / "poet.md").write_text(f"---\nname: poet\ndescription: Use it: for verse\n---\n\n{POET}\n")
+    (folder / "critic.md").write_text(CRITIC)
+    return RealHouse(folder, CAST.format(python=sys.executable, agent=str(folder / "agent.py")))
+
+
+def heard(folder: Path, method: str = "session/prompt") -> list[Any]:
+    lines = [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+    return [prompt if method == "session/prompt" else meta for said, meta, prompt in lines if said == method]
+
+
+async def play(house: RealHouse, agent: str, prompts: list[str], kill: bool) -> None:
+    async with connect(house.runtime_dir) as client, asyncio.timeout(60):
+        session = await client.open(agent)
+        for prompt in prompts:
+            assert "end_turn" == (await (await session.prompt(prompt)).ending()).reason
+            if kill:
+                pid = house.pid(agent)
+                os.kill(pid, signal.SIGKILL)
+                wait_until(lambda pid=pid: house.pid(agent) != pid, "another actor")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_persona_goes_before_the_first_prompt_of_a_session_and_no_other(tmp_path: Path, kill: bool) -> None:
+    with a_house(tmp_path) as house:
+        asyncio.run(play(house, "poet", ["one", "two", "three"], kill))
+        asyncio.run(play(house, "critic", ["four"], kill=False))
+        asyncio.run(play(house, "base", ["five"], kill=False))
+
+    assert [[POET, "one"], ["two"], ["three"], [CRITIC, "four"], ["five"]] == heard(tmp_path)
+
+
+def test_an_agent_that_has_forgotten_the_session_is_told_again_who_it_is(tmp_path: Path) -> None:
+    with a_house(tmp_path, loads=False) as house:
+        asyncio.run(play(house, "poet", ["one", "two"], kill=True))
+
+    assert [[POET, "one"], [POET, "two"]] == heard(tmp_path)
+
+
+def test_an_agent_that_takes_a_system_prompt_is_told_there(tmp_path: Path) -> None:
+    with a_house(tmp_path, name="claude-agent-acp") as house:
+        asyncio.run(play(house, "poet", ["one", "two"], kill=True))
+
+    assert [["one"], ["two"]] == heard(tmp_path)
+    told = {"systemPrompt": {"append": POET}}
+    assert [told] == heard(tmp_path, "session/new")
+    assert told in heard(tmp_path, "session/load")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from understudy.protocol.bodies import quick_decode
 from understudy.protocol.presence import held
 from understudy.protocol.stderr import say, write_line
-from understudy.supervisor.config import ConfigError, load
+from understudy.supervisor.config.config import ConfigError, load
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.keeper import actors, keeper, reload
 from understudy.supervisor.keeper.folders import HouseError

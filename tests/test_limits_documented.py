@@ -10,7 +10,7 @@ import pytest
 
 from understudy.actors.drivers import early, files, settings, terminals
 from understudy.protocol import connection, jsonrpc, sizes, window
-from understudy.supervisor import config
+from understudy.supervisor.config import config, values
 from understudy.supervisor.core import bounds, control, house, status
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 
@@ -78,7 +78,7 @@ def figure(number: int) -> str:
         ("where no editor serves them", [files.FILE_BYTES_MAX, terminals.TERMINALS_MAX, terminals.OUTPUT_BYTES_MAX]),
         ("its requests that are unanswered", [connection.SERVED_BYTES_MAX, jsonrpc.LINE_BYTES_MAX, jsonrpc.BATCH_MAX]),
         ("the file; its agents", [config.CONFIG_BYTES_MAX, config.AGENTS_MAX, config.UNDERSTUDIES_MAX]),
-        ("the file; its agents", [config.TEXT_BYTES_MAX, config.DEPTH_MAX]),
+        ("the file; its agents", [values.TEXT_BYTES_MAX, values.DEPTH_MAX]),
     ],
 )
 def test_a_figure_of_the_code_stands_on_the_page(row: str, numbers: list[int]) -> None:

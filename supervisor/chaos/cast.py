@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.supervisor.config import load
+from understudy.supervisor.config.config import load
 
 AGENT = str(Path(__file__).with_name("agent.py"))
 MEMORY_MB = 200

@@ -22,7 +22,7 @@ from understudy.supervisor.chaos.faults import Fault, own_disk
 from understudy.supervisor.chaos.load import Load
 from understudy.supervisor.chaos.play import Plan, Report, play
 from understudy.supervisor.chaos.proc import left
-from understudy.supervisor.config import ConfigError
+from understudy.supervisor.config.config import ConfigError
 from understudy.supervisor.directories import directories
 from understudy.supervisor.starting import start_in_background
 

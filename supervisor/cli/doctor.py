@@ -23,7 +23,7 @@ from understudy.protocol.presence import held
 from understudy.protocol.processes import children, stat, title
 from understudy.protocol.verbs import House, HouseStatus, Status
 from understudy.supervisor.chaos.proc import keeper_of, left
-from understudy.supervisor.config import ConfigError, load
+from understudy.supervisor.config.config import ConfigError, load
 from understudy.supervisor.directories import OURS, directories, is_full, see_ours
 from understudy.supervisor.formats import JOURNAL_HEADER, SCHEMA_VERSION
 

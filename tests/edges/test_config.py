@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.protocol.drivers import DRIVERS
-from understudy.supervisor.config import ConfigError, Reader, load
+from understudy.supervisor.config.config import ConfigError, Reader, load
 from understudy.supervisor.core.specs import HouseSpec, OnCrash
 from understudy.supervisor.keeper.reload import VERSION, Inherited
 
@@ -257,3 +257,58 @@ def test_what_passes_the_check_survives_a_reload(table: dict[str, Any]) -> None:
         left = Inherited(VERSION, house, [], [])
         assert left == msgspec.msgpack.decode(msgspec.msgpack.encode(left), type=Inherited)
         pickle.dumps(house)
+
+
+BASE = '[agent.base]\ndriver = "acp"\ncommand = "agent"\nmemory = "1 GB"\nunderstudies = 2\nturns_max = 3\n'
+
+
+def test_an_agent_that_is_launched_as_another_is_lazy_and_has_what_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "poet.md").write_text("---\nname: poet\ndescription: Use it: for verse\n---\nYou write verse.\n")
+    part = '[agent.poet]\nas = "base"\npersona = "poet.md"\nturns_max = 1\n[agent.plain]\nas = "base"\nstart = "eager"\n'
+
+    base, poet, plain = load(write(tmp_path, BASE + part), None, None, {}).agents
+
+    assert ("", False, 2) == (base.launch, base.lazy, base.understudies)
+    assert ("base", True, 300.0, 1, 0) == (poet.launch, poet.lazy, poet.idle_stop_s, poet.turns_max, poet.understudies)
+    assert (("agent",), 1024, "You write verse.") == (poet.command, poet.memory_mb, poet.persona)
+    assert (False, 3, "") == (plain.lazy, plain.turns_max, plain.persona)
+
+
+def test_a_roster_is_a_folder_of_personas_and_a_table_goes_before_it(tmp_path: Path) -> None:
+    (tmp_path / "cast").mkdir()
+    for name, edition in (("poet", ""), ("critic", "edition: education\n"), ("nurse", "edition: base, school\n")):
+        (tmp_path / "cast" / f"{name}.md").write_text(f"---\nname: {name}\n{edition}---\nYou are a {name}.\n")
+    roster = '[roster]\npath = "cast"\nas = "base"\nedition = "base"\n[agent.nurse]\nas = "base"\nturns_max = 7\n'
+
+    agents = {each.name: each for each in load(write(tmp_path, BASE + roster), None, None, {}).agents}
+
+    assert {"base", "poet", "nurse"} == set(agents)
+    assert ("You are a poet.", "") == (agents["poet"].persona, agents["nurse"].persona)
+    assert 7 == agents["nurse"].turns_max
+
+
+def test_what_is_wrong_with_parts_and_rosters_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "endless.md").write_text("---\nname: endless\n")
+    (tmp_path / "empty.md").write_text("---\nname: empty\n---\n\n")
+    path = write(
+        tmp_path,
+        f'{BASE}[agent.a]\nas = "bsae"\n[agent.b]\nas = "base"\ncommand = "x"\n[agent.c]\nas = "base"\npersona = "none.md"\n'
+        '[agent.d]\nas = "base"\npersona = "endless.md"\n[agent.e]\nas = "base"\npersona = "empty.md"\n'
+        '[agent.f]\nas = "base"\nstart = "later"\n[roster]\npath = "nowhere"\n',
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, None, None, {})
+
+    told = "\n".join(caught.value.mistakes)
+    for text in (
+        "agent.a.as: there is no agent 'bsae' to be launched as; did you mean 'base'?",
+        "agent.b.command: belongs to the launch: write it in [agent.base], or leave `as` out",
+        "agent.c.persona: ",
+        "none.md is not read: No such file",
+        "endless.md: its front matter begins with --- and does not end",
+        "empty.md: has no text for the agent",
+        "agent.f.start: must be one of eager, lazy",
+        'roster.as: is missing: write as = "NAME"',
+    ):
+        assert text in told

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import connect
 
-AGENT = '''
+AGENT = """
 import json, sys
 log = open({log!r}, "a", buffering=1)
 for line in sys.stdin:
@@ -30,7 +30,7 @@ for line in sys.stdin:
         result = {{"stopReason": "end_turn"}}
     if "id" in said:
         print(json.dumps({{"jsonrpc": "2.0", "id": said["id"], "result": result}}), flush=True)
-'''
+"""
 CAST = """
 [agent.base]
 driver = "acp"

@@ -5,10 +5,8 @@ that run as this user. What passes here can be packed, and so survives a reload.
 """
 
 import difflib
-import math
 import os
 import re
-import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -19,18 +17,33 @@ import msgspec
 
 from understudy.protocol.drivers import DRIVERS, EXAMPLES
 from understudy.protocol.owners import see_file, see_way
+from understudy.supervisor.config import persona
+from understudy.supervisor.config.persona import PersonaFile
+from understudy.supervisor.config.values import (
+    a_table,
+    a_text,
+    command,
+    environment,
+    exit_codes,
+    import_path,
+    memory_mb,
+    names,
+    one_of,
+    options,
+    seconds,
+    whole_number,
+)
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, OnCrash, OnHang, RestartPolicy
 from understudy.supervisor.directories import absolute, directories
-from understudy.supervisor.numbers import COUNT_MAX, SECONDS_MAX
-from understudy.supervisor.persona import text_of
+from understudy.supervisor.numbers import COUNT_MAX
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-MEMORY = re.compile(r"(\d{1,12})\s*(M|MB|MiB|G|GB|GiB)?", re.IGNORECASE)
 CONFIG_BYTES_MAX = 1 << 20
 AGENTS_MAX = 1000
 UNDERSTUDIES_MAX = 16
 AGENT_ACTORS_MAX = 1000
 PART_IDLE_STOP_S = 300.0  # An agent that is launched as another one is lazy, and so long without work is long.
+EXAMPLES_ROSTER = {"path": 'path = "agents"', "as": 'as = "NAME"'}
 # What is of a launch, so that all that are launched so have it alike.
 LAUNCH = (
     "driver",
@@ -48,9 +61,6 @@ LAUNCH = (
     "stop_grace_s",
     "options",
 )
-MEMORY_MB_MAX = 1 << 30
-TEXT_BYTES_MAX = 100_000  # Linux takes 128 KiB for one word of a command, or one variable.
-DEPTH_MAX = 64
 BUILT_IN = (AgentSpec("rehearsal"),)
 HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
 
@@ -136,12 +146,12 @@ class Reader:
 
     def house(self, table: dict[str, Any], default: HouseSpec) -> HouseSpec:
         """Return the house that `table` describes."""
-        self._unknown(table, "", ("agent", "house"))
+        self._unknown(table, "", ("agent", "house", "roster"))
         checks: dict[str, Callable[[Any], Any]] = {
-            "idle_exit_s": _seconds,
-            "orphan_grace_s": _seconds,
-            "actors_max": _whole(1, COUNT_MAX),
-            "memory": _memory,
+            "idle_exit_s": seconds,
+            "orphan_grace_s": seconds,
+            "actors_max": whole_number(1, COUNT_MAX),
+            "memory": memory_mb,
         }
         changes = self._known(table.get("house", {}), "house", checks)
         changes["memory_mb"] = changes.pop("memory", 0)
@@ -149,6 +159,8 @@ class Reader:
         if not isinstance(agents, dict) or not agents:
             self._mistake("agent", "", "there is no agent; write a table [agent.NAME] for each")
             agents = {}
+        if "roster" in table:
+            agents = {**self._roster(table["roster"], agents), **agents}
         if len(agents) > AGENTS_MAX:
             self._mistake("agent", "", f"there are {len(agents)} agents; a house takes {AGENTS_MAX}")
         whole = {name: each for name, each in agents.items() if not (isinstance(each, dict) and "as" in each)}
@@ -167,7 +179,7 @@ class Reader:
             remedy = f"did you mean {near[0]!r}?" if near else "name one that has a driver of its own"
             self._mistake(header, "as", f"there is no agent {base!r} to be launched as; {remedy}")
         spec = others.get(base, AgentSpec(name)) if isinstance(base, str) else AgentSpec(name)
-        checks = {"as": _text, **self._own_checks(header), "persona": self._persona}
+        checks = {"as": a_text, **self._own_checks(header), "persona": self._persona}
         if left := [key for key in LAUNCH if key in table]:
             text = f"belongs to the launch: write it in [agent.{base}], or leave `as` out"
             for key in left:
@@ -179,23 +191,51 @@ class Reader:
         values = {"lazy": True, "idle_stop_s": PART_IDLE_STOP_S, "understudies": 0} | values
         return replace(spec, name=name, launch=spec.name, **values)
 
+    def _roster(self, table: Any, agents: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tables of the agents whose personas lie in a folder: a file `NAME.md` for each."""
+        checks = {"path": self._beside, "as": a_text, "edition": a_text}
+        values = self._known(table, "roster", checks)
+        for key in ("path", "as"):
+            if isinstance(table, dict) and key not in table:
+                self._mistake("roster", key, f"is missing: write {EXAMPLES_ROSTER[key]}")
+        if len(values) < len(table if isinstance(table, dict) else ()) or not {"path", "as"} <= set(values):
+            return {}
+        folder, found = values["path"], dict[str, Any]()
+        try:
+            files = sorted(each for each in folder.iterdir() if each.suffix == ".md")
+        except OSError as error:
+            self._mistake("roster", "path", f"{folder} is not read: {error.strerror}")
+            return {}
+        for file in files:
+            try:
+                found_file = self._persona_file(file)
+            except ValueError as error:
+                self._mistake("roster", "path", str(error))
+                continue
+            editions = [each.strip() for each in found_file.front.get("edition", "").split(",") if each.strip()]
+            if "edition" in values and editions and values["edition"] not in editions:
+                continue
+            if file.stem not in agents:  # Who has a table of its own is what that says.
+                found[file.stem] = {"as": values["as"], "persona": str(file)}
+        return found
+
     def _own_checks(self, header: str) -> dict[str, Callable[[Any], Any]]:
         """Return the checks of what an agent has of its own, however it is launched."""
         return {
-            "on_crash": lambda value: OnCrash(_one_of(*(each.value for each in OnCrash))(value)),
-            "after": _names,
-            "start": lambda value: _one_of("eager", "lazy")(value) == "lazy",
-            "idle_stop_s": _seconds,
-            "sessions_per_actor": _whole(0, COUNT_MAX),
-            "actors_max": _whole(1, AGENT_ACTORS_MAX),
-            "turns_max": _whole(1, COUNT_MAX),
-            "queued_turns_max": _whole(1, COUNT_MAX),
-            "sessions_max": _whole(1, COUNT_MAX),
-            "entries_max": _whole(10, COUNT_MAX),
-            "cancel_grace_s": _seconds,
-            "turn_timeout_s": _seconds,
-            "quiet_timeout_s": _seconds,
-            "on_hang": lambda value: OnHang(_one_of(*(each.value for each in OnHang))(value)),
+            "on_crash": lambda value: OnCrash(one_of(*(each.value for each in OnCrash))(value)),
+            "after": names,
+            "start": lambda value: one_of("eager", "lazy")(value) == "lazy",
+            "idle_stop_s": seconds,
+            "sessions_per_actor": whole_number(0, COUNT_MAX),
+            "actors_max": whole_number(1, AGENT_ACTORS_MAX),
+            "turns_max": whole_number(1, COUNT_MAX),
+            "queued_turns_max": whole_number(1, COUNT_MAX),
+            "sessions_max": whole_number(1, COUNT_MAX),
+            "entries_max": whole_number(10, COUNT_MAX),
+            "cancel_grace_s": seconds,
+            "turn_timeout_s": seconds,
+            "quiet_timeout_s": seconds,
+            "on_hang": lambda value: OnHang(one_of(*(each.value for each in OnHang))(value)),
             "restart": lambda value: self._restart(header, value),
         }
 
@@ -208,20 +248,20 @@ class Reader:
         self._named(header, name)
         checks: dict[str, Callable[[Any], Any]] = {
             **self._own_checks(header),
-            "driver": _one_of(*DRIVERS),
-            "play": _import_path,
-            "command": _command,
+            "driver": one_of(*DRIVERS),
+            "play": import_path,
+            "command": command,
             "cwd": self._folder,
-            "env": _environment,
-            "memory": _memory,
-            "memory_soft": _memory,
-            "data_limit": _memory,
-            "files": _whole(16, COUNT_MAX),
-            "understudies": _whole(0, UNDERSTUDIES_MAX),
-            "start_s": _seconds,
-            "start_timeout_s": _seconds,
-            "stop_grace_s": _seconds,
-            "options": _options,
+            "env": environment,
+            "memory": memory_mb,
+            "memory_soft": memory_mb,
+            "data_limit": memory_mb,
+            "files": whole_number(16, COUNT_MAX),
+            "understudies": whole_number(0, UNDERSTUDIES_MAX),
+            "start_s": seconds,
+            "start_timeout_s": seconds,
+            "stop_grace_s": seconds,
+            "options": options,
         }
         values = self._known(table, header, checks)
         if isinstance(table, dict) and "driver" not in table:
@@ -258,25 +298,33 @@ class Reader:
                 self._mistake(f"agent.{name}", "after", text)
 
     def _restart(self, header: str, value: Any) -> RestartPolicy:
-        checks: dict[str, Callable[[Any], Any]] = {each.name: _seconds for each in fields(RestartPolicy)} | {
-            "intensity": _whole(0, COUNT_MAX),
-            "policy": lambda value: Comeback(_one_of(*(each.value for each in Comeback))(value)),
-            "expected": _exit_codes,
+        checks: dict[str, Callable[[Any], Any]] = {each.name: seconds for each in fields(RestartPolicy)} | {
+            "intensity": whole_number(0, COUNT_MAX),
+            "policy": lambda value: Comeback(one_of(*(each.value for each in Comeback))(value)),
+            "expected": exit_codes,
         }
-        return RestartPolicy(**self._known(_table(value), f"{header}.restart", checks))
+        return RestartPolicy(**self._known(a_table(value), f"{header}.restart", checks))
+
+    def _beside(self, value: Any) -> Path:
+        """Return a path that is whole, or begins beside the configuration."""
+        return self.path.parent / Path(absolute(value, self.environ) if a_text(value).startswith("~") else value)
 
     def _persona(self, value: Any) -> str:
-        """Return the text of a persona's file, whose path is whole or begins beside the configuration."""
-        path = self.path.parent / Path(absolute(value, self.environ) if _text(value).startswith("~") else value)
+        return self._persona_file(self._beside(value)).text
+
+    def _persona_file(self, path: Path) -> PersonaFile:
+        """Return what stands in a persona's file. Raises `ValueError` with its path."""
         try:
-            return text_of(_read(str(path)))
+            return persona.read(_read(str(path)))
         except OSError as error:
             raise ValueError(f"{path} is not read: {error.strerror}") from error
-        except (ConfigError, ValueError) as error:
-            raise ValueError(f"{path}: {error}".removeprefix(f"{path}: {path}: ")) from error
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def _folder(self, value: Any) -> str:
-        path = _text(value)
+        path = a_text(value)
         path = absolute(path, self.environ) if path.startswith("~") else path
         if not path.startswith("/"):
             raise ValueError("write the whole path, from / or ~")
@@ -334,135 +382,7 @@ class Reader:
         return best
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"must be a text in quotes, not {_kind(value)}")
-    return _bounded(value)
-
-
-def _bounded(text: str) -> str:
-    """Return a text that a command, an environment or a path can hold."""
-    if "\0" in text:
-        raise ValueError("has a zero byte; leave it out")
-    if len(text.encode()) > TEXT_BYTES_MAX:
-        raise ValueError(f"has {len(text.encode())} bytes; the limit is {TEXT_BYTES_MAX}: put it into a file")
-    return text
-
-
 def _driver_for(table: Mapping[str, Any]) -> str:
     """Say which drivers suit what is written: those that need one of its keys, else all."""
     suiting = {name: each for name, each in DRIVERS.items() if each.needs and each.needs in table} or DRIVERS
     return "write " + " or ".join(f'driver = "{name}" for {each.suits}' for name, each in suiting.items())
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "an empty text", list: "a list"}
-    return names.get(type(value), "a table")
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"must be a table {{key = value}}, not {_kind(value)}")
-    return value
-
-
-def _options(value: Any) -> dict[str, Any]:
-    """Return a table whose values can be packed: an int of 64 bits, no date, not too deep."""
-    ahead: list[tuple[str, Any, int]] = [(name, each, 1) for name, each in _table(value).items()]
-    while ahead:
-        name, each, depth = ahead.pop()
-        if depth > DEPTH_MAX:
-            raise ValueError(f"{name} is nested more than {DEPTH_MAX} deep")
-        if isinstance(each, dict):
-            ahead += [(f"{name}.{inner}" if depth < 4 else name, value, depth + 1) for inner, value in each.items()]
-        elif isinstance(each, list):
-            ahead += [(name, value, depth + 1) for value in each]
-        elif isinstance(each, str):
-            if len(each.encode()) > TEXT_BYTES_MAX:
-                raise ValueError(f"{name} has {len(each.encode())} bytes; the limit is {TEXT_BYTES_MAX}")
-        elif isinstance(each, int):
-            if not -(1 << 63) <= each < 1 << 63:
-                raise ValueError(f"{name} is a number of more than 64 bits")
-        elif not isinstance(each, float) or not math.isfinite(each):
-            raise ValueError(f"{name} must be a text, a finite number, true or false, a list or a table")
-    return dict(value)
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            near = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
-            remedy = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"must be one of {', '.join(choices)}{remedy}")
-        return str(value)
-
-    return check
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError('must be a list of names of agents: ["NAME", …]')
-    return tuple(value)
-
-
-def _exit_codes(value: Any) -> tuple[int, ...]:
-    codes = value if isinstance(value, list) else [value]
-    if not all(isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= 255 for code in codes):
-        raise ValueError("must be a list of exit codes from 0 to 255")
-    return tuple(codes)
-
-
-def _import_path(value: Any) -> str:
-    if not re.fullmatch(r"[\w.]+:\w+", _text(value)):
-        raise ValueError('must be an import path "module:Class"')
-    return str(value)
-
-
-def _command(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        try:
-            parts = shlex.split(value)
-        except ValueError as error:
-            raise ValueError(f"cannot be split into words: {error}") from error
-    elif isinstance(value, list) and all(isinstance(part, str) for part in value):
-        parts = value
-    else:
-        raise ValueError("must be a text or a list of texts")
-    if not parts or not parts[0]:
-        raise ValueError("must name a program")
-    return tuple(map(_bounded, parts))
-
-
-def _environment(value: Any) -> dict[str, str]:
-    for name, text in _table(value).items():
-        if not isinstance(text, str):
-            raise ValueError(f"{name} must be a text in quotes")
-        if not name or "=" in name or "\0" in name + text or len((name + text).encode()) > TEXT_BYTES_MAX:
-            what = ascii(name[:64])
-            raise ValueError(f"{what} is no name of a variable, has a zero byte, or more than {TEXT_BYTES_MAX} bytes")
-    return dict(value)
-
-
-def _memory(value: Any) -> int:
-    """Return MB."""
-    found = MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is not None:
-        value = int(found[1]) * (1024 if (found[2] or "M")[0] in "gG" else 1)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MEMORY_MB_MAX:
-        raise ValueError(f'must be like "512 MB" or "2 GB", or a whole number of MB, at most {MEMORY_MB_MAX}')
-    return value
-
-
-def _whole(least: int, most: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"must be a whole number, at least {least}, at most {most}")
-        return value
-
-    return check
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= SECONDS_MAX:
-        raise ValueError(f"must be a number of seconds, 0 or more, at most {SECONDS_MAX:.0f}")
-    return float(value)

@@ -1,0 +1,1 @@
+"""The configuration: what is read of it, and what is wrong with it."""

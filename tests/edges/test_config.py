@@ -264,7 +264,9 @@ BASE = '[agent.base]\ndriver = "acp"\ncommand = "agent"\nmemory = "1 GB"\nunders
 
 def test_an_agent_that_is_launched_as_another_is_lazy_and_has_what_is_its_own(tmp_path: Path) -> None:
     (tmp_path / "poet.md").write_text("---\nname: poet\ndescription: Use it: for verse\n---\nYou write verse.\n")
-    part = '[agent.poet]\nas = "base"\npersona = "poet.md"\nturns_max = 1\n[agent.plain]\nas = "base"\nstart = "eager"\n'
+    part = (
+        '[agent.poet]\nas = "base"\npersona = "poet.md"\nturns_max = 1\n[agent.plain]\nas = "base"\nstart = "eager"\n'
+    )
 
     base, poet, plain = load(write(tmp_path, BASE + part), None, None, {}).agents
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, assert_never
 
 import msgspec
 
-from understudy.protocol import bodies
-from understudy.protocol.codec import UNREADABLE, array, encoded, refusal, request_in
-from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED
+from understudy.protocol import bodies, verbs
+from understudy.protocol.codec import UNREADABLE, array, encoded, pack, refusal, request_in
+from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, UNKNOWN_VERB
 from understudy.protocol.frames import (
     Accepted,
     Answer,
@@ -99,6 +99,26 @@ def wrong_with_body(frame: FromClient) -> Wrong | None:
     if wrong := bodies.wrong_with(body, shape):
         return Wrong(BAD_FRAME, f"{what}: {wrong}")
     return None
+
+
+def asked(verb: str, body: bytes) -> verbs.Asked | Wrong:
+    """Return what a verb asks, or why it is refused."""
+    kind = verbs.VERBS.get(verb)
+    if kind is None:
+        return Wrong(UNKNOWN_VERB, f"this house knows no verb {verb!r}; it knows: {', '.join(sorted(verbs.VERBS))}")
+    try:
+        found: verbs.Asked | None = verbs.decoder(kind | None).decode(body) if body else None
+    except UNREADABLE as error:
+        return Wrong(BAD_FRAME, f"the body of {verb}: {error}")
+    return found or kind()
+
+
+def packed_answer(answer: object) -> bytes:
+    """Return the answer to a verb as the body of a `Result`; a path that is no text is mended."""
+    try:
+        return pack(answer)
+    except (UnicodeEncodeError, OverflowError):
+        return bodies.fit(msgspec.to_builtins(answer))
 
 
 def about(frame: FromClient) -> str:

@@ -5,12 +5,13 @@ raised. A frame larger than `PART_BYTES` travels as `Part`s and is joined by `Jo
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Annotated, Any, Union, get_args
 
 import msgspec
 
 from understudy.protocol.codec import UNREADABLE, FrameError, array, encoded, refusal, request_in
-from understudy.protocol.frames import Frame, FromActor, FromClient, Part, ToActor, ToClient
+from understudy.protocol.frames import Frame, Part
 from understudy.protocol.sizes import (
     BODY_BYTES_MAX,
     FRAMES_PER_MESSAGE,
@@ -19,22 +20,19 @@ from understudy.protocol.sizes import (
     PART_BYTES,
 )
 
-_decoders = {
-    side: msgspec.msgpack.Decoder(
-        Annotated[list[side], msgspec.Meta(max_length=FRAMES_PER_MESSAGE_MAX)]  # type: ignore[valid-type]
-    )
-    for side in (FromClient, ToClient, FromActor, ToActor)
-}
-# What was joined from parts is never a part itself.
-_whole_decoders: dict[Any, msgspec.msgpack.Decoder[Frame]] = {
-    side: msgspec.msgpack.Decoder(Union[tuple(each for each in get_args(side) if each is not Part)])  # noqa: UP007
-    for side in _decoders
-}
 
-
+@cache
 def decoder(side: Any) -> "msgspec.msgpack.Decoder[list[Frame]]":
     """Return the decoder for one direction: `FromClient`, `ToClient`, `FromActor` or `ToActor`."""
-    return _decoders[side]
+    frames: Any = Annotated[list[side], msgspec.Meta(max_length=FRAMES_PER_MESSAGE_MAX)]
+    return msgspec.msgpack.Decoder(frames)
+
+
+@cache
+def _joined_decoder(side: Any) -> "msgspec.msgpack.Decoder[Frame]":
+    """Return the decoder for a frame that came in parts: it is never a part itself."""
+    frame: Any = Union[tuple(each for each in get_args(side) if each is not Part)]  # noqa: UP007
+    return msgspec.msgpack.Decoder(frame)
 
 
 def decode(message: bytes, by: "msgspec.msgpack.Decoder[list[Frame]]") -> list[Frame]:
@@ -96,7 +94,7 @@ class Joiner:
     """Puts the parts from one peer together again."""
 
     def __init__(self, side: Any) -> None:
-        self._decoder = _whole_decoders[side]
+        self._side = side
         self._pieces: list[bytes] = []
         self.size = 0
 
@@ -112,7 +110,7 @@ class Joiner:
         whole = b"".join(self._pieces)
         self.clear()
         try:
-            return self._decoder.decode(whole)
+            return _joined_decoder(self._side).decode(whole)
         except UNREADABLE as error:
             raise FrameError(str(error), request_in(whole)) from error
 

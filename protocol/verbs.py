@@ -1,7 +1,7 @@
 """The verbs of the command line, typed: what each one says, and what it is answered. Pure.
 
 A verb travels as `frames.Verb`, with one of `Asked` packed as its body; its answer is the body of a `Result`. Both sides
-read this page: the house checks what is asked (`read`), a client what it is answered (`answer_to`). Fields that are not
+read this page: the house checks what is asked (`doors.asked`), a client what it is answered (`answer_to`). Fields that are not
 known are ignored, so one that is added later has a default: what is older understands it, and is understood.
 """
 
@@ -10,10 +10,6 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
 
-from understudy.protocol.bodies import fit
-from understudy.protocol.codec import UNREADABLE, pack
-from understudy.protocol.doors import Wrong
-from understudy.protocol.errors import BAD_FRAME, UNKNOWN_VERB
 from understudy.protocol.sizes import NAMES_MAX, AgentName, Id
 
 A = TypeVar("A")
@@ -175,29 +171,9 @@ def name_of(asked: VerbBody[Any]) -> str:
     return type(asked).__name__.lower()
 
 
-def read(verb: str, body: bytes) -> Asked | Wrong:
-    """Return what a client asks, or why it is refused."""
-    kind = VERBS.get(verb)
-    if kind is None:
-        return Wrong(UNKNOWN_VERB, f"this house knows no verb {verb!r}; it knows: {', '.join(sorted(VERBS))}")
-    try:
-        asked: Asked | None = _decoder(kind | None).decode(body) if body else None
-    except UNREADABLE as error:
-        return Wrong(BAD_FRAME, f"the body of {verb}: {error}")
-    return asked or kind()
-
-
-def packed(answer: object) -> bytes:
-    """Return an answer as the body of a `Result`; a path that is no text is mended."""
-    try:
-        return pack(answer)
-    except (UnicodeEncodeError, OverflowError):
-        return fit(msgspec.to_builtins(answer))
-
-
 def answer_to(asked: VerbBody[A], body: bytes) -> A:
     """Return the house's answer. Raises `msgspec.MsgspecError` and its like (`codec.UNREADABLE`) for what is none."""
-    answer: A = _decoder(answer_type(type(asked))).decode(body or b"\xc0")
+    answer: A = decoder(answer_type(type(asked))).decode(body or b"\xc0")
     return answer
 
 
@@ -208,5 +184,6 @@ def answer_type(kind: type[VerbBody[Any]]) -> Any:
 
 
 @cache
-def _decoder(kind: Any) -> "msgspec.msgpack.Decoder[Any]":
+def decoder(kind: Any) -> "msgspec.msgpack.Decoder[Any]":
+    """Return what decodes a verb's body, or an answer."""
     return msgspec.msgpack.Decoder(kind)

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from understudy import __version__
-from understudy.protocol import verbs
+from understudy.protocol import doors, verbs
 from understudy.protocol.bodies import clipped, is_blank
 from understudy.protocol.doors import Wrong, about, wrong_with_body
 from understudy.protocol.drivers import DRIVERS
@@ -352,7 +352,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
 
 def verb(house: House, client: Client, frame: Verb) -> None:
     """Answer a verb of the command line."""
-    asked = verbs.read(frame.verb, frame.body)
+    asked = doors.asked(frame.verb, frame.body)
     if isinstance(asked, Wrong):
         house.fault(client.peer, asked.code, asked.text, frame.request)
         return
@@ -383,7 +383,7 @@ def verb(house: House, client: Client, frame: Verb) -> None:
             return
         case _:
             assert_never(asked)
-    packed = verbs.packed(body)
+    packed = doors.packed_answer(body)
     if len(packed) > RESULT_BYTES_MAX:
         text = (
             f"the answer to {frame.verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"

@@ -2,9 +2,10 @@
 
 import signal
 
+from understudy.protocol.doors import packed_answer
 from understudy.protocol.errors import BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, pack
-from understudy.protocol.verbs import Outcome, packed
+from understudy.protocol.verbs import Outcome
 from understudy.supervisor.core import bounds, casting, places, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import StopRow
@@ -103,7 +104,7 @@ def answer(house: House) -> None:
         if outcomes is not None:
             house.waits.remove(wait)
             told = [Outcome(name, house.agents[name].first.state.value, error) for name, error in outcomes.items()]
-            house.tell(wait.peer, Result(wait.request, packed(told)), house.after)
+            house.tell(wait.peer, Result(wait.request, packed_answer(told)), house.after)
 
 
 def _outcomes(house: House, wait: Wait) -> dict[str, str | None] | None:

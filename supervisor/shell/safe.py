@@ -12,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from understudy.protocol import verbs
+from understudy.protocol import doors, verbs
 from understudy.protocol.doors import about
 from understudy.protocol.errors import SAFE_MODE
 from understudy.protocol.frames import (
@@ -76,7 +76,7 @@ def answer(house: HouseSpec, frame: FromClient) -> ToClient | None:
         case Ping():
             return Pong()
         case Verb(verb=verb, body=body, request=request):
-            match verbs.read(verb, body):
+            match doors.asked(verb, body):
                 case verbs.House():
                     why = read_fall(house.runtime_dir) or "no reason was left"
                     told: object = verbs.HouseStatus(os.getpid(), 0, why, list(house.command), house.source)
@@ -84,7 +84,7 @@ def answer(house: HouseSpec, frame: FromClient) -> ToClient | None:
                     told = verbs.Leaving(os.getpid())
                 case _:
                     return _refusal(house, request)
-            return Result(request, verbs.packed(told))
+            return Result(request, doors.packed_answer(told))
         case _:
             request = about(frame)
             return _refusal(house, request) if request else None

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.desk import Desk
-from understudy.protocol import verbs
+from understudy.protocol import doors, verbs
 from understudy.protocol.doors import Wrong
 from understudy.protocol.errors import BAD_FRAME, UNKNOWN_VERB
 from understudy.protocol.frames import Result, Verb, pack, unpack
@@ -28,7 +28,7 @@ FULL: list[verbs.Asked] = [
 
 
 def test_every_verb_is_among_the_samples_and_on_the_page() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
     table = page.partition("| verb, and")[2].partition("\n\n")[0]
 
     assert set(verbs.VERBS) == {verbs.name_of(each) for each in FULL}
@@ -37,14 +37,14 @@ def test_every_verb_is_among_the_samples_and_on_the_page() -> None:
 
 @pytest.mark.parametrize("asked", FULL, ids=verbs.name_of)
 def test_a_verb_is_read_as_it_was_asked_and_fields_that_are_not_known_are_harmless(asked: verbs.Asked) -> None:
-    assert asked == verbs.read(verbs.name_of(asked), pack(asked))
-    assert asked == verbs.read(verbs.name_of(asked), pack({**msgspec.to_builtins(asked), "of_a_later_version": [1]}))
+    assert asked == doors.asked(verbs.name_of(asked), pack(asked))
+    assert asked == doors.asked(verbs.name_of(asked), pack({**msgspec.to_builtins(asked), "of_a_later_version": [1]}))
 
 
 @pytest.mark.parametrize("name", verbs.VERBS)
 @pytest.mark.parametrize("body", [b"", pack(None), pack({})], ids=["none", "nil", "map"])
 def test_a_verb_without_a_body_is_one_that_says_nothing_more(name: str, body: bytes) -> None:
-    assert verbs.VERBS[name]() == verbs.read(name, body)
+    assert verbs.VERBS[name]() == doors.asked(name, body)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_verb_without_a_body_is_one_that_says_nothing_more(name: str, body: by
     ],
 )
 def test_what_is_no_such_verb_is_refused_with_the_place(verb: str, body: object, code: str, place: str) -> None:
-    refused = verbs.read(verb, pack(body))
+    refused = doors.asked(verb, pack(body))
 
     assert isinstance(refused, Wrong)
     assert code == refused.code
@@ -81,14 +81,14 @@ def test_an_answer_is_read_as_it_was_given_and_one_of_a_later_version_too(asked:
     for row in later if isinstance(later, list) else [later]:
         row["of_a_later_version"] = {}
 
-    assert answer == verbs.answer_to(asked, verbs.packed(answer))
+    assert answer == verbs.answer_to(asked, doors.packed_answer(answer))
     assert answer == verbs.answer_to(asked, pack(later))
 
 
 def test_an_answer_with_a_path_that_is_no_text_is_mended() -> None:
     told = verbs.HouseStatus(1, 1, "", ["/home/\udcff/bin"], "")
 
-    assert ["/home/\ufffd/bin"] == verbs.answer_to(verbs.House(), verbs.packed(told)).command
+    assert ["/home/\ufffd/bin"] == verbs.answer_to(verbs.House(), doors.packed_answer(told)).command
 
 
 @pytest.mark.parametrize("asked", [verbs.Status(), verbs.Sessions(), verbs.House()], ids=verbs.name_of)

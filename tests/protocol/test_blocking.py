@@ -208,7 +208,7 @@ with understudy.connect_blocking(sys.argv[1]) as client:
     session = client.open("rehearsal")
     turn = session.prompt("[[say begun]] [[ask on]] [[say done]]")
     feed = session.follow(turn.number)
-    for call in (turn.ending, lambda: list(feed), lambda: session.ask("queued")):
+    for call in (turn.ending, lambda: list(session.follow()), lambda: session.ask("queued")):
         try:
             print("waiting", flush=True)
             call()

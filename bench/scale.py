@@ -122,6 +122,7 @@ def main() -> int:
     runs: dict[str, Callable[[Path, int], Any]] = {"agents": many.measure, "sessions": sessions.measure}
     path = HERE / "scale.json"
     parts: dict[str, Rows] = json.loads(path.read_text())["parts"] if path.exists() and len(sys.argv) > 1 else {}
+    about = {"commit": commit(), "machine": platform.platform(), "cores": os.cpu_count()}
     for part in [options.only] if options.only else SIZES:
         sizes = [int(size) for size in options.sizes.split(",")] if options.sizes else SIZES[part]
         for size in sizes:
@@ -130,8 +131,7 @@ def main() -> int:
                 row = {"load": os.getloadavg()[0], **asyncio.run(runs[part](Path(folder), size))}
             rows = {**parts.get(part, {}), str(size): {name: round(value, 3) for name, value in row.items()}}
             parts[part] = dict(sorted(rows.items(), key=lambda item: int(item[0])))
-    about = {"commit": commit(), "machine": platform.platform(), "cores": os.cpu_count()}
-    path.write_text(json.dumps({**about, "parts": parts}, indent=1) + "\n")
+            path.write_text(json.dumps({**about, "parts": parts}, indent=1) + "\n")
     plot(parts, path.with_suffix(".svg"))
     print("\n".join(tables(parts)))
     return 0

@@ -39,7 +39,7 @@ from understudy.supervisor.numbers import COUNT_MAX
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 CONFIG_BYTES_MAX = 1 << 20
-AGENTS_MAX = 1000
+AGENTS_MAX = 2000
 UNDERSTUDIES_MAX = 16
 AGENT_ACTORS_MAX = 1000
 PART_IDLE_STOP_S = 300.0  # An agent that is launched as another one is lazy, and so long without work is long.

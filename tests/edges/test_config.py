@@ -225,9 +225,9 @@ def test_a_file_that_no_parser_takes_is_a_mistake_and_not_a_crash(tmp_path: Path
 
 
 def test_a_cast_that_is_too_large_is_a_mistake(tmp_path: Path) -> None:
-    path = write(tmp_path, "".join(f'[agent.a{number}]\ndriver = "scripted"\n' for number in range(1001)))
+    path = write(tmp_path, "".join(f'[agent.a{number}]\ndriver = "scripted"\n' for number in range(2001)))
 
-    with pytest.raises(ConfigError, match="there are 1001 agents; a house takes 1000"):
+    with pytest.raises(ConfigError, match="there are 2001 agents; a house takes 2000"):
         load(path, None, None, {})
 
 

@@ -21,7 +21,8 @@ SignalNumber = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 
 
 class AgentStatus(msgspec.Struct, frozen=True):
-    """One actor. `name`: of its agent, `NAME~1` for the agent's first understudy. None: it is not known, or not bounded.
+    """One actor. `name`: its agent's for the first who plays, `NAME/2` for the second, `NAME~1` for the first understudy.
+    What concerns the agent as a whole stands with its first. None: it is not known, or not bounded.
 
     `state_s`, `since`: how long it has been in its state, and from when (seconds since 1970). `queue`, `running`: turns.
     `waiting_for`, `limits`, `link`, `why`: texts for people, empty when nothing is to be said. `log`: a path.

@@ -12,7 +12,8 @@ from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.specs import AgentSpec
 
-OCCUPIED = (State.STARTING, State.RUNNING, State.STOPPING, State.BACKOFF)
+GIVEN_UP = (State.FATAL, State.UNKNOWN)  # Nobody is to come there for the sake of work that waits.
+OCCUPIED = (State.STARTING, State.RUNNING, State.STOPPING, State.BACKOFF, *GIVEN_UP)
 
 
 @dataclass(slots=True, eq=False)

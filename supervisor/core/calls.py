@@ -53,12 +53,9 @@ def waiting(house: House, agent: Agent) -> bool:
 
 def called(house: House, frame: Result | Fault) -> None:
     """The actor answered a call."""
-    pending = house.calls.pop(frame.request, None)
-    if pending is None:
+    if frame.request not in house.calls:
         return
-    if pending.actor is not None:
-        pending.actor.idle_from = house.now
-        house.touch(pending.actor)
+    pending = forget(house, frame.request)
     wrong = bodies.wrong_with(frame.body)
     if wrong:
         text = f"what agent {pending.agent} answered to {pending.method} cannot be read: {wrong}"
@@ -67,6 +64,15 @@ def called(house: House, frame: Result | Fault) -> None:
         house.tell(pending.peer, Result(pending.request, frame.body), house.after)
     else:
         house.fault(pending.peer, frame.code, frame.text, pending.request, frame.body)
+
+
+def forget(house: House, name: str) -> OpenCall:
+    """Take a call out of those that are open: its actor may have nothing to do now, and others wait for its place."""
+    pending = house.calls.pop(name)
+    if pending.actor is not None:
+        pending.actor.idle_from = house.now
+        house.touch(pending.actor)
+    return pending
 
 
 def refuse_in(house: House, session: str, code: str, text: str) -> None:
@@ -86,5 +92,5 @@ def refuse_sent(house: House, actor: Actor, code: str, text: str) -> None:
 
 def _refuse(house: House, names: list[str], code: str, text: str) -> None:
     for name in names:
-        pending = house.calls.pop(name)
+        pending = forget(house, name)
         house.fault(pending.peer, code, text, pending.request)

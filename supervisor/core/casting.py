@@ -65,6 +65,20 @@ def succeed(house: House) -> None:
                     take_over(house, agent, actor)
 
 
+def let_in(house: House) -> None:
+    """Where each actor plays few sessions, others may wait for one that has nothing to do now, or is gone.
+
+    Called when a step ends.
+    """
+    if house.stopping:
+        return
+    for name in {each.agent: None for each in house.touched if each.agent}:
+        agent = house.agents[name]
+        if agent.spec.sessions_per_actor:
+            calls.send_waiting(house, agent)
+            turns.admit_waiting(house, agent)
+
+
 def prepare(house: House, launch: Launch) -> None:
     """See that the launch has its understudies in a while, if they are of any use."""
     if not house.stopping and starts.serves(house, launch):

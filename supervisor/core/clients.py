@@ -183,7 +183,7 @@ def _give_back(house: House, client: Client) -> None:
         follows.unfollow(house, client, number)
     house.waits = [wait for wait in house.waits if wait.peer != client.peer]
     for name in list(house.calls.of(client.peer)):
-        del house.calls[name]
+        calls.forget(house, name)
 
 
 def _asks_without(house: House, client: str) -> None:

@@ -7,7 +7,7 @@ from understudy.protocol.errors import BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UN
 from understudy.protocol.frames import ActorCall, Result, pack
 from understudy.protocol.verbs import Outcome
 from understudy.supervisor.core import bounds, casting, places, turns
-from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import StopRow
 from understudy.supervisor.core.house import Client, House, Wait
 from understudy.supervisor.core.life import AT_REST, Actor, Hindrance, State
@@ -39,8 +39,8 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
         if verb == "stop":
             casting.dismiss(house, agent.launch)
         else:
-            for actor in [each for each in agent.actors[1:] if each.state is State.UNKNOWN]:
-                places.gone(house, agent, actor)  # The person has seen to what was left of it.
+            for actor in [each for each in agent.actors[1:] if each.state in GIVEN_UP]:
+                places.gone(house, agent, actor)  # The person has seen to what was left of it, or was wrong with it.
             casting.start(agent, agent.first)  # Its understudies follow when it is ready.
             turns.admit_waiting(house, agent)
 

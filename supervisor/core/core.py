@@ -243,6 +243,7 @@ class Core:
     def _end_step(self) -> None:
         """Of the actors that this step touched: who plays, who starts, how they stand, and when to look at them again."""
         house = self.house
+        casting.let_in(house)
         casting.succeed(house)
         if not house.stopping:
             starts.ask(house)

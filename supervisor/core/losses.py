@@ -3,7 +3,7 @@
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
 from understudy.protocol.frames import ActorCall, Fault
 from understudy.supervisor.core import asks, calls, places, turns
-from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import TurnRow, Unreadable
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor
@@ -102,7 +102,7 @@ def give_up(house: House, agent: Agent, actor: Actor) -> None:
     """The actor will not come back by itself: end what waits for it, with the reason, but what others can do."""
     name = agent.name
     text = f"agent {name} cannot run: {actor.why}; once that is mended: understudy restart {name}"
-    others = agent.spec.sessions_per_actor and any(each.lives or each.starts for each in agent.others(actor))
+    others = agent.spec.sessions_per_actor and any(each.state not in GIVEN_UP for each in agent.others(actor))
     for session in [house.sessions[each] for each in agent.waiting]:
         for turn in list(session.mailbox) if not others or session.actor is actor else []:
             turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})

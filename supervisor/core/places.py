@@ -7,13 +7,14 @@ its own, and there are as many actors as sessions want and `actors_max` allows.
 from collections.abc import Sequence
 
 from understudy.protocol.frames import Stop
-from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import HoldRow
 from understudy.supervisor.core.house import House
-from understudy.supervisor.core.life import AT_REST, Actor, Reason, State, Why
+from understudy.supervisor.core.life import Actor, Reason, State, Why
 from understudy.supervisor.core.sessions import Session
 
 COMING = (State.STARTING, State.RUNNING, State.BACKOFF)
+RESTING = (State.STOPPED, State.EXITED)
 
 
 def actor_of(house: House, session: Session) -> Actor | None:
@@ -32,7 +33,7 @@ def ready(house: House, session: Session) -> Actor | None:
     if actor is None or actor.state is State.RUNNING:
         return actor
     agent = house.agents[session.agent]
-    if agent.spec.sessions_per_actor and actor.state is State.STOPPED and not agent.stays_down:
+    if agent.spec.sessions_per_actor and actor.state in RESTING and not agent.stays_down:
         actor.want()
         bind(house, session, actor)
     return None
@@ -128,10 +129,10 @@ def _with_room(agent: Agent) -> Actor | None:
 
 def _another(house: House, agent: Agent) -> Actor | None:
     """Return one more actor for the agent, or have one make room; None while there is none to be had."""
-    if agent.stays_down:
+    if agent.stays_down or all(each.state in GIVEN_UP for each in agent.actors):
         return agent.first
     if agent.has_place():
-        idle = next((each for each in agent.actors if each.state in AT_REST and not (each.starts or each.leaves)), None)
+        idle = next((each for each in agent.actors if each.state in RESTING and not (each.starts or each.leaves)), None)
         return idle if idle is not None else added(house, agent, agent.free_place())
     make_room(house, agent.actors)
     return None

@@ -234,8 +234,8 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
         admit(house, session, agent)
     else:
         agent.waiting.pop(session.id, None)
-    if agent.running == agent.spec.turns_max - 1 or agent.spec.sessions_per_actor:
-        admit_waiting(house, agent)  # The agent, or all of its actors, were full: others wait for its sake.
+    if agent.running == agent.spec.turns_max - 1:
+        admit_waiting(house, agent)  # It was full: others wait for its sake.
 
 
 def cancel(house: House, session: Session, number: int) -> int:

@@ -1,0 +1,152 @@
+"""Where each actor plays few sessions: whoever waits for a place gets the one that gets free, however that comes."""
+
+from tests.desk import CLIENT, Desk, agent
+from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Goodbye, Result, Verb, pack, unpack
+from understudy.supervisor.core.events import ClientSaid, Exited
+from understudy.supervisor.core.specs import RestartPolicy
+
+
+def plays(desk: Desk, session: str, epoch: int) -> None:
+    """Let a turn of the session begin at a#epoch."""
+    desk.prompt(session)
+    desk.said(Begin(session, 2), epoch=epoch)
+
+
+def ends(desk: Desk, session: str, epoch: int) -> None:
+    desk.said(Ended(1, session, 2, "end_turn"), epoch=epoch)
+
+
+def call(desk: Desk, session: str) -> None:
+    desk.tell(ClientSaid(CLIENT, Call(f"call {session}", session, "ready", b"")))
+
+
+def called(desk: Desk) -> list[str]:
+    return [frame.session for _, frame in desk.to_actor if isinstance(frame, ActorCall)]
+
+
+def endings(desk: Desk) -> list[str]:
+    return [unpack(each.body)["reason"] for each in desk.entries if each.kind == "ended"]
+
+
+def test_a_turn_that_waits_for_the_place_of_an_idle_actor_gets_it_also_beside_busy_ones() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=3))
+    sessions = [desk.open() for _ in range(4)]
+    for epoch, session in enumerate(sessions[:3], 1):
+        plays(desk, session, epoch)
+    ends(desk, sessions[1], 2)
+
+    desk.prompt(sessions[3])
+    desk.exit("a", 2)
+
+    assert {"a": "RUNNING", "a/2": "RUNNING", "a/3": "RUNNING"} == desk.states()
+    assert (b"a#4", 2) == desk.handed()[-1]
+
+
+def test_a_prompt_that_races_the_end_of_an_idle_actor_is_played() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=2, idle_stop_s=5.0))
+    sessions = [desk.open() for _ in range(2)]
+    for epoch, session in enumerate(sessions, 1):
+        plays(desk, session, epoch)
+        ends(desk, session, epoch)
+    desk.tick(6.0)
+
+    desk.prompt(sessions[1])
+    desk.exit("a", 1)
+    desk.exit("a", 2)
+
+    assert (b"a#3", 5) == desk.handed()[-1]
+
+
+def test_a_place_where_something_was_left_over_keeps_nobody_from_the_others() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=3))
+    sessions = [desk.open() for _ in range(3)]
+    for epoch, session in enumerate(sessions[:2], 1):
+        plays(desk, session, epoch)
+    desk.tell(Exited("a", 2, 102, 1, survivors=1, shown=[]))
+
+    desk.prompt(sessions[2])
+
+    assert {"a": "RUNNING", "a/2": "UNKNOWN", "a/3": "RUNNING"} == desk.states()
+    assert (b"a#3", 2) == desk.handed()[-1]
+
+
+def test_what_only_a_left_over_actor_might_play_fails_with_the_reason() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=2))
+    sessions = [desk.open() for _ in range(2)]
+    for epoch, session in enumerate(sessions, 1):
+        plays(desk, session, epoch)
+        desk.tell(Exited("a", epoch, 100 + epoch, 1, survivors=1, shown=[]))
+
+    desk.prompt(desk.open())
+
+    assert "failed" == endings(desk)[-1]
+    assert "could not be ended" in unpack(desk.entries[-1].body)["text"]
+
+
+def test_a_turn_whose_actor_was_given_up_is_played_by_another_one() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=2, restart=RestartPolicy(intensity=1)))
+    sessions = [desk.open() for _ in range(2)]
+    plays(desk, sessions[0], 1)
+    ends(desk, sessions[0], 1)
+    desk.prompt(sessions[1])
+    desk.exit("a", 2, 1)
+    desk.exit("a", 3, 1)
+
+    desk.exit("a", 1)
+
+    assert {"a": "RUNNING", "a/2": "FATAL"} == desk.states()
+    assert (b"a#4", 2) == desk.handed()[-1]
+
+
+def test_a_person_who_starts_an_agent_gives_back_the_places_that_were_given_up() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=2, restart=RestartPolicy(intensity=0)))
+    sessions = [desk.open() for _ in range(2)]
+    for epoch, session in enumerate(sessions, 1):
+        plays(desk, session, epoch)
+    desk.exit("a", 2, 1)
+
+    before = desk.states()
+
+    desk.tell(ClientSaid(CLIENT, Verb("start", "start", pack({"names": ["a"]}))))
+
+    assert {"a": "RUNNING", "a/2": "FATAL"} == before
+    assert {"a": "RUNNING"} == desk.states()
+
+
+def test_a_turn_gets_the_place_of_an_actor_whose_call_is_answered() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    call(desk, first)
+    desk.prompt(second)
+
+    desk.said(Result("c1", pack(1)))
+    asked = desk.asked_to_stop()
+    desk.exit("a", 1)
+
+    assert ([b"a#1"], [(b"a#2", 2)]) == (asked, desk.handed())
+
+
+def test_a_turn_gets_the_place_of_an_actor_whose_caller_is_gone() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    call(desk, first)
+    desk.prompt(second)
+
+    desk.tell(ClientSaid(CLIENT, Goodbye("")))
+    asked = desk.asked_to_stop()
+    desk.exit("a", 1)
+
+    assert ([b"a#1"], [(b"a#2", 2)]) == (asked, desk.handed())
+
+
+def test_a_call_gets_the_place_of_an_actor_whose_turn_has_ended() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    plays(desk, first, 1)
+    call(desk, second)
+
+    ends(desk, first, 1)
+    asked = desk.asked_to_stop()
+    desk.exit("a", 1)
+
+    assert ([b"a#1"], [second]) == (asked, called(desk))

@@ -66,7 +66,7 @@ class LoopThread:
         try:
             if os.getpid() != self._pid:
                 text = f"this client is that of process {self._pid}, which was forked: connect in this one"
-                raise LocalError(CLOSED, text)
+                raise LocalError(CONNECTION_LOST, text)
             with self._lock:  # Whatever is begun before the end gets its error from the client that closes.
                 if self._ended:
                     raise LocalError(CLOSED, "this client is closed; connect again")
@@ -117,7 +117,10 @@ class BlockingFeed(Iterator[Item]):
                 if error.code == CLOSED:
                     raise StopIteration from None
                 raise
-        return self._items.popleft()
+        try:
+            return self._items.popleft()
+        except IndexError:  # Another thread has closed it meanwhile.
+            raise StopIteration from None
 
     async def _fill(self) -> None:
         """Take what is next, in the loop: what comes in the moment of a Ctrl-C is there for the next `next`."""

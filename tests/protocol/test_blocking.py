@@ -187,9 +187,10 @@ FORKED = """
 import os, sys, understudy
 client = understudy.connect_blocking(sys.argv[1])
 session = client.open("rehearsal")
+feed = session.follow()
 child = os.fork()
 if not child:
-    for call in (client.status, lambda: next(session.follow())):
+    for call in (client.status, lambda: next(feed)):
         try:
             call()
         except understudy.LocalError as error:
@@ -233,7 +234,13 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(house: RealHouse)
     with script(house, FORKED) as program:
         output, errors = program.communicate(timeout=60)
 
-    assert ["closed True", "closed True", "the child's own", "7", "the parent's"] == output.splitlines()
+    assert [
+        "connection_lost True",
+        "connection_lost True",
+        "the child's own",
+        "7",
+        "the parent's",
+    ] == output.splitlines()
     assert ("", 0) == (errors, program.returncode)
 
 

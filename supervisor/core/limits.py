@@ -60,7 +60,8 @@ def balance(house: House) -> None:
         _dismiss(house, understudies.pop(), f"actors_max {house.spec.actors_max}, and others play")
     for actor in _crowded(house) if _lacking(house) else []:
         agent = house.agents[actor.agent]
-        if places.has_work(house, actor):
+        stays = actor is agent.first and not agent.may_rest  # It is to be up, whether or not there is something to do.
+        if stays or places.has_work(house, actor):
             places.make_room(house, [*agent.others(actor), *_spare(house, agent)])
     _weigh(house)
     house.freed = True

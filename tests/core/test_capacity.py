@@ -57,6 +57,25 @@ def test_an_understudy_makes_room_for_one_who_plays() -> None:
     assert {"a": "RUNNING", "a~1": "STOPPED", "b": "RUNNING"} == desk.states()
 
 
+def test_an_idle_actor_beside_the_first_makes_room_for_an_agent_that_is_to_be_up() -> None:
+    desk = Desk(agent("a", sessions_per_actor=1, actors_max=2), agent("b"), actors_max=2)
+    stop(desk, "b")
+    for epoch in (1, 2):
+        session = desk.open()
+        desk.prompt(session)
+        desk.said(Begin(session, 2), epoch=epoch)
+        desk.said(Ended(1, session, 2, "end_turn"), epoch=epoch)
+    before = desk.states()
+
+    desk.tell(ClientSaid(CLIENT, verb("start", "b")))
+    asked = desk.asked_to_stop()[-1]
+    desk.exit("a", 2)
+
+    assert {"a": "RUNNING", "a/2": "RUNNING", "b": "STOPPED"} == before
+    assert peer_of("a", 2) == asked
+    assert {"a": "RUNNING", "b": "RUNNING"} == desk.states()
+
+
 def verb(name: str, actor: str) -> FromClient:
     return Verb(f"{name} {actor}", name, pack({"names": [actor]}))
 

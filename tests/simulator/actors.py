@@ -302,6 +302,7 @@ class Actor:
 
     def _open(self, frame: Handover | ActorCall) -> Settings:
         """Make the session ready in the agent: what was set in an earlier process is set again."""
+        self.promises.open(self.name, self.epoch, frame.session, self.plays_agent)
         known = self.settings.get(frame.session)
         if known is None:
             memory = unpack(frame.memory)

@@ -11,7 +11,7 @@ from tests.simulator.actors import Actor, Phase
 from tests.simulator.disk import Health
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
-from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Verb
+from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Stop, Verb
 from understudy.supervisor.core.budget import Limits
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -84,7 +84,7 @@ class Keeper:
         dead = next((actor for actor in self.actors.values() if not actor.lives), None)
         if dead is not None:
             del self.actors[dead.name, dead.epoch]
-            self.promises.reaped.add((dead.name, dead.epoch))
+            self.promises.reap(dead.name, dead.epoch)
             survivors, self.leaves_process = int(self.leaves_process), False
             self.reports.append(Exited(dead.name, dead.epoch, dead.pid, dead.status, 0, survivors))
 
@@ -103,6 +103,7 @@ class Keeper:
         for actor in self.living():
             actor.die(-signal.SIGKILL)
         self.actors.clear()
+        self.promises.opened.clear()
         self.requests.clear()
         self.reports.clear()
 
@@ -236,6 +237,7 @@ class Supervisor:
                     self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
         if len(events) == 1:
             self._see_refusals(effects)
+            self._see_idle(effects)
         if not any(isinstance(each, ClientSaid) and isinstance(each.frame, Verb) for each in events):
             assert unknown <= self._unknown(), f"something of {unknown} lives, and it is started beside that"
         if self._states() != shown:
@@ -257,6 +259,18 @@ class Supervisor:
                 agents = self.core.house.agents.values()
                 full = any(agent.queued >= agent.spec.queued_turns_max for agent in agents)
                 assert full, f"{effect.frame}, though no queue is full"
+
+    def _see_idle(self, effects: list[Effect]) -> None:
+        """See that nobody is stopped for idleness while something waits for him."""
+        for effect in effects:
+            if not (isinstance(effect, TellActor) and isinstance(effect.frame, Stop)):
+                continue
+            actor = self._actor(*self.scene.whose[effect.peer])
+            if actor is not None and actor.why.reason is Reason.IDLE and actor.agent:
+                agent = self.core.house.agents[actor.agent]
+                few = agent.spec.sessions_per_actor
+                waits = [name for name in agent.waiting if not few or name in actor.holds]
+                assert not waits, f"{actor.title} is stopped for idleness, and {waits} wait for it"
 
     def _states(self) -> list[tuple[int, State]]:
         """Return who plays and who stands by, in which state."""
@@ -371,6 +385,10 @@ class Supervisor:
         if isinstance(effect.frame, CancelTurn):
             turn = (effect.frame.session, effect.frame.turn)
             self.promises.cancel_sent[*self.scene.whose[effect.peer], turn] = self.scene.now
+        if isinstance(effect.frame, Stop) and self.core.house.log_failed_at is None:
+            actor = self._actor(*self.scene.whose[effect.peer])
+            if actor is not None and actor.why.reason is Reason.IDLE:
+                self.promises.idled(actor.launch, actor.epoch)
         wire = self.scene.wires.get(effect.peer)
         if wire is not None and isinstance(effect, TellActor) and isinstance(effect.frame, Fault):
             self._see_refused(*self.scene.whose[effect.peer])
@@ -461,5 +479,20 @@ def supervise(
         written = restored.rests.get(f"{plays}/{place}" if place > 1 else str(plays))
         ran = written is not None and (written.life, written.state, written.epoch) == (life, "RUNNING", each.epoch)
         supervisor.began[each.actor, each.epoch] = written.since if ran and written is not None else scene.now
+    _see_places(core, restored.cast, living)
     scene.bound = True
     return supervisor
+
+
+def _see_places(core: Core, cast: dict[tuple[str, int], tuple[str, int]], living: list[Spawned]) -> None:
+    """See that each that lives is who it was, in the place that it had, if there is one for it."""
+    for each in living:
+        plays, place = cast.get((each.actor, each.epoch), (each.plays, each.place))
+        agent, launch = core.house.agents.get(plays or ""), core.house.launches.get(each.actor)
+        if agent is None or launch is None or agent.launch is not launch or place > agent.places_max:
+            continue
+        actor = launch.known[each.epoch]
+        found = (actor.agent, actor.place)
+        if actor.leaves:  # It was started for one that is at rest, in the log.
+            continue
+        assert found == (plays, place), f"{each.actor}#{each.epoch} was {plays} in place {place}, and is now {found}"

@@ -20,6 +20,7 @@ Request = tuple[str, str]  # session, id
 
 
 SEEN = ("started", "cancelling", "ended")  # The states of turns that an agent may have got.
+RUNS = ("started", "cancelling")
 BROKEN = "AssertionError: broken by the schedule"
 
 
@@ -59,6 +60,7 @@ class Promises:
     asking: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])  # Mode -> others at once.
     unknown: set[Turn] = field(default_factory=set[Turn])
     named: dict[Request, set[str]] = field(default_factory=dict[Request, set[str]])  # All prompts of that name.
+    opened: dict[tuple[str, int], set[str]] = field(default_factory=dict[tuple[str, int], set[str]])  # By who may live.
     loose: set[Request] = field(default_factory=set[Request])  # What it named first may be lost with the power.
     ended: dict[str, str] = field(default_factory=dict[str, str])  # Agents that ended, and in which life of the house.
     largest: int = 0
@@ -252,6 +254,33 @@ class Promises:
         """The agent gets a prompt while it is in `mode`."""
         known = self.modes.get(session, {""})
         assert mode in known, f"a prompt of {session} is played in mode {mode!r}, though {known} was set"
+
+    def open(self, actor: str, epoch: int, session: str, started_for: str | None) -> None:
+        """The actor's program is given the session: one of its agent's, and nobody else's.
+
+        Whom it plays says the log, or the keeper: the agent that it was `started_for`.
+        """
+        spec, title = self.agents[self.disk.sessions[session].agent], f"{actor}#{epoch}"
+        assert actor == (spec.launch or spec.name), f"{title} is given {session}, of {spec.name}: launched otherwise"
+        plays = self.disk.cast.get((actor, epoch), (started_for, 0))[0]
+        assert plays == spec.name, f"{title} is given {session}, of {spec.name}, and is known to play {plays!r}"
+        its = self.opened.setdefault((actor, epoch), set())
+        its.add(session)
+        if spec.sessions_per_actor:
+            assert len(its) <= spec.sessions_per_actor, f"{title} is given {sorted(its)}, more than its program holds"
+            others = [who for who, known in self.opened.items() if session in known and who != (actor, epoch)]
+            assert not others, f"{title} is given {session}, which {others} know and may play"
+
+    def reap(self, actor: str, epoch: int) -> None:
+        """The keeper says that the actor is gone."""
+        self.reaped.add((actor, epoch))
+        self.opened.pop((actor, epoch), None)
+
+    def idled(self, actor: str, epoch: int) -> None:
+        """The actor is told to end because it has nothing to do."""
+        has = [turn for turn, by in self.disk.turn_actors.items() if by == (actor, epoch)]
+        runs = [turn for turn in has if self.disk.states[turn] in RUNS and turn[0] not in self.broken]
+        assert not runs, f"{actor}#{epoch} is stopped for idleness in {runs}"
 
     def show(self, actor: str, epoch: int, turn: Turn, continues: bool) -> None:
         """The agent gets the prompt, or is asked to go on."""

@@ -304,7 +304,8 @@ class World:
             beside = any(each.state is State.RUNNING for each in house.agents[actor.agent].others(actor))
             if beside and actor.state is State.STOPPED:
                 return True  # The house has no room for both.
-            needed = actor.starts or any(actor.agent in each.after for each in self.scene.cast.spec.agents)
+            starts = actor.starts and actor.hindered is not Hindrance.ROOM  # For which nobody goes who only idles.
+            needed = starts or any(actor.agent in each.after for each in self.scene.cast.spec.agents)
             return actor.state is State.STOPPED and (spec.lazy or bool(spec.idle_stop_s)) and not needed
         gone = actor.state in (State.FATAL, State.UNKNOWN, State.EXITED)
         return gone or actor.hindered is Hindrance.ROOM or (actor.state is State.STOPPED and self._is_quiet(actor))

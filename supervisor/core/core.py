@@ -6,6 +6,7 @@ its story; anywhere else it ends the supervisor, and the keeper starts the next 
 """
 
 import signal
+from collections import defaultdict
 from random import Random
 from typing import assert_never
 
@@ -52,6 +53,7 @@ from understudy.supervisor.core.events import (
     Kill,
     LogFailed,
     MarkRow,
+    RestRow,
     Sampled,
     ShutdownAsked,
     Spawned,
@@ -92,46 +94,51 @@ class Core:
     ) -> None:
         self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
         self._left = list(shown)
-        self._elsewhere = [
-            Spawned(*each, 0, 0)
-            for each in shown
-            if each[0] not in {agent.name for agent in spec.agents if not agent.launch}
-        ]
+        launched = {agent.name for agent in spec.agents if not agent.launch}
+        self._elsewhere = [Spawned(*each, 0, 0) for each in shown if each[0] not in launched]
         told = {each.actor for each in living if (each.actor, each.epoch) in restored.cast or each.plays is not None}
-        untold = {each.actor for each in living} - told
-        self._oldest = {min((each.actor, each.epoch) for each in living if each.actor == name) for name in untold}
+        oldest: dict[str, int] = {}
+        for each in living:
+            if each.actor not in told:
+                oldest[each.actor] = min(each.epoch, oldest.get(each.actor, each.epoch))
+        self._oldest = set(oldest.items())
         self._stopped = {name for name, when in restored.stopped.items() if when == life}
-        for agent in spec.agents:
-            self._add(agent, restored, life)
-        for each in self.house.agents.values():
-            for name in each.spec.after:
-                self.house.agents[name].dependents.append(each)
+        stood = defaultdict[str, dict[str, RestRow]](dict)
+        for key, row in restored.rests.items():
+            if row.life == life:
+                stood[key.partition("/")[0]][key] = row
+        for role in spec.agents:
+            self._add(role, stood[role.name])
+        for agent in self.house.agents.values():
+            for name in agent.spec.after:
+                self.house.agents[name].dependents.append(agent)
         casts = {(each.actor, each.epoch): self._cast_of(each, restored) for each in living}
+        playing = defaultdict[str, list[Spawned]](list)
+        for each in living:
+            playing[casts[each.actor, each.epoch][0]].append(each)
+        spares = {each.actor for each in playing[""]}
         self._resting = {
             name
             for name, each in self.house.agents.items()
-            if rests.resting(
-                each,
-                [process for process in living if casts[process.actor, process.epoch][0] == name],
-                any(
-                    process.actor == each.launch.name and not casts[process.actor, process.epoch][0]
-                    for process in living
-                ),
-            )
+            if rests.resting(each, playing[name], each.launch.name in spares)
         }
         for process in sorted(living, key=lambda each: each.epoch):
             number = restored.marks.get((process.actor, process.epoch), 0)
             self._adopt(process, number, *casts[process.actor, process.epoch])
-        for launch in self.house.launches.values():
-            # Who lives may have been started so late that the log did not hear of it.
-            there = [each.epoch for each in living if each.actor == launch.name]
-            launch.epoch = max([restored.epochs.get(launch.name, 0), *there])
+        for name, agent in self.house.agents.items():
+            self._lie_down(agent, playing[name])
+        for name, launch in self.house.launches.items():
+            launch.epoch = restored.epochs.get(name, 0)
+        for each in living:  # Who lives may have been started so late that the log did not hear of it.
+            if each.actor in self.house.launches:
+                launch = self.house.launches[each.actor]
+                launch.epoch = max(each.epoch, launch.epoch)
         if living:
             self.house.return_due = now + RETURN_S
         take_back(self.house, restored, shown)
 
-    def _add(self, spec: AgentSpec, restored: Restored, life: str) -> None:
-        """Set up one agent, and the launch that bears its name."""
+    def _add(self, spec: AgentSpec, stood: dict[str, RestRow]) -> None:
+        """Set up one agent, and the launch that bears its name. `stood`: how its actors were written down."""
         house = self.house
         restarts = Restarts(spec.restart, house.random)
         name = spec.launch or spec.name
@@ -142,11 +149,18 @@ class Core:
         launch.agents[spec.name] = None
         agent = house.agents[spec.name] = Agent(spec, launch, restarts, digest=rests.digest(spec))
         places.added(house, agent, 1)
-        for key, row in restored.rests.items():
-            if key.partition("/")[0] == spec.name and row.life == life:
-                agent.rests[key] = row
+        agent.rests.update(stood)
         if spec.name in agent.rests:
             rests.take_budget(agent, agent.rests[spec.name])
+
+    def _lie_down(self, agent: Agent, living: list[Spawned]) -> None:
+        """Let those be at rest who are to stay so. `living`: the processes that play the agent."""
+        if agent.name in self._resting:
+            rests.rest(agent, agent.first, agent.rests[agent.name])
+        for place, row in rests.left_over(agent, living):
+            taken = any(each.place == place for each in agent.actors)
+            actor = places.added(self.house, agent, agent.free_place() if taken else place)
+            rests.rest(agent, actor, row)
 
     def _cast_of(self, process: Spawned, restored: Restored) -> tuple[str, int]:
         """Return whom a process of an earlier supervisor's plays, and where: by the log, or by what it was started for.
@@ -193,11 +207,13 @@ class Core:
         for launch in house.launches.values():
             if launch.epoch:  # The log may not have heard of it: see `Shell`.
                 lives = launch.known.get(launch.epoch)
-                told = (0, 0) if lives is None else (lives.pid, lives.started, None, lives.agent, lives.place)
+                told = (
+                    (0, 0)
+                    if lives is None or not lives.lives
+                    else (lives.pid, lives.started, None, lives.agent, lives.place)
+                )
                 house.record(EpochRow(launch.name, launch.epoch, *told))
         for name, agent in house.agents.items():
-            if name in self._resting:
-                rests.rest(agent)
             if name in self._stopped:
                 agent.by_person = True
                 for each in agent.actors:

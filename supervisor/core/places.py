@@ -7,6 +7,7 @@ its own, and there are as many actors as sessions want and `actors_max` allows.
 from collections.abc import Sequence
 
 from understudy.protocol.frames import Stop
+from understudy.supervisor.core import rests
 from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import HoldRow
 from understudy.supervisor.core.house import House
@@ -93,6 +94,7 @@ def added(house: House, agent: Agent, place: int) -> Actor:
 def gone(house: House, agent: Agent, actor: Actor) -> None:
     """Nothing of the actor lives, and there is no place for it."""
     free(house, actor)
+    rests.forget(house, agent, actor)
     agent.actors.remove(actor)
     house.launches[actor.launch].forget(actor)
     house.touched.pop(actor, None)

@@ -84,10 +84,24 @@ def running_since(agent: Agent | None, name: str, process: Spawned) -> float | N
     return row.since if running and row is not None else None
 
 
-def rest(agent: Agent) -> None:
-    """Let the agent be at rest as it was."""
-    row, actor = agent.rests[agent.name], agent.first
-    agent.apart = row.why if row.apart else ""
+def forget(house: House, agent: Agent, actor: Actor) -> None:
+    """There is no such place any more: the next supervisor is not to know of it."""
+    row = agent.rests.pop(actor.name, None)
+    if row is not None and row.state:
+        house.record(RestRow(actor.name, house.life, "", digest=agent.digest))
+
+
+def left_over(agent: Agent, living: list[Spawned]) -> list[tuple[int, RestRow]]:
+    """Return the places, beside the first, where something could not be ended, and how they stood."""
+    found = [(int(name.rpartition("/")[2]), row) for name, row in agent.rests.items() if name != agent.name]
+    there = {each.epoch for each in living}
+    lasting = [each for each in found if each[1].state == State.UNKNOWN.value and each[1].digest == agent.digest]
+    return [each for each in lasting if each[1].epoch not in there]
+
+
+def rest(agent: Agent, actor: Actor, row: RestRow) -> None:
+    """Let the actor be at rest as it was."""
+    agent.apart = row.why if row.apart else agent.apart
     agent.launch.know(actor, row.epoch)
     actor.epoch = row.epoch
     state = State(row.state)

@@ -2,7 +2,8 @@
 
 from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Goodbye, Result, Verb, pack, unpack
-from understudy.supervisor.core.events import ClientSaid, Exited
+from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestRow
+from understudy.supervisor.core.restored import Restored, RestoredSession
 from understudy.supervisor.core.specs import RestartPolicy
 
 
@@ -149,3 +150,37 @@ def test_a_call_gets_the_place_of_an_actor_whose_turn_has_ended() -> None:
     desk.exit("a", 1)
 
     assert ([b"a#1"], [second]) == (asked, called(desk))
+
+
+def test_what_was_left_over_in_a_place_is_known_to_the_next_supervisor_until_a_person_has_seen_to_it() -> None:
+    desk, sessions = with_something_left_over()
+    after = next_desk(desk, sessions)
+
+    after.prompt(sessions[1])
+    states, ending = after.states(), unpack(after.entries[-1].body)
+    after.tell(ClientSaid(CLIENT, Verb("start", "start", pack({"names": ["a"]}))))
+
+    assert {"a": "RUNNING", "a/2": "UNKNOWN"} == states
+    assert ("failed", True) == (ending["reason"], "could not be ended" in ending["text"])
+    assert {"a": "RUNNING"} == after.states() == next_desk(after, sessions).states()
+
+
+def with_something_left_over() -> tuple[Desk, list[str]]:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=3))
+    sessions = [desk.open() for _ in range(2)]
+    for epoch, session in enumerate(sessions, 1):
+        plays(desk, session, epoch)
+    desk.tell(Exited("a", 2, 102, 1, survivors=1, shown=[]))
+    return desk, sessions
+
+
+def next_desk(desk: Desk, sessions: list[str]) -> Desk:
+    """Return the desk of a supervisor that comes after this one, whose actors are all dead."""
+    rows = [row for each in desk.effects if isinstance(each, Record) for row in each.rows]
+    restored = Restored(
+        [RestoredSession(each, "a", "/", b"", b"", "", 9, 0.0) for each in sessions],
+        epochs={"a": desk.core.house.launches["a"].epoch},
+        rests={row.agent: row for row in rows if isinstance(row, RestRow)},
+        holds={row.session: (row.launch, row.epoch) for row in rows if isinstance(row, HoldRow)},
+    )
+    return Desk(desk.core.house.agents["a"].spec, restored=restored)

@@ -2,15 +2,21 @@
 
 import asyncio
 import os
+import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.faults.house import RealHouse, wait_until
+from tests.faults.promises import kept
+from tests.faults.test_kills import one_round, scripted
 from understudy.protocol.client import Client, Session, connect
 from understudy.protocol.items import Item
+from understudy.supervisor.chaos.ledger import Accepted
 
 FEW = """
 [agent.one]
@@ -131,3 +137,46 @@ def test_whoever_holds_a_lazy_agent_keeps_it_up(tmp_path: Path) -> None:
 
     with a_house(tmp_path, PARTS) as house:
         asyncio.run(play(house))
+
+
+KILLS = int(os.environ.get("UNDERSTUDY_FAULT_ROUNDS", "5"))
+SEVERAL = "sessions_per_actor = 1\nactors_max = {most}\n"
+SHARED = 'understudies = 1\n[agent.other]\nas = "rehearsal"\nstart = "eager"\n'
+
+
+async def killed(house: RealHouse, agents: list[str], find: Callable[[], int], moments: random.Random) -> Accepted:
+    """Play a session of each of `agents` at once, and kill whom `find` names at a random moment, in each round."""
+    accepted = Accepted()
+    async with connect(house.runtime_dir, wait_s=20) as client:
+        sessions = [(await client.open(agent, "/tmp")).id for agent in agents]
+        for at in range(KILLS):
+            await one_round(client, sessions, f"r{at} [[stream 5 2]]", accepted, find, moments, None)
+    return accepted
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", ["an actor", "the supervisor"])
+@pytest.mark.parametrize(
+    ("settings", "agents"),
+    [
+        pytest.param(SEVERAL.format(most=3), ["rehearsal"] * 3, id="an actor for each session"),
+        pytest.param(SEVERAL.format(most=2), ["rehearsal"] * 4, id="fewer actors than sessions"),
+        pytest.param(SHARED, ["rehearsal", "other"] * 2, id="two agents with one understudy"),
+    ],
+)
+def test_nothing_is_lost_or_run_twice(tmp_path: Path, victim: str, settings: str, agents: list[str]) -> None:
+    moments = random.Random(20261122)
+
+    def find() -> int:
+        if victim == "the supervisor":
+            return house.supervisor()
+        running = [each["pid"] for each in house.rows() if each["state"] == "RUNNING" and "~" not in each["name"]]
+        return int(moments.choice(running)) if running else house.pid(agents[0])
+
+    with a_house(tmp_path, scripted(tmp_path) + settings) as house:
+        accepted = asyncio.run(killed(house, agents, find, moments))
+        reasons = kept(house.runtime_dir, accepted, tmp_path / "ledger")
+
+    print(f"{victim}: {KILLS} kills, {len(accepted.turns)} turns: {dict(reasons)}")
+    assert KILLS * len(agents) == len(accepted.turns)

@@ -46,11 +46,6 @@ def send_waiting(house: House, agent: Agent) -> None:
             return
 
 
-def waiting(house: House, agent: Agent) -> bool:
-    """Return whether a call waits for one of the agent's actors."""
-    return bool(house.calls.unsent(agent.name))
-
-
 def called(house: House, frame: Result | Fault) -> None:
     """The actor answered a call."""
     if frame.request not in house.calls:
@@ -70,8 +65,7 @@ def forget(house: House, name: str) -> OpenCall:
     """Take a call out of those that are open: its actor may have nothing to do now, and others wait for its place."""
     pending = house.calls.pop(name)
     if pending.actor is not None:
-        pending.actor.idle_from = house.now
-        house.touch(pending.actor)
+        places.rested(house, pending.actor)
     return pending
 
 

@@ -116,8 +116,13 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
             turns.tell_wait(house, session, session.mailbox[0], agent)
     if actor.hopeless:  # A prompt waits; who only asks is better told.
         calls.refuse(house, agent.name, AGENT_FAILED, actor.hopeless)
-    if actor not in agent.actors:
-        return
+    if actor in agent.actors:
+        _see_to(house, agent, actor)
+    turns.admit_waiting(house, agent)
+
+
+def _see_to(house: House, agent: Agent, actor: Actor) -> None:
+    """What waits for the actor has it come back, or ends when it will not."""
     wanted = not agent.stays_down and _has_work(house, agent, actor)
     if actor.state is State.STOPPED and wanted:
         actor.want()
@@ -126,4 +131,3 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
         actor.gone(verdict.step, house.now, verdict.why, verdict.due)
     if actor.state in (State.FATAL, State.UNKNOWN) and actor in agent.actors:
         losses.give_up(house, agent, actor)
-    turns.admit_waiting(house, agent)

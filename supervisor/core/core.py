@@ -197,8 +197,7 @@ class Core:
         launch.know(actor, process.epoch)
         grace_s = house.spec.orphan_grace_s + RETURN_S
         actor.adopt(process, number, grace_s, house.now, rests.running_since(agent, actor.name, process))
-        if not stays:
-            house.effects.extend(actor.leave(house.now))
+        actor.leaves = not stays
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Start the cast, but what is at rest, lazy, and whom a person has stopped; return the first effects."""
@@ -213,6 +212,8 @@ class Core:
                     else (lives.pid, lives.started, None, lives.agent, lives.place)
                 )
                 house.record(EpochRow(launch.name, launch.epoch, *told))
+        for actor in [each for each in house.actors() if each.leaves and not house.turns_of(each)]:
+            house.effects.extend(actor.leave(now))
         for name, agent in house.agents.items():
             if name in self._stopped:
                 agent.by_person = True

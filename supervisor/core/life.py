@@ -100,6 +100,7 @@ TABLE: dict[tuple[State, Step], State] = {
 }
 del TABLE[State.UNKNOWN, Step.GIVEN_UP]  # Something of it lives: that matters more.
 
+LEAVES = "more actors live than the configuration has places for"
 LIVING = (State.STARTING, State.RUNNING, State.STOPPING)
 AT_REST = (State.STOPPED, State.EXITED, State.FATAL, State.UNKNOWN)
 STAYING = (State.STARTING, State.RUNNING)
@@ -354,7 +355,7 @@ class Actor:
     def leave(self, now: float) -> list[Kill]:
         """There is no place for it: it is ended, and nobody is started in its place until it is gone."""
         self.leaves = True
-        kills = self.stop(now, Why(Reason.STOPPED, "more actors live than the configuration has places for"))
+        kills = self.stop(now, Why(Reason.STOPPED, LEAVES))
         return [*kills, *([Kill(self.launch, self.epoch, signal.SIGKILL)] if self.lives else [])]
 
     def kill(self, why: Why, now: float) -> list[Kill]:

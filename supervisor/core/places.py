@@ -11,7 +11,7 @@ from understudy.supervisor.core import rests
 from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import HoldRow
 from understudy.supervisor.core.house import House
-from understudy.supervisor.core.life import Actor, Reason, State, Why
+from understudy.supervisor.core.life import LEAVES, Actor, Reason, State, Why
 from understudy.supervisor.core.sessions import Session
 
 COMING = (State.STARTING, State.RUNNING, State.BACKOFF)
@@ -31,7 +31,9 @@ def actor_of(house: House, session: Session) -> Actor | None:
 def ready(house: House, session: Session) -> Actor | None:
     """Return who plays the session, if that one is there; else have one come for its sake, if there may be one."""
     actor = actor_of(house, session)
-    if actor is None or actor.state is State.RUNNING:
+    if actor is None or actor.leaves:
+        return None
+    if actor.state is State.RUNNING:
         return actor
     agent = house.agents[session.agent]
     if agent.spec.sessions_per_actor and actor.state in RESTING and not agent.stays_down:
@@ -60,10 +62,19 @@ def unbind(house: House, session: Session) -> None:
     actor = session.actor
     if actor is not None:
         actor.playing.pop(session.id, None)
-        actor.idle_from = house.now
-        house.touch(actor)
+        rested(house, actor)
         if session.id not in actor.holds:
             session.actor = None
+
+
+def rested(house: House, actor: Actor) -> None:
+    """Something that the actor had to do is done: from now on it may be idle."""
+    actor.idle_from = house.now
+    spec = house.agents[actor.agent].spec if actor.agent else None
+    if actor.leaves and actor.state is State.RUNNING and not actor.playing:
+        end(house, actor, Why(Reason.STOPPED, LEAVES))
+    elif spec is not None and (spec.idle_stop_s or spec.sessions_per_actor):
+        house.touch(actor)  # It may end, or others may have its place.
 
 
 def free(house: House, actor: Actor) -> None:

@@ -212,8 +212,8 @@ class Core:
                     else (lives.pid, lives.started, None, lives.agent, lives.place)
                 )
                 house.record(EpochRow(launch.name, launch.epoch, *told))
-        for actor in [each for each in house.actors() if each.leaves and not house.turns_of(each)]:
-            house.effects.extend(actor.leave(now))
+        for surplus in [each for each in house.actors() if each.leaves and not house.turns_of(each)]:
+            house.effects.extend(surplus.leave(now))
         for name, agent in house.agents.items():
             if name in self._stopped:
                 agent.by_person = True

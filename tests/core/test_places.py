@@ -110,7 +110,8 @@ def test_a_person_who_starts_an_agent_gives_back_the_places_that_were_given_up()
     desk.tell(ClientSaid(CLIENT, Verb("start", "start", pack({"names": ["a"]}))))
 
     assert {"a": "RUNNING", "a/2": "FATAL"} == before
-    assert {"a": "RUNNING", "a/2": "RUNNING"} == desk.states()
+    assert {"a": "RUNNING", "a/2": "RUNNING"} == desk.states()  # For the turn that no agent had seen.
+    assert (b"a#3", 2) == desk.handed()[-1]
 
 
 def test_a_turn_gets_the_place_of_an_actor_whose_call_is_answered() -> None:

@@ -178,22 +178,27 @@ class Core:
         """Expect an actor back, in its place; it is ended when there is none for it."""
         house = self.house
         launch, agent = house.launches.get(process.actor), house.agents.get(plays)
-        if launch is None or (plays and (agent is None or agent.launch is not launch)):
+        if launch is None and agent is not None:  # It was launched so before the configuration changed.
+            launch = house.launches[process.actor] = Launch(process.actor, agent.launch.spec, agent.restarts)
+        if launch is None or (plays and agent is None):
             self._elsewhere.append(process)
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
-        if agent is not None:
+        stays = True
+        actor: Actor | None
+        if agent is None:
+            actor = next((each for each in launch.understudies if not each.lives), None)
+            if actor is None:
+                actor, stays = Actor(launch.name, launch.spec, house.touch, since=house.now), False
+                launch.understudies.append(actor)
+        elif agent.launch is not launch:  # What it has of the agent is settled once it is gone.
+            actor, stays = places.added(house, agent, agent.free_place(), launch), False
+        else:
             there = {each.place: each for each in agent.actors}
             actor = there.get(place)
             if actor is None or actor.lives or plays in self._resting:
                 actor = places.added(house, agent, agent.free_place() if place in there else place)
             stays = actor.place <= agent.places_max
-        else:
-            actor = next((each for each in launch.understudies if not each.lives), None)
-            stays = actor is not None
-            if actor is None:
-                actor = Actor(launch.name, launch.spec, house.touch, since=house.now)
-                launch.understudies.append(actor)
         launch.know(actor, process.epoch)
         grace_s = house.spec.orphan_grace_s + RETURN_S
         actor.adopt(process, number, grace_s, house.now, rests.running_since(agent, actor.name, process))

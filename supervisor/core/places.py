@@ -11,6 +11,7 @@ from understudy.supervisor.core import rests
 from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import HoldRow
 from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
 from understudy.supervisor.core.life import LEAVES, Actor, Reason, State, Why
 from understudy.supervisor.core.sessions import Session
 
@@ -94,9 +95,10 @@ def hand_on(house: House, actor: Actor, heir: Actor) -> None:
     actor.holds.clear()
 
 
-def added(house: House, agent: Agent, place: int) -> Actor:
-    """Return one more actor of the agent, in `place`."""
-    actor = Actor(agent.launch.name, agent.launch.spec, house.touch, agent.name, place, since=house.now)
+def added(house: House, agent: Agent, place: int, launch: Launch | None = None) -> Actor:
+    """Return one more actor of the agent, in `place`; of another `launch` when it was launched before that changed."""
+    launch = launch or agent.launch
+    actor = Actor(launch.name, launch.spec, house.touch, agent.name, place, since=house.now)
     agent.put(actor)
     house.touch(actor)
     return actor

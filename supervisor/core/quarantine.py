@@ -119,7 +119,8 @@ def before(house: House, event: Event) -> Before:
         agent = _agent_of(house, event)
         if agent is not None:
             kept = _keep_all(house, agent)
-            played = type(event) is Exited and any(each.epoch == event.epoch for each in agent.actors)
+            had = (event.actor, event.epoch)
+            played = type(event) is Exited and any((each.launch, each.epoch) == had for each in agent.actors)
     return Before(
         session,
         played,
@@ -182,7 +183,7 @@ def _cast_again(
         actor.agent, actor.place = agent.name, place
     agent.actors, agent.launch.understudies = [actor for actor, _ in actors], understudies
     for actor in (*agent.actors, *understudies):
-        if actor.epoch:
+        if actor.epoch and actor.launch == agent.launch.name:
             agent.launch.known[actor.epoch] = actor
 
 
@@ -293,7 +294,7 @@ def _set_apart(house: House, agent: Agent, event: Event, played: bool, why: str)
     agent.apart = f"set apart: {why}; understudy restart {agent.name}"
     dead = None
     for actor in agent.actors:
-        gone = exited is not None and actor.epoch == exited.epoch
+        gone = exited is not None and (actor.launch, actor.epoch) == (exited.actor, exited.epoch)
         dead = actor if gone else dead
         if gone and actor.peer is not None:
             house.peers.pop(actor.peer, None)

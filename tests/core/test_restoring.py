@@ -6,7 +6,19 @@ import pytest
 
 from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Entry, pack, unpack
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import ActorSaid, Exited, ForgetMarks, Record, RestRow, Spawned, TurnRow, Warn
+from understudy.supervisor.core.events import (
+    ActorSaid,
+    Effect,
+    Exited,
+    ForgetMarks,
+    Kill,
+    Record,
+    RestRow,
+    Spawn,
+    Spawned,
+    TurnRow,
+    Warn,
+)
 from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, RestartPolicy
@@ -156,3 +168,31 @@ def test_an_exit_that_is_in_the_log_and_told_again_changes_nothing() -> None:
 
     assert (State.EXITED, "exited with status 0") == before == (child.state, str(child.why))
     assert any(isinstance(each, ForgetMarks) for each in effects)  # The keeper hears it now.
+
+
+@pytest.mark.parametrize("launch", ["a", ""], ids=["as a part now", "by itself now"])
+@pytest.mark.parametrize(("shown", "expected"), [([], "queued"), ([("s", 1)], "interrupted")], ids=["unseen", "seen"])
+def test_a_turn_of_an_agent_that_is_launched_otherwise_now_waits_for_the_end_of_the_actor_that_has_it(
+    launch: str, shown: list[tuple[str, int]], expected: str
+) -> None:
+    before = "p" if launch else "a"
+    spec = HouseSpec((AgentSpec("a"), AgentSpec("p", launch=launch)), "/r", "/s")
+    restored = Restored(
+        [RestoredSession("s", "p", "/", b"", b"", "s", 2, 0.0)],
+        [RestoredTurn("s", 1, "started", "r", [], BODY, epoch=1, launch=before)],
+        epochs={before: 1},
+        cast={(before, 1): ("p", 1)},
+    )
+    core = Core(spec, restored, {}, Random(1), [Spawned(before, 1, 71, 7)], 0.0, 0.0)
+    first = core.start(0.0, 0.0)
+    then = core.handle([Exited(before, 1, 71, -9, shown=shown)], 1.0, 0.0)
+
+    def plays(effects: list[Effect]) -> list[str | None]:
+        return [each.plays for each in effects if isinstance(each, Spawn)]
+
+    states = [row.state for each in then if isinstance(each, Record) for row in each.rows if isinstance(row, TurnRow)]
+    endings = [row for each in then if isinstance(each, Record) for row in each.rows if isinstance(row, Entry)]
+    assert {(before, 1)} == {(each.actor, each.epoch) for each in first if isinstance(each, Kill)}
+    assert (["a"], ["p"]) == (plays(first), plays(then))
+    assert ["ended" if expected == "interrupted" else expected] == states
+    assert expected == "queued" or unpack(endings[-1].body)["reason"] == expected

@@ -1,5 +1,6 @@
 """Desks for tests of the core: clients and actors in the test's hand, and a log that commits at once."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -95,10 +96,15 @@ class Desk:
     """A core whose log commits at once, with a client at the desk; whoever is spawned is ready at once."""
 
     def __init__(
-        self, *agents: AgentSpec, actors_max: int = 0, memory_mb: int = 0, restored: Restored | None = None
+        self,
+        *agents: AgentSpec,
+        actors_max: int = 0,
+        memory_mb: int = 0,
+        restored: Restored | None = None,
+        living: Sequence[Spawned] = (),
     ) -> None:
         spec = HouseSpec(agents, "/r", "/s", actors_max=actors_max, memory_mb=memory_mb)
-        self.core = Core(spec, restored or Restored(), {}, Random(1), [], 0.0, 0.0)
+        self.core = Core(spec, restored or Restored(), {}, Random(1), list(living), 0.0, 0.0)
         self.now = 0.0
         self.late = False  # Whether those that are spawned from here on are not ready.
         self.entries: list[Entry] = []

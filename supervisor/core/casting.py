@@ -3,6 +3,8 @@
 Whom an actor plays is recorded in the same commit as what it is handed first, so that the next supervisor knows.
 """
 
+from collections.abc import Iterator
+
 from understudy.protocol.errors import AGENT_FAILED
 from understudy.supervisor.core import calls, losses, places, starts, turns
 from understudy.supervisor.core.agent import Agent
@@ -103,8 +105,13 @@ def go_on(house: House, agent: Agent, actor: Actor) -> None:
 
 def _has_work(house: House, agent: Agent, actor: Actor) -> bool:
     """Return whether something waits that the actor might do."""
-    called = (house.calls[name].session for name in house.calls.unsent(agent.name))
-    return any(house.sessions[name].actor in (None, actor) for name in (*agent.waiting, *called))
+    return any(house.sessions[name].actor in (None, actor) for name in _waiting(house, agent))
+
+
+def _waiting(house: House, agent: Agent) -> Iterator[str]:
+    """Yield the sessions with turns and calls that wait for the agent."""
+    yield from agent.waiting
+    yield from (house.calls[name].session for name in house.calls.unsent(agent.name))
 
 
 def after_fall(house: House, agent: Agent, actor: Actor) -> None:
@@ -118,6 +125,8 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
         calls.refuse(house, agent.name, AGENT_FAILED, actor.hopeless)
     if actor in agent.actors:
         _see_to(house, agent, actor)
+    elif (name := next(_waiting(house, agent), None)) is not None:  # For it to end, and nobody was wanted meanwhile.
+        needed(house, agent, house.sessions[name])
     turns.admit_waiting(house, agent)
 
 

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Entry, pack, unpack
+from tests.desk import Desk
+from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Ended, Entry, pack, unpack
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -192,7 +193,23 @@ def test_a_turn_of_an_agent_that_is_launched_otherwise_now_waits_for_the_end_of_
 
     states = [row.state for each in then if isinstance(each, Record) for row in each.rows if isinstance(row, TurnRow)]
     endings = [row for each in then if isinstance(each, Record) for row in each.rows if isinstance(row, Entry)]
-    assert {(before, 1)} == {(each.actor, each.epoch) for each in first if isinstance(each, Kill)}
+    assert [] == [each for each in first if isinstance(each, Kill)]  # It may finish the turn.
     assert (["a"], ["p"]) == (plays(first), plays(then))
     assert ["ended" if expected == "interrupted" else expected] == states
     assert expected == "queued" or unpack(endings[-1].body)["reason"] == expected
+
+
+def test_a_prompt_to_a_lazy_agent_whose_surplus_actor_finishes_a_turn_is_played_after_that() -> None:
+    open_turn = RestoredTurn("s", 1, "started", "r", [], BODY, epoch=1, launch="a")
+    session = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0)
+    restored = Restored([session], [open_turn], epochs={"a": 1}, cast={("a", 1): ("a", 2)})
+    desk = Desk(AgentSpec("a", lazy=True), restored=restored, living=[Spawned("a", 1, 101, 7)])
+    desk.said(ActorHello(BACKSTAGE_VERSION, "a", 1, 101))
+    desk.prompt("s")
+    desk.said(Ended(1, "s", 1, "end_turn"))
+    before = desk.states()
+
+    desk.exit("a", 1)
+
+    assert {"a": "STOPPED", "a/2": "STOPPING"} == before
+    assert (b"a#2", 3) == desk.handed()[-1]

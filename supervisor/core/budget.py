@@ -16,6 +16,7 @@ from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 
 FRAME_BYTES = 128  # What a frame costs besides its body.
 TEXT_BYTES = 64  # What a text costs besides its characters.
+SHORT = 112  # Characters, whatever they are: one text of so many is usual.
 TEXTS_BYTES_USUAL = 512  # So much of the texts that one session or turn is kept with counts for nobody.
 TAKEN_S_MAX = 10.0  # A peer that takes nothing for so long is given up, when others wait for room.
 
@@ -44,6 +45,9 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
     size: int = 0
     kept: bytes | None = b""
+
+
+NONE = Body()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ class Budget:
         """Return a body, with its `content` when there is room for that. `size`: when the log has not given it back."""
         size = max(size, len(content))
         if not size:
-            return Body()
+            return NONE
         if (
             len(content) < size
             or size > self.limits.kept_body_bytes_max
@@ -211,7 +215,7 @@ class Budget:
 
 def long(texts: Sequence[str]) -> int:
     """Return about how many bytes of memory texts take beyond what is usual."""
-    if not texts:
+    if not texts or (len(texts) == 1 and len(texts[0]) <= SHORT):
         return 0
     size = sum(TEXT_BYTES + len(text) * (1 if text.isascii() else 4) for text in texts)
     return max(0, size - TEXTS_BYTES_USUAL)

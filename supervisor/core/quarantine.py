@@ -228,7 +228,7 @@ def _withdraw(house: House, session: Session) -> None:
     assert turn is not None, f"{session.id} was let through the gate, and has no turn"
     turn.state, turn.start_ticket, turn.handovers, turn.since = TurnState.QUEUED, 0, turn.handovers - 1, house.now
     session.current = None
-    session.mailbox.appendleft(turn)
+    session.mailbox.insert(0, turn)
     agent.running, agent.queued = agent.running - 1, agent.queued + 1
     agent.waiting[session.id] = None
     if actor is not None:

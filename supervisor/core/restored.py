@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from understudy.protocol.frames import Entry
 from understudy.supervisor.core.events import RestRow
 
@@ -9,8 +11,7 @@ from understudy.supervisor.core.events import RestRow
 Shown = dict[tuple[str, int], set[tuple[str, int]] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredSession:
+class RestoredSession(msgspec.Struct, frozen=True, gc=False):
     """A session; `last` is its last number. An opening or a memory that is large is left out: only its size is here.
 
     `damage`: why it, or a turn of its, cannot be read, "" when all can.

@@ -31,7 +31,8 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         house.budget.texts += long((row.cwd,))
         if session.agent in house.agents:
             house.agents[session.agent].sessions += 1
-        _hold(house, session, *restored.holds.get(session.id, ("", 0)))
+    for name, held in restored.holds.items():
+        _hold(house, house.sessions[name], *held)
     house.opens.update(restored.opens)
     house.prompts.update(restored.prompts)
     told: set[str] = set()

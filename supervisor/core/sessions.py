@@ -1,7 +1,6 @@
 """Sessions, their mailboxes, turns, asks and followers: what the core remembers of them. Pure."""
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
@@ -109,8 +108,7 @@ class Given:
     ticket: int = 0
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct, eq=False):
     """One conversation. `last`: the last number given out; `recorded`: the last one that is committed.
 
     `actor`: who plays it while a turn of its runs; where an actor plays few sessions only, as long as that knows it.
@@ -124,12 +122,12 @@ class Session:
     last: int = 0
     recorded: int = 0
     opened_at: float = 0.0
-    mailbox: deque[Turn] = field(default_factory=deque[Turn])
+    mailbox: list[Turn] = []  # Of an empty deque each would cost half a KB.
     current: Turn | None = None
     actor: Actor | None = None
-    asks: dict[str, OpenAsk] = field(default_factory=dict[str, OpenAsk])
-    answers: dict[str, Given] = field(default_factory=dict[str, Given])  # Of the current turn.
-    followers: dict[tuple[bytes, int], Follower] = field(default_factory=dict[tuple[bytes, int], Follower])
+    asks: dict[str, OpenAsk] = {}
+    answers: dict[str, Given] = {}  # Of the current turn.
+    followers: dict[tuple[bytes, int], Follower] = {}
     dropped: int = 0  # What was said and not recorded, of which nobody is told yet how much it was.
     quarantined: str = ""
 

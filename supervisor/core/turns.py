@@ -40,7 +40,7 @@ def enqueue(house: House, session: Session, turn: Turn, at_head: bool = False) -
     agent = house.agents[session.agent]
     turn.state, turn.since = TurnState.QUEUED, house.now
     if at_head:
-        session.mailbox.appendleft(turn)
+        session.mailbox.insert(0, turn)
     else:
         session.mailbox.append(turn)
     agent.queued += 1
@@ -62,7 +62,7 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     actor = places.ready(house, session)
     if actor is None or not house.room(actor.peer, session.bytes_to_hand(session.mailbox[0].body.size)):
         return
-    turn = session.mailbox.popleft()
+    turn = session.mailbox.pop(0)
     agent.queued -= 1
     agent.waiting.pop(session.id, None)
     plays(house, session, agent, actor)

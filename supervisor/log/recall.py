@@ -6,7 +6,6 @@ with its damage; the others are whole.
 
 import sqlite3
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
 
@@ -27,20 +26,16 @@ SESSIONS = (
     " CASE WHEN length(memory) <= ? THEN memory ELSE x'' END, request, coalesce("
     f"(SELECT last FROM segments WHERE id BETWEEN s.id << {NUMBER_BITS} AND (s.id + 1 << {NUMBER_BITS}) - 1"
     " ORDER BY id DESC LIMIT 1), 0),"
-    " opened_at, length(opening), length(memory) FROM sessions s ORDER BY id"
+    " opened_at, length(opening), length(memory), digest FROM sessions s ORDER BY id"
 )
 OPEN_TURNS = (
     "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client, t.epoch, t.size, t.launch FROM turns t"
     " JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
 )
-PROMPTS = (
-    "SELECT s.session, t.request, t.turn, t.digest FROM (SELECT * FROM turns ORDER BY id DESC LIMIT ?) t"
-    " JOIN sessions s ON s.id = t.session ORDER BY t.id"
-)
+PROMPTS = "SELECT session, request, turn, digest FROM turns ORDER BY id DESC LIMIT ?"
 CAST = "SELECT actor, epoch, plays, place FROM epochs WHERE status IS NULL AND plays IS NOT NULL"
 HOLDS = "SELECT s.session, h.launch, h.epoch FROM holds h JOIN sessions s ON s.id = h.session"
 STATES = ("queued", CONTINUED, *HANDED_STATES)
-OPENS = "SELECT request, session, digest FROM (SELECT * FROM sessions ORDER BY id DESC LIMIT ?) ORDER BY id"
 
 _decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
 
@@ -113,7 +108,10 @@ class Recall:
     def everything(self, prompt_bytes_max: int, blob_bytes_max: int) -> Restored:
         """Return what the core needs to go on; of what is larger than the two bounds only its size. Nothing is pending."""
         query = self._query
-        sessions = [RestoredSession(*row) for row in query(SESSIONS, (blob_bytes_max, blob_bytes_max))]
+        rows = query(SESSIONS, (blob_bytes_max, blob_bytes_max)).fetchall()
+        sessions = [RestoredSession(*row[:-1]) for row in rows]
+        names = {key: session for session, key in self._keys.items()}
+        prompts = query(PROMPTS, (PROMPTS_MAX,)).fetchall()
         turns: list[RestoredTurn] = []
         damaged: dict[str, str] = {}
         for row in query(OPEN_TURNS).fetchall():
@@ -123,7 +121,7 @@ class Recall:
                 damaged[row[0]] = f"turn {row[1]} cannot be read from the log: {error}"
                 turns.append(RestoredTurn(row[0], row[1], row[2], row[3], [], b"", epoch=row[6], launch=row[8]))
         if damaged:
-            sessions = [replace(each, damage=damaged.get(each.session, "")) for each in sessions]
+            sessions = [msgspec.structs.replace(each, damage=damaged.get(each.session, "")) for each in sessions]
         stopped = {
             key.removeprefix(STOPPED): life
             for key, life in query("SELECT key, value FROM meta WHERE key LIKE ?", (STOPPED + "%",))
@@ -136,8 +134,8 @@ class Recall:
         return Restored(
             sessions,
             turns,
-            {request: (session, digest) for request, session, digest in query(OPENS, (OPENS_MAX,))},
-            {(session, request): (turn, digest) for session, request, turn, digest in query(PROMPTS, (PROMPTS_MAX,))},
+            {row[5]: (row[0], row[-1]) for row in rows[-OPENS_MAX:]},
+            {(names[key], request): (turn, digest) for key, request, turn, digest in reversed(prompts)},
             dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor")),
             {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")},
             {(actor, epoch): (plays, place) for actor, epoch, plays, place in query(CAST)},

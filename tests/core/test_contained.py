@@ -248,7 +248,7 @@ def restored(**fields: Any) -> Restored:
     return Restored(
         [
             RestoredSession(
-                **{**{f: getattr(sessions[0], f) for f in RestoredSession.__dataclass_fields__}, **session}
+                **{**{f: getattr(sessions[0], f) for f in RestoredSession.__struct_fields__}, **session}
             ),
             sessions[1],
         ],

@@ -247,9 +247,7 @@ def restored(**fields: Any) -> Restored:
     session = {key: value for key, value in fields.items() if key not in turn}
     return Restored(
         [
-            RestoredSession(
-                **{**{f: getattr(sessions[0], f) for f in RestoredSession.__struct_fields__}, **session}
-            ),
+            RestoredSession(**{**{f: getattr(sessions[0], f) for f in RestoredSession.__struct_fields__}, **session}),
             sessions[1],
         ],
         [

@@ -166,7 +166,7 @@ class Reader:
         whole = {name: each for name, each in agents.items() if not (isinstance(each, dict) and "as" in each)}
         found = {name: self._agent(name, value) for name, value in whole.items()}
         found |= {name: self._part(name, agents[name], found) for name in agents if name not in found}
-        specs = tuple(found[name] for name in agents)
+        specs = tuple(found.values())  # A part comes after the agent that it is launched as, wherever the file has it.
         self._order({spec.name: spec.after for spec in specs})
         return replace(default, agents=specs, **changes)
 

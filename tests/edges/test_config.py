@@ -289,6 +289,17 @@ def test_a_roster_is_a_folder_of_personas_and_a_table_goes_before_it(tmp_path: P
     assert 7 == agents["nurse"].turns_max
 
 
+def test_a_part_comes_after_whom_it_is_launched_as_wherever_the_file_has_it(tmp_path: Path) -> None:
+    (tmp_path / "cast").mkdir()
+    (tmp_path / "cast" / "poet.md").write_text("You are a poet.\n")
+    first = '[agent.early]\nas = "base"\n'
+
+    agents = load(write(tmp_path, f'{first}{BASE}[roster]\npath = "cast"\nas = "base"\n'), None, None, {}).agents
+
+    assert {"base", "early", "poet"} == {each.name for each in agents}
+    assert "base" == agents[0].name
+
+
 def test_what_is_wrong_with_parts_and_rosters_is_told_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "endless.md").write_text("---\nname: endless\n")
     (tmp_path / "empty.md").write_text("---\nname: empty\n---\n\n")

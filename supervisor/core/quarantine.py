@@ -96,7 +96,7 @@ class Before(msgspec.Struct):
         for session in [each for each in house.admitted if each.id not in known]:
             _withdraw(house, session)
         if self.agent is not None and self.cast is not None:
-            _cast_again(self.agent, *self.cast)
+            _cast_again(house, self.agent, *self.cast)
         for kept in self.kept:
             _give_back(house, self.agent, *kept)
 
@@ -166,6 +166,7 @@ def _cast_of(agent: Agent) -> tuple[int, int, int, list[tuple[Actor, int]], list
 
 
 def _cast_again(
+    house: House,
     agent: Agent,
     running: int,
     queued: int,
@@ -183,8 +184,8 @@ def _cast_again(
         actor.agent, actor.place = agent.name, place
     agent.actors, agent.launch.understudies = [actor for actor, _ in actors], understudies
     for actor in (*agent.actors, *understudies):
-        if actor.epoch and actor.launch == agent.launch.name:
-            agent.launch.known[actor.epoch] = actor
+        if actor.epoch:
+            house.launches[actor.launch].known[actor.epoch] = actor
 
 
 def _give_back(
@@ -307,13 +308,14 @@ def _set_apart(house: House, agent: Agent, event: Event, played: bool, why: str)
             losses.actor_lost(house, actor, had, why, None if exited.shown is None else set(exited.shown))
     if exited is not None:
         house.forget_marks(exited.actor, exited.epoch)
-        known = agent.launch.known.get(exited.epoch)
-        if known is not None and known in agent.launch.understudies:
+        launch = house.launches[exited.actor]
+        known = launch.known.get(exited.epoch)
+        if known is not None and known in launch.understudies:
             if known.lives:
                 step = Step.ENDED if known.state is State.STOPPING else Step.RETIRED
                 known.gone(step, house.now, Why(Reason.APART, why))
             if known.leaves:
-                agent.launch.forget(known)
+                launch.forget(known)
     casting.dismiss(house, agent.launch)
     if dead is not None:
         casting.after_fall(house, agent, dead)

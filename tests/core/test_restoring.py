@@ -213,3 +213,24 @@ def test_a_prompt_to_a_lazy_agent_whose_surplus_actor_finishes_a_turn_is_played_
 
     assert {"a": "STOPPED", "a/2": "STOPPING"} == before
     assert (b"a#2", 3) == desk.handed()[-1]
+
+
+def test_what_breaks_at_the_end_of_an_actor_that_was_launched_otherwise_sets_its_own_agent_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restored = Restored(epochs={"a": 2}, cast={("a", 1): ("a", 1), ("a", 2): ("p", 1)})
+    living = [Spawned("a", 1, 101, 7), Spawned("a", 2, 102, 7)]
+    desk = Desk(AgentSpec("a"), AgentSpec("p"), restored=restored, living=living)
+    desk.said(ActorHello(BACKSTAGE_VERSION, "a", 1, 101))
+    broken = [AssertionError("broken")]
+
+    def after_fall(*_: object) -> None:
+        if broken:
+            raise broken.pop()
+
+    monkeypatch.setattr("understudy.supervisor.core.casting.after_fall", after_fall)
+    desk.exit("a", 2, -9)
+
+    agents = desk.core.house.agents
+    assert ("", True) == (agents["a"].apart, "broken" in agents["p"].apart)
+    assert "RUNNING" == desk.states()["a"]

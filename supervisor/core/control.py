@@ -61,7 +61,10 @@ def _may(house: House, client: Client, request: str, names: list[str]) -> bool:
     """Refuse what cannot be asked of these actors now; return whether it can."""
     unknown = [name for name in names if name not in house.agents]
     if unknown or not names:
+        agents = [agent for agent in map(_agent_of, unknown) if agent in house.agents]
         text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.agents))}"
+        if agents:
+            text = f"{', '.join(unknown)}: one actor cannot be asked for by itself; name its agent: {', '.join(agents)}"
         house.fault(client.peer, UNKNOWN_AGENT, text, request)
         return False
     if house.stopping:
@@ -71,6 +74,11 @@ def _may(house: House, client: Client, request: str, names: list[str]) -> bool:
         bounds.refuse(house, client.peer, request, "verbs", full)
         return False
     return True
+
+
+def _agent_of(actor: str) -> str:
+    """Return the agent of an actor, or of an understudy, that `status` shows by this name."""
+    return actor.partition("/")[0].partition("~")[0]
 
 
 def _full(house: House, client: Client) -> str:

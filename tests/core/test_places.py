@@ -1,7 +1,9 @@
 """Where each actor plays few sessions: whoever waits for a place gets the one that gets free, however that comes."""
 
+import pytest
+
 from tests.desk import CLIENT, Desk, agent
-from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Goodbye, Result, Verb, pack, unpack
+from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Fault, Goodbye, Result, Verb, pack, unpack
 from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestRow
 from understudy.supervisor.core.restored import Restored, RestoredSession
 from understudy.supervisor.core.specs import RestartPolicy
@@ -185,3 +187,11 @@ def next_desk(desk: Desk, sessions: list[str]) -> Desk:
         holds={row.session: (row.launch, row.epoch) for row in rows if isinstance(row, HoldRow)},
     )
     return Desk(desk.core.house.agents["a"].spec, restored=restored)
+
+
+@pytest.mark.parametrize("name", ["a/2", "a~1"])
+def test_who_asks_for_one_actor_is_told_to_name_its_agent(name: str) -> None:
+    fault = Desk(agent("a")).ask(Verb("r", "stop", pack({"names": [name]})))
+
+    assert isinstance(fault, Fault)
+    assert f"{name}: one actor cannot be asked for by itself; name its agent: a" == fault.text

@@ -120,7 +120,11 @@ class Core:
         self._resting = {
             name
             for name, each in self.house.agents.items()
-            if rests.resting(each, playing[name], each.launch.name in spares)
+            if rests.resting(
+                each,
+                [process for process in playing[name] if casts[process.actor, process.epoch] == (name, 1)],
+                each.launch.name in spares,
+            )
         }
         for process in sorted(living, key=lambda each: each.epoch):
             number = restored.marks.get((process.actor, process.epoch), 0)

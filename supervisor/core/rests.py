@@ -68,9 +68,9 @@ def take_budget(agent: Agent, row: RestRow) -> None:
 
 
 def resting(agent: Agent, living: list[Spawned], spares: bool) -> bool:
-    """Return whether the agent is to stay at rest. `living`: its processes; `spares`: whether understudies live."""
+    """Return whether the agent is to stay at rest. `living`: who is in its first place; `spares`: whether understudies live."""
     row = agent.rests.get(agent.name)
-    if row is None or row.digest != agent.digest or any(each.epoch == row.epoch for each in living):
+    if row is None or row.digest != agent.digest or any(each.epoch >= row.epoch for each in living):
         return False
     if row.state == State.FATAL.value:
         return not spares  # An understudy takes over.

@@ -493,6 +493,4 @@ def _see_places(core: Core, cast: dict[tuple[str, int], tuple[str, int]], living
             continue
         actor = launch.known[each.epoch]
         found = (actor.agent, actor.place)
-        if actor.leaves:  # It was started for one that is at rest, in the log.
-            continue
         assert found == (plays, place), f"{each.actor}#{each.epoch} was {plays} in place {place}, and is now {found}"

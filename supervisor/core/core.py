@@ -227,7 +227,7 @@ class Core:
             if name in self._stopped:
                 agent.by_person = True
                 for each in agent.actors:
-                    house.carry_out(each.stop(now, Why(Reason.STOPPED, "stopped by a person")))
+                    places.stop(house, each, Why(Reason.STOPPED, "stopped by a person"))
                 rests.stopped(agent)
             elif name in self._resting:
                 casting.after_fall(house, agent, agent.first)

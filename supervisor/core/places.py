@@ -123,7 +123,14 @@ def end(house: House, actor: Actor, why: Why | None = None) -> None:
         house.touch(owner.first)
     if actor.state is State.RUNNING:
         house.tell_actor(actor, Stop(actor.spec.stop_grace_s), house.after_if_written)
+    stop(house, actor, why)
+
+
+def stop(house: House, actor: Actor, why: Why | None) -> None:
+    """Nobody wants the actor any more, and it was told."""
     house.carry_out(actor.stop(house.now, why))
+    if not actor.lives and actor.state is not State.UNKNOWN:
+        free(house, actor)  # What it was to be given before it had a process is for whoever comes.
 
 
 def is_idle(house: House, actor: Actor) -> bool:

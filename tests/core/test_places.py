@@ -3,7 +3,7 @@
 import pytest
 
 from tests.desk import CLIENT, Desk, agent
-from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Fault, Goodbye, Result, Verb, pack, unpack
+from understudy.protocol.frames import ActorCall, Begin, Call, Cancel, Ended, Fault, Goodbye, Result, Verb, pack, unpack
 from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestRow
 from understudy.supervisor.core.restored import Restored, RestoredSession
 from understudy.supervisor.core.specs import RestartPolicy
@@ -153,6 +153,22 @@ def test_a_call_gets_the_place_of_an_actor_whose_turn_has_ended() -> None:
     desk.exit("a", 1)
 
     assert ([b"a#1"], [second]) == (asked, called(desk))
+
+
+def test_an_actor_that_is_stopped_before_it_starts_leaves_what_it_was_to_play_to_others() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=2), actors_max=1)
+    sessions = [desk.open() for _ in range(3)]
+    plays(desk, sessions[0], 1)
+    desk.prompt(sessions[1])
+    desk.tell(ClientSaid(CLIENT, Cancel("cancel", sessions[1])))
+    desk.tell(ClientSaid(CLIENT, Verb("stop", "stop", pack({"names": ["a"]}))))
+    desk.exit("a", 1)
+
+    desk.tell(ClientSaid(CLIENT, Verb("start", "start", pack({"names": ["a"]}))))
+    desk.prompt(sessions[0])
+    desk.prompt(sessions[2])
+
+    assert [[sessions[0]], [sessions[2]]] == [list(each.holds) for each in desk.core.house.agents["a"].actors]
 
 
 def test_what_was_left_over_in_a_place_is_known_to_the_next_supervisor_until_a_person_has_seen_to_it() -> None:

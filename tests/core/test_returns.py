@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Hello, Open, Prompt, Verb, pack
-from understudy.supervisor.core import invariants
+from understudy.supervisor.core import invariants, rests
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -17,6 +17,7 @@ from understudy.supervisor.core.events import (
     Event,
     Exited,
     Record,
+    RestRow,
     Spawn,
     Spawned,
     Ticked,
@@ -174,6 +175,18 @@ def test_an_exited_one_that_is_needed_again_keeps_to_its_budget() -> None:
     made.end(0)
 
     assert (State.STARTING, State.FATAL) == (first, made.state())
+
+
+def test_who_was_started_after_the_last_had_ended_is_taken_back_in_its_place_though_its_start_is_not_in_the_log() -> (
+    None
+):
+    spec = AgentSpec("a", sessions_per_actor=1, actors_max=2)
+    ended = RestRow("a", "", "EXITED", "exited with status 0", 0.0, epoch=1, digest=rests.digest(spec))
+    restored = Restored(epochs={"a": 1}, rests={"a": ended})
+
+    core = Core(HouseSpec((spec,), "/r", "/s"), restored, {}, Random(1), [Spawned("a", 2, 2, 2, "a", 1)], 0.0, 0.0)
+
+    assert [("a#2", State.STARTING)] == [(each.title, each.state) for each in core.house.actors()]
 
 
 def test_whoever_is_taken_back_and_exits_before_its_hello_is_judged_once() -> None:

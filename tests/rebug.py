@@ -93,6 +93,8 @@ def rebug(bug: Path) -> str:
             bug.write_text(f"{sentence}\nSeed: 0\n\n{diff}")
             return f"no seed below {SEEDS_MAX} finds it"
         bug.write_text(f"{sentence}\nSeed: {which[1]}\n\n{diff}")
+        if "play it again" in run(ROOT, which[1]).stdout:
+            return f"seed {which[1]} breaks a promise without it, too"
     return ""
 
 

@@ -8,6 +8,7 @@ from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import TurnRow
 from understudy.supervisor.core.house import House
+from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
 from understudy.supervisor.core.sessions import (
     CONTINUED,
@@ -54,10 +55,12 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
 
 
 def _hold(house: House, session: Session, name: str, epoch: int) -> None:
-    """While the actor lives whose program knows the session, nobody else is given it."""
+    """While something lives of the actor whose program knows the session, nobody else is given it."""
     launch = house.launches.get(name)
     actor = launch.known.get(epoch) if launch is not None else None
-    if actor is not None and actor.agent == session.agent and house.agents[session.agent].spec.sessions_per_actor:
+    if actor is None or not (actor.lives or actor.state is State.UNKNOWN):
+        return
+    if actor.agent == session.agent and house.agents[session.agent].spec.sessions_per_actor:
         session.actor, actor.holds[session.id] = actor, epoch
 
 

@@ -6,7 +6,7 @@ from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.frames import ActorCall, Begin, Call, Cancel, Ended, Fault, Goodbye, Result, Verb, pack, unpack
 from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestRow
 from understudy.supervisor.core.restored import Restored, RestoredSession
-from understudy.supervisor.core.specs import RestartPolicy
+from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
 
 def plays(desk: Desk, session: str, epoch: int) -> None:
@@ -182,6 +182,20 @@ def test_what_was_left_over_in_a_place_is_known_to_the_next_supervisor_until_a_p
     assert {"a": "RUNNING", "a/2": "UNKNOWN"} == states
     assert ("failed", True) == (ending["reason"], "could not be ended" in ending["text"])
     assert {"a": "RUNNING"} == after.states() == next_desk(after, sessions).states()
+
+
+def test_what_an_actor_knew_that_had_ended_is_free_for_others_after_a_fall_of_the_supervisor() -> None:
+    desk = Desk(agent(sessions_per_actor=1, restart=RestartPolicy(Comeback.TEMPORARY)))
+    sessions = [desk.open() for _ in range(2)]
+    plays(desk, sessions[0], 1)
+    ends(desk, sessions[0], 1)
+    desk.exit("a", 1)
+    after = next_desk(desk, sessions)
+
+    before = after.states()
+    after.prompt(sessions[1])
+
+    assert ({"a": "EXITED"}, [sessions[1]]) == (before, list(after.core.house.agents["a"].first.holds))
 
 
 def with_something_left_over() -> tuple[Desk, list[str]]:

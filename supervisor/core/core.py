@@ -117,14 +117,11 @@ class Core:
         for each in living:
             playing[casts[each.actor, each.epoch][0]].append(each)
         spares = {each.actor for each in playing[""]}
+        firsts = {name: epoch for (_, epoch), (name, place) in casts.items() if place == 1}
         self._resting = {
             name
             for name, each in self.house.agents.items()
-            if rests.resting(
-                each,
-                [process for process in playing[name] if casts[process.actor, process.epoch] == (name, 1)],
-                each.launch.name in spares,
-            )
+            if rests.resting(each, firsts.get(name), each.launch.name in spares)
         }
         for process in sorted(living, key=lambda each: each.epoch):
             number = restored.marks.get((process.actor, process.epoch), 0)

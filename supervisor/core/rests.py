@@ -67,10 +67,13 @@ def take_budget(agent: Agent, row: RestRow) -> None:
         restarts.granted, restarts.in_a_row, restarts.ran_s = list(row.granted), row.in_a_row, row.ran_s
 
 
-def resting(agent: Agent, living: list[Spawned], spares: bool) -> bool:
-    """Return whether the agent is to stay at rest. `living`: who is in its first place; `spares`: whether understudies live."""
+def resting(agent: Agent, first: int | None, spares: bool) -> bool:
+    """Return whether the agent is to stay at rest.
+
+    `first`: the epoch of who lives in its first place, None when nobody does; `spares`: whether understudies live.
+    """
     row = agent.rests.get(agent.name)
-    if row is None or row.digest != agent.digest or any(each.epoch >= row.epoch for each in living):
+    if row is None or row.digest != agent.digest or (first is not None and first >= row.epoch):
         return False
     if row.state == State.FATAL.value:
         return not spares  # An understudy takes over.

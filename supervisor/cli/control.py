@@ -46,7 +46,7 @@ def _signal(place: str, text: str, names: list[str]) -> int:
         print(f"understudy: there is no signal {text!r}; use a name like HUP or a number", file=sys.stderr)
         return 2
     if names == ["all"]:
-        names = [row.name for row in verb(place, Status()) if "~" not in row.name]
+        names = [row.name for row in verb(place, Status()) if not {"~", "/"} & set(row.name)]
     status = 0
     for each in names:
         try:

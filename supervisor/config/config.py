@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from understudy.supervisor.directories import absolute, directories
 from understudy.supervisor.numbers import COUNT_MAX
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+NAMED = "the name {!r} may have letters, digits, _ . - and 64 characters at most"
 CONFIG_BYTES_MAX = 1 << 20
 AGENTS_MAX = 2000
 UNDERSTUDIES_MAX = 16
@@ -174,10 +175,8 @@ class Reader:
         """Return an agent that is launched as another one."""
         header, base = f"agent.{name}", table["as"]
         self._named(header, name)
-        if base not in others:
-            near = difflib.get_close_matches(base, others, 1) if isinstance(base, str) else []
-            remedy = f"did you mean {near[0]!r}?" if near else "name one that has a driver of its own"
-            self._mistake(header, "as", f"there is no agent {base!r} to be launched as; {remedy}")
+        if isinstance(base, str):
+            self._launched(header, base, others)
         spec = others.get(base, AgentSpec(name)) if isinstance(base, str) else AgentSpec(name)
         checks = {"as": a_text, **self._own_checks(header), "persona": self._persona}
         if left := [key for key in LAUNCH if key in table]:
@@ -186,10 +185,19 @@ class Reader:
                 self._mistake(header, key, text)
         values = self._known({key: each for key, each in table.items() if key not in left}, header, checks)
         values.pop("as", None)
+        if "persona" in values and base in others and not DRIVERS[spec.driver].holds_sessions:
+            self._mistake(header, "persona", f"{base} is a program, which holds no sessions; leave it out")
         if "start" in values:
             values["lazy"] = values.pop("start")
         values = {"lazy": True, "idle_stop_s": PART_IDLE_STOP_S, "understudies": 0} | values
         return replace(spec, name=name, launch=spec.name, **values)
+
+    def _launched(self, header: str, base: str, others: Iterable[str]) -> None:
+        """See that `base` is one of `others`: those with a driver of their own."""
+        if base not in others:
+            near = difflib.get_close_matches(base, others, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"those are: {', '.join(sorted(others)) or 'none'}"
+            self._mistake(header, "as", f"there is no agent {base!r} with a driver of its own; {remedy}")
 
     def _roster(self, table: Any, agents: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tables of the agents whose personas lie in a folder: a file `NAME.md` for each."""
@@ -199,6 +207,10 @@ class Reader:
             if isinstance(table, dict) and key not in table:
                 self._mistake("roster", key, f"is missing: write {EXAMPLES_ROSTER[key]}")
         if len(values) < len(table if isinstance(table, dict) else ()) or not {"path", "as"} <= set(values):
+            return {}
+        launched = [name for name, each in agents.items() if isinstance(each, dict) and "as" not in each]
+        if values["as"] not in launched:  # Told once, and not for each of the files.
+            self._launched("roster", values["as"], launched)
             return {}
         folder, found = values["path"], dict[str, Any]()
         try:
@@ -215,7 +227,9 @@ class Reader:
             editions = [each.strip() for each in found_file.front.get("edition", "").split(",") if each.strip()]
             if "edition" in values and editions and values["edition"] not in editions:
                 continue
-            if file.stem not in agents:  # Who has a table of its own is what that says.
+            if not NAME.fullmatch(file.stem):
+                self._mistake("roster", "path", f"{file}: {NAMED.format(file.stem)}")
+            elif file.stem not in agents:  # Who has a table of its own is what that says.
                 found[file.stem] = {"as": values["as"], "persona": str(file)}
         return found
 
@@ -241,7 +255,7 @@ class Reader:
 
     def _named(self, header: str, name: str) -> None:
         if not NAME.fullmatch(name):
-            self._mistake(header, "", f"the name {name!r} may have letters, digits, _ . - and 64 characters at most")
+            self._mistake(header, "", NAMED.format(name))
 
     def _agent(self, name: str, table: Any) -> AgentSpec:
         header = f"agent.{name}"
@@ -263,6 +277,10 @@ class Reader:
             "stop_grace_s": seconds,
             "options": options,
         }
+        if isinstance(table, dict) and "persona" in table:
+            text = f'belongs to a part: write it in another table, with as = "{name}"'
+            self._mistake(header, "persona", text)
+            table = {key: each for key, each in table.items() if key != "persona"}
         values = self._known(table, header, checks)
         if isinstance(table, dict) and "driver" not in table:
             self._mistake(header, "driver", f"is missing: {_driver_for(table)}")

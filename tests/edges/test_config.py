@@ -307,15 +307,21 @@ def test_what_is_wrong_with_parts_and_rosters_is_told_with_the_remedy(tmp_path: 
         tmp_path,
         f'{BASE}[agent.a]\nas = "bsae"\n[agent.b]\nas = "base"\ncommand = "x"\n[agent.c]\nas = "base"\npersona = "none.md"\n'
         '[agent.d]\nas = "base"\npersona = "endless.md"\n[agent.e]\nas = "base"\npersona = "empty.md"\n'
-        '[agent.f]\nas = "base"\nstart = "later"\n[roster]\npath = "nowhere"\n',
+        '[agent.f]\nas = "base"\nstart = "later"\n[roster]\npath = "nowhere"\n[agent.g]\nas = "c"\n'
+        '[agent.whole]\ndriver = "scripted"\npersona = "good.md"\n[agent.web]\ndriver = "program"\ncommand = "x"\n'
+        '[agent.h]\nas = "web"\npersona = "good.md"\n',
     )
+    (tmp_path / "good.md").write_text("You are good.\n")
 
     with pytest.raises(ConfigError) as caught:
         load(path, None, None, {})
 
     told = "\n".join(caught.value.mistakes)
     for text in (
-        "agent.a.as: there is no agent 'bsae' to be launched as; did you mean 'base'?",
+        "agent.a.as: there is no agent 'bsae' with a driver of its own; did you mean 'base'?",
+        "agent.g.as: there is no agent 'c' with a driver of its own; those are: base, web, whole",
+        'agent.whole.persona: belongs to a part: write it in another table, with as = "whole"',
+        "agent.h.persona: web is a program, which holds no sessions; leave it out",
         "agent.b.command: belongs to the launch: write it in [agent.base], or leave `as` out",
         "agent.c.persona: ",
         "none.md is not read: No such file",
@@ -325,3 +331,18 @@ def test_what_is_wrong_with_parts_and_rosters_is_told_with_the_remedy(tmp_path: 
         'roster.as: is missing: write as = "NAME"',
     ):
         assert text in told
+
+
+def test_what_is_wrong_with_a_rosters_files_or_agent_is_told_at_the_roster_and_once(tmp_path: Path) -> None:
+    (tmp_path / "cast").mkdir()
+    for name in ("poet", "two words"):
+        (tmp_path / "cast" / f"{name}.md").write_text("You write.\n")
+
+    for launched, text in (
+        ("nobody", "roster.as: there is no agent 'nobody' with a driver of its own; those are: base"),
+        ("base", f"roster.path: {tmp_path}/cast/two words.md: the name 'two words' may have letters"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(write(tmp_path, f'{BASE}[roster]\npath = "cast"\nas = "{launched}"\n'), None, None, {})
+
+        assert [True] == [text in each for each in caught.value.mistakes]

@@ -38,6 +38,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.messages import Joiner, decode, decoder
+from understudy.protocol.verbs import VERBS
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -69,6 +70,7 @@ PEERS = [b"client%d" % number for number in range(6)]
 REQUESTS = tuple(kind.__struct_config__.tag for kind in get_args(FromClient) if "request" in kind.__struct_fields__)
 SEEN_WHOLE_EVERY = 50
 SESSIONS = 30
+ENDS = ("shutdown", "reload")  # Verbs after which the house takes nothing more.
 HOW_MANY = (1, 1, 2, 5)
 CLIENTS_SAY = (
     *(
@@ -122,7 +124,7 @@ class FuzzedHouse:
         for name in ("agent", "actor"):
             self._live.values[name] = ["a", "b", "c"]
         self._live.values["version"] = [PROTOCOL_VERSION]
-        self._live.values["verb"] = ["status", "sessions", "house", "start", "stop", "restart", "signal", "x"]
+        self._live.values["verb"] = [*(each for each in VERBS if each not in ENDS), "x"]
         self._live.values["method"] = ["ready", "session/set_mode"]
         self._carry_out(self.core.start(0.0, 0.0))
 

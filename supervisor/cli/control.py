@@ -7,7 +7,14 @@ import sys
 import time
 from typing import Any
 
-from understudy.protocol.errors import ACTOR_LOST, CONNECTION_LOST, NOT_RUNNING, RemoteError, UnderstudyError
+from understudy.protocol.errors import (
+    ACTOR_LOST,
+    CONNECTION_LOST,
+    NOT_RUNNING,
+    LocalError,
+    RemoteError,
+    UnderstudyError,
+)
 from understudy.protocol.one_verb import verb
 from understudy.protocol.verbs import AgentStatus, Signal, Status
 from understudy.supervisor.cli.house import EXIT_NOT_RUNNING, last_lines
@@ -58,6 +65,13 @@ def _signal(place: str, text: str, names: list[str]) -> int:
                 continue
             print(f"understudy: {error.text}", file=sys.stderr)
             status = max(status, EXIT_NOT_RUNNING if error.code == NOT_RUNNING else 1)
+        except LocalError as error:
+            if error.code != CONNECTION_LOST:
+                raise
+            verb(place, Status())  # Where the house is what does not answer, this says so.
+            text = f"{each} does not answer, so nobody knows whether it got the signal; see understudy status"
+            print(f"understudy: {text}, or: understudy restart {each}", file=sys.stderr)
+            status = max(status, 1)
     return status
 
 

@@ -195,6 +195,20 @@ def test_a_signal_to_an_agent_that_is_not_running_says_so_and_reaches_the_others
     assert "a is STOPPED; start it with: understudy start a" in signalled.stderr
 
 
+def test_a_signal_to_an_actor_that_hangs_says_so_and_reaches_the_others(houses: Houses) -> None:
+    house = houses(
+        "[agent.a]\ndriver = 'scripted'\n"
+        + program("p", "trap 'echo heard' HUP; echo up; while :; do sleep 0.02; done")
+    )
+    wait_state(house, "p", "RUNNING")
+    os.kill(house.pid("a"), signal.SIGSTOP)
+
+    signalled = house.run("signal", "HUP", "all")
+
+    assert (1, "p: signalled\n") == (signalled.returncode, signalled.stdout)
+    assert "a does not answer, so nobody knows whether it got the signal" in signalled.stderr
+
+
 def test_a_signal_that_ends_a_python_agent_was_sent_all_the_same(houses: Houses) -> None:
     house = houses("[agent.a]\ndriver = 'scripted'\n")
     house.pid("a")

@@ -25,7 +25,8 @@ class AgentStatus(msgspec.Struct, frozen=True):
     What concerns the agent as a whole stands with its first. None: it is not known, or not bounded.
 
     `state_s`, `since`: how long it has been in its state, and from when (seconds since 1970). `queue`, `running`: turns.
-    `waiting_for`, `limits`, `link`, `why`: texts for people, empty when nothing is to be said. `log`: a path.
+    `waiting_for`, `limits`, `link`, `why`: texts for people, empty when nothing is to be said. `log`: a path. `at_rest`:
+    nobody need play it now, and a prompt starts it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     state_s: float
     since: float
     log: str
+    at_rest: bool = False
 
 
 class SessionStatus(msgspec.Struct, frozen=True):

@@ -72,7 +72,7 @@ def run(options: Any) -> int:
                 for row in rows
             ],
         )
-    if options.verb == "status" and any(row["state"] != "RUNNING" for row in rows):
+    if options.verb == "status" and any(row["state"] != "RUNNING" and not row["at_rest"] for row in rows):
         return EXIT_NOT_ALL_RUNNING
     return 0
 

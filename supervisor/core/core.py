@@ -230,6 +230,8 @@ class Core:
                 casting.after_fall(house, agent, agent.first)
             elif not agent.is_lazy or agent.waiting:
                 agent.first.want()
+            elif agent.first.state is State.STOPPED:
+                agent.first.why = Why(Reason.IDLE, "lazy: a prompt starts it")
         for launch in house.launches.values():
             casting.prepare(house, launch)
             casting.dismiss(house, launch)

@@ -52,6 +52,10 @@ def _row(house: House, agent: Agent, actor: Actor, name: str) -> AgentStatus:
         state_s=round(house.now - actor.since, 3),
         since=round(house.wall - (house.now - actor.since), 3),
         log=f"{house.spec.state_dir}/agents/{actor.launch}.log",
+        at_rest=actor.state is State.STOPPED
+        and not actor.starts
+        and not agent.stays_down
+        and (agent.may_rest or actor.place > 1),
     )
 
 

@@ -109,7 +109,9 @@ def test_an_understudy_takes_over_for_any_agent_of_its_launch_and_a_lazy_one_is_
                 spare, fallen = house.pid("base~1"), house.pid(name)
                 os.kill(fallen, signal.SIGKILL)
                 wait_until(lambda name=name, spare=spare: row(house, name)["pid"] == spare, "the understudy to play")  # type: ignore[misc]
-            assert "STOPPED" == row(house, "first")["state"]
+            assert ("STOPPED", "lazy: a prompt starts it") == (row(house, "first")["state"], row(house, "first")["why"])
+            house.pid("base~1")
+            assert 0 == house.run("status").returncode
             spare = house.pid("base~1")
             turn = await (await client.open("first")).prompt("hello")
             assert "end_turn" == (await turn.ending()).reason

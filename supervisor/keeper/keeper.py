@@ -234,6 +234,9 @@ class Keeper:
         status = process.poll() if process is not None else -signal.SIGKILL
         if status is None:
             return None
+        # The next one asks for what this one still wanted; but that it served decides what its end means.
+        if any(isinstance(each, Ready) for each in link.read_requests(self._link, sys.maxsize)):
+            self._succession.ready(time.monotonic())
         self._link.close()
         self._supervisor = None
         following, wait_s = self._succession.ended(status, time.monotonic())

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,40 @@ def test_a_log_that_is_unsound_from_the_first_is_told_at_once(tmp_path: Path) ->
     assert 1 == ended.returncode
     assert "log.sqlite" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+MOMENT = """
+import os, signal, sys
+from pathlib import Path
+from understudy.supervisor import link
+from understudy.supervisor.cli.main import main
+from understudy.supervisor.core.events import Alive, Ready
+from understudy.supervisor.core.succession import STATUS_HOPELESS
+from understudy.supervisor.shell import shell
+def serves_for_a_moment(house, keeper, living, house_id):
+    parent, supervisor = os.getppid(), os.getpid()
+    os.kill(parent, signal.SIGSTOP)  # So that it finds all that was said, and the end, at once.
+    for each in [Alive()] * 50 + [Ready()]:
+        keeper.send(link.encode(each))
+    if os.fork() == 0:
+        while " Z " not in Path(f"/proc/{supervisor}/stat").read_text():
+            pass
+        os.kill(parent, signal.SIGCONT)
+        os._exit(0)
+    return STATUS_HOPELESS
+shell.main = serves_for_a_moment
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.faults
+def test_a_supervisor_that_served_for_a_moment_only_did_serve(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    command = [sys.executable, "-c", MOMENT, *house.command("up", "-c", str(house.config))[3:]]
+    with (tmp_path / "house.log").open("ab") as log:
+        house.keeper = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: in_safe_mode(house) or house.keeper is None or house.keeper.poll() is not None, "safe mode")
+        assert in_safe_mode(house), house.log()
+    finally:
+        house.stop()

@@ -185,6 +185,8 @@ def test_a_house_that_is_gone_is_an_error_and_the_next_one_is_found(house: RealH
 
 FORKED = """
 import os, sys, understudy
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any fork beside a thread.
 client = understudy.connect_blocking(sys.argv[1])
 session = client.open("rehearsal")
 feed = session.follow()

@@ -58,7 +58,7 @@ from understudy.supervisor.core.events import (
     ShutdownAsked,
     Spawned,
     SpawnFailed,
-    Stopped,
+    Suspended,
     Ticked,
     Unreadable,
 )
@@ -342,7 +342,7 @@ class Core:
             case ActorUnreachable(peer=peer):
                 # Its exit is on the way, or its next hello: only these prove anything.
                 flow.unreachable(house, peer)
-            case Spawned() | SpawnFailed() | Exited() | Stopped() | Sampled():
+            case Spawned() | SpawnFailed() | Exited() | Suspended() | Sampled():
                 launch = house.launches.get(event.actor)
                 if launch is not None:
                     lives.reported(house, launch, event)

@@ -56,8 +56,8 @@ class Exited(_Struct, frozen=True, tag="exited"):
     oom_kills: int = 0
 
 
-class Stopped(_Struct, frozen=True, tag="stopped"):
-    """The process of actor#epoch was stopped by a signal (SIGSTOP, or a terminal's)."""
+class Suspended(_Struct, frozen=True, tag="suspended"):
+    """The process of actor#epoch was suspended by a signal (SIGSTOP, or a terminal's)."""
 
     actor: str
     epoch: int
@@ -90,7 +90,7 @@ class Kill(_Struct, frozen=True, tag="kill"):
     signal: int
 
 
-FromKeeper = Spawned | SpawnFailed | Exited | Stopped | ShutdownAsked
+FromKeeper = Spawned | SpawnFailed | Exited | Suspended | ShutdownAsked
 
 
 class Ready(_Struct, frozen=True, tag="ready"):

@@ -22,8 +22,8 @@ def greeted(house: House, actor: Actor) -> None:
     _look_within(house, PING_BUSY_EVERY_S)
 
 
-def stopped(house: House, actor: Actor) -> None:
-    """A signal stopped its process: ask it at once, and give it as long as any for the answer.
+def suspended(house: House, actor: Actor) -> None:
+    """A signal suspended its process: ask it at once, and give it as long as any for the answer.
 
     What it said before may come after: see `heard`.
     """
@@ -35,7 +35,7 @@ def stopped(house: House, actor: Actor) -> None:
 
 
 def heard(house: House, actor: Actor, is_pong: bool) -> None:
-    """Any frame of the actor's proves the link; of one that was stopped, the answer to a ping after its next answer does."""
+    """Any frame of the actor's proves the link; of one that was suspended, the answer to a ping after its next answer does."""
     last = actor.heard
     if last.silent:
         text = f"{actor.title} is heard again, after {house.now - last.at:.1f} s of silence"

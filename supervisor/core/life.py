@@ -165,7 +165,7 @@ class InvalidStepError(AssertionError):
 class Heard:
     """When the actor was last heard, and since when a ping of ours waits for its answer.
 
-    `welcome`: the ticket after which its hello is answered. Before that it answers nothing. `doubted`: it was stopped,
+    `welcome`: the ticket after which its hello is answered. Before that it answers nothing. `doubted`: it was suspended,
     and what it says may be from before.
     """
 

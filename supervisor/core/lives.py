@@ -3,13 +3,13 @@
 from typing import assert_never
 
 from understudy.supervisor.core import casting, hangs, limits, losses, places, starts
-from understudy.supervisor.core.events import EpochRow, Exited, Sampled, Spawned, SpawnFailed, Stopped
+from understudy.supervisor.core.events import EpochRow, Exited, Sampled, Spawned, SpawnFailed, Suspended
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.launches import Launch
 from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 
 
-def reported(house: House, launch: Launch, event: Spawned | SpawnFailed | Exited | Stopped | Sampled) -> None:
+def reported(house: House, launch: Launch, event: Spawned | SpawnFailed | Exited | Suspended | Sampled) -> None:
     """Act on one report about an actor of `launch`."""
     actor = launch.known.get(event.epoch)
     if actor is not None and actor.epoch != event.epoch:
@@ -26,9 +26,9 @@ def reported(house: House, launch: Launch, event: Spawned | SpawnFailed | Exited
             if actor is not None and actor.lives:  # Else it was told before: the keeper did not hear that.
                 _exited(house, actor, event)
             house.forget_marks(event.actor, event.epoch)
-        case Stopped():
+        case Suspended():
             if actor is not None:
-                hangs.stopped(house, actor)
+                hangs.suspended(house, actor)
         case Sampled():
             if actor is not None:
                 house.carry_out(limits.sampled(house, actor, event))

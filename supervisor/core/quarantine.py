@@ -23,7 +23,7 @@ from understudy.supervisor.core.events import (
     Spawn,
     Spawned,
     SpawnFailed,
-    Stopped,
+    Suspended,
     TellActor,
     TellClient,
     TurnRow,
@@ -341,7 +341,7 @@ def _agent_of(house: House, event: Event) -> Agent | None:
             Spawned(actor=name, epoch=epoch)
             | SpawnFailed(actor=name, epoch=epoch)
             | Exited(actor=name, epoch=epoch)
-            | Stopped(actor=name, epoch=epoch)
+            | Suspended(actor=name, epoch=epoch)
             | Sampled(actor=name, epoch=epoch)
             | ActorSaid(frame=ActorHello(actor=name, epoch=epoch))
         ):

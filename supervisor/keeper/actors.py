@@ -25,7 +25,7 @@ from understudy.protocol.drivers import DRIVERS
 from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, mark_of
 from understudy.protocol.stderr import say
 from understudy.supervisor import link
-from understudy.supervisor.core.events import Exited, FromKeeper, Spawn, Spawned, SpawnFailed, Stopped
+from understudy.supervisor.core.events import Exited, FromKeeper, Spawn, Spawned, SpawnFailed, Suspended
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.keeper import reload
 from understudy.supervisor.keeper.blanks import Blanks
@@ -209,13 +209,13 @@ class Actors:
             return False
         return True
 
-    def see_stopped(self) -> None:
-        """Report those that a signal has stopped since."""
+    def see_suspended(self) -> None:
+        """Report those that a signal has suspended since."""
         with contextlib.suppress(ChildProcessError):
             while seen := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG):
-                stopped = self._trees.get(seen.si_pid)
-                if stopped is not None:
-                    self._report(Stopped(stopped.spawned.actor, stopped.spawned.epoch))
+                suspended = self._trees.get(seen.si_pid)
+                if suspended is not None:
+                    self._report(Suspended(suspended.spawned.actor, suspended.spawned.epoch))
 
     @property
     def sweeping(self) -> bool:

@@ -194,7 +194,7 @@ class Keeper:
                 self._supervisor.poll()  # See `_see_supervisor`.
             elif not self._actors.see_ended(seen.si_pid):
                 os.waitpid(seen.si_pid, 0)  # A stray that came home.
-        self._actors.see_stopped()
+        self._actors.see_suspended()
 
     # --- the supervisor ---
 

@@ -115,11 +115,11 @@ def test_an_idle_actor_is_asked_only_with_all() -> None:
     assert [10.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, one(house))
 
 
-def test_one_that_a_signal_stopped_is_asked_at_once_idle_or_not() -> None:
+def test_one_that_a_signal_suspended_is_asked_at_once_idle_or_not() -> None:
     house = a_house()
     rest(house)
 
-    hangs.stopped(house, one(house))
+    hangs.suspended(house, one(house))
     tick(house, hangs.ANSWER_S_MAX)
 
     assert 1 == pings(house)
@@ -131,7 +131,7 @@ def test_one_that_hangs_without_work_is_ended_when_work_comes() -> None:
     session = house.sessions["s"]
     turn = session.current
     rest(house)
-    hangs.stopped(house, one(house))
+    hangs.suspended(house, one(house))
     assert [] == tick(house, hangs.ANSWER_S_MAX)
 
     assert turn is not None
@@ -147,7 +147,7 @@ def test_an_understudy_that_hangs_is_ended_whatever_is_done_about_others() -> No
     spare = Actor("one", launch.spec, house.touch, epoch=2, state=State.RUNNING, peer=b"spare")
     launch.understudies.append(spare)
 
-    hangs.stopped(house, spare)
+    hangs.suspended(house, spare)
     kills = tick(house, hangs.ANSWER_S_MAX)
 
     assert [Kill("one", 2, signal.SIGKILL)] == kills
@@ -160,7 +160,7 @@ def test_one_that_hangs_before_it_began_anything_is_ended_whatever_is_done_about
     assert turn is not None
     turn.state = TurnState.HANDED
 
-    hangs.stopped(house, one(house))
+    hangs.suspended(house, one(house))
 
     assert [Kill("one", 1, signal.SIGKILL)] == tick(house, hangs.ANSWER_S_MAX)
 

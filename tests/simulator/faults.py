@@ -7,7 +7,7 @@ from tests.simulator.cast import changed
 from tests.simulator.disk import Health
 from tests.simulator.house import Supervisor
 from tests.simulator.world import World
-from understudy.supervisor.core.events import Sampled, ShutdownAsked, Stopped
+from understudy.supervisor.core.events import Sampled, ShutdownAsked, Suspended
 
 
 def strike(world: World) -> None:
@@ -81,7 +81,7 @@ def _to_actor(world: World, kind: str) -> bool:
             actor.die(-9)
         case "actor stopped":
             actor.halted = True
-            world.keeper.reports.append(Stopped(actor.name, actor.epoch))
+            world.keeper.reports.append(Suspended(actor.name, actor.epoch))
         case "actor goes on":
             actor.halted = False
         case "program ends":

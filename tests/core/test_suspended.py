@@ -1,10 +1,10 @@
-"""An actor that a signal has stopped is silent, whatever of it is still on its way."""
+"""An actor that a signal has suspended is silent, whatever of it is still on its way."""
 
 import pytest
 
 from tests.desk import House
 from understudy.protocol.frames import Pong, Result
-from understudy.supervisor.core.events import ActorSaid, Event, Stopped, Ticked
+from understudy.supervisor.core.events import ActorSaid, Event, Suspended, Ticked
 from understudy.supervisor.core.hangs import ANSWER_S_MAX
 
 PONG = ActorSaid(b"one", Pong())
@@ -13,7 +13,7 @@ OTHER = ActorSaid(b"one", Result("c99"))
 
 @pytest.mark.parametrize("late", [[], [PONG], [OTHER], [OTHER, PONG]], ids=["nothing", "pong", "other", "both"])
 @pytest.mark.parametrize("asked", [True, False])
-def test_what_an_actor_said_before_it_was_stopped_proves_nothing(late: list[Event], asked: bool) -> None:
+def test_what_an_actor_said_before_it_was_suspended_proves_nothing(late: list[Event], asked: bool) -> None:
     house = House()
     core = house.core
     link = core.house.agents["one"].first.heard
@@ -22,7 +22,7 @@ def test_what_an_actor_said_before_it_was_stopped_proves_nothing(late: list[Even
         core.handle([PONG], 1.0, 1.0)
     assert (link.pinged == 1.0) is asked
 
-    for at, event in enumerate([Stopped("one", 1), *late]):
+    for at, event in enumerate([Suspended("one", 1), *late]):
         core.handle([event], 1.1 + at / 10, 1.0)
     core.deadline()
     core.handle([Ticked()], 1.5 + ANSWER_S_MAX, 1.0)
@@ -34,7 +34,7 @@ def test_one_that_goes_on_is_not_silent() -> None:
     house = House()
     core = house.core
     link = core.house.agents["one"].first.heard
-    core.handle([Stopped("one", 1)], 1.0, 1.0)
+    core.handle([Suspended("one", 1)], 1.0, 1.0)
 
     for at in (1.1, 1.2):
         core.handle([PONG], at, 1.0)

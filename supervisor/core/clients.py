@@ -50,7 +50,7 @@ from understudy.protocol.frames import (
 from understudy.protocol.sizes import RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.events import ClientSaid, SessionRow, TellClient, TurnRow
+from understudy.supervisor.core.events import ClientSaid, LogState, SessionRow, TellClient, TurnRow
 from understudy.supervisor.core.house import CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
@@ -287,7 +287,9 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     house.enter(entry)
     size = len(frame.body)
     house.record(
-        TurnRow(session.id, entry.first, "queued", frame.request, frame.serves, client.id, digest=asked, size=size)
+        TurnRow(
+            session.id, entry.first, LogState.QUEUED, frame.request, frame.serves, client.id, digest=asked, size=size
+        )
     )
     house.tell(client.peer, Accepted(frame.request, session.id, entry.first), house.after, frame.waits)
     turn = Turn(entry.first, house.budget.keep(frame.body), frame.serves, client.id)

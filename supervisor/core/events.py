@@ -3,6 +3,8 @@
 The keeper's messages are these very structs: they cross the socketpair between keeper and supervisor.
 """
 
+from enum import Enum
+
 import msgspec
 
 from understudy.protocol.frames import ActorCall, Entry, FromActor, FromClient, Handover, ToActor, ToClient
@@ -223,17 +225,26 @@ class MemoryRow(_Row, frozen=True):
     memory: bytes
 
 
+class LogState(Enum):
+    """Where a turn is by the log, which holds these values."""
+
+    QUEUED = "queued"
+    CONTINUED = "continued"  # Queued, and its agent is asked to go on.
+    STARTED = "started"
+    CANCELLING = "cancelling"  # Started, and cancelled: the agent was told, or is to be told.
+    WITHDRAWN = "withdrawn"  # The same before it started: no agent has seen it, nor will.
+    ENDED = "ended"
+
+
 class TurnRow(_Row, frozen=True):
     """Where a turn is. `request`, `serves`, `client`, `digest` (of the request) and `size` (of its content) when it is new.
 
-    `state`: queued, continued, started, cancelling (started, and cancelled), withdrawn (handed over, and cancelled
-    before it started) or ended. `launch`, `epoch`: of the actor that has it, 0 while none has; a launch that is not named
-    is that of the session's agent.
+    `launch`, `epoch`: of the actor that has it, 0 while none has; a launch that is not named is that of the session's agent.
     """
 
     session: str
     turn: int
-    state: str
+    state: LogState
     request: str = ""
     serves: list[str] = []
     client: str = ""

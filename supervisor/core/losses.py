@@ -4,11 +4,10 @@ from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
 from understudy.protocol.frames import ActorCall, Fault
 from understudy.supervisor.core import asks, calls, places, turns
 from understudy.supervisor.core.agent import GIVEN_UP, Agent
-from understudy.supervisor.core.events import TurnRow, Unreadable
+from understudy.supervisor.core.events import LogState, TurnRow, Unreadable
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.sessions import (
-    CONTINUED,
     HANDOVERS_MAX,
     RETRIES_MAX,
     Session,
@@ -89,7 +88,7 @@ def _put_back(house: House, session: Session, turn: Turn, seen: bool) -> None:
         why = "it is safe to repeat" if seen else "no agent had seen it"
         text = "the agent is asked to go on with the turn" if goes_on else f"the turn is handed over again: {why}"
         house.write(session, "requeued", turn.number, {"text": text, "continues": turn.continues})
-        house.record(TurnRow(session.id, turn.number, CONTINUED if turn.continues else "queued"))
+        house.record(TurnRow(session.id, turn.number, LogState.CONTINUED if turn.continues else LogState.QUEUED))
         turn.retries += seen
     session.current = None
     session.answers.clear()

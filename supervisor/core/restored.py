@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from understudy.protocol.frames import Entry
-from understudy.supervisor.core.events import RestRow
+from understudy.supervisor.core.events import LogState, RestRow
 
 # Of each actor#epoch that is dead and left a file: the turns that it had shown to its agent, None: any may have been.
 Shown = dict[tuple[str, int], set[tuple[str, int]] | None]
@@ -36,12 +36,12 @@ class RestoredTurn:
 
     `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
     `launch`, `epoch`: of the actor that has it; 0 when none has, or an older version wrote it. Of a turn that cannot be read only
-    that, its name and its state are here.
+    that and its name are here.
     """
 
     session: str
     turn: int
-    state: str
+    state: LogState
     request: str
     serves: list[str]
     body: bytes

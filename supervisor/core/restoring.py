@@ -6,19 +6,14 @@ from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX
 from understudy.supervisor.core import asks, losses, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.events import TurnRow
+from understudy.supervisor.core.events import LogState, TurnRow
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
-from understudy.supervisor.core.sessions import (
-    CONTINUED,
-    HANDED_STATES,
-    WITHDRAWN,
-    Session,
-    Turn,
-    TurnState,
-)
+from understudy.supervisor.core.sessions import Session, Turn, TurnState
 from understudy.supervisor.core.specs import OnCrash
+
+WAITING = (LogState.QUEUED, LogState.CONTINUED)  # No actor has it.
 
 
 def take_back(house: House, restored: Restored, shown: Shown) -> None:
@@ -48,7 +43,7 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
                 told.add(session.id)  # Who waits for its turns would see but silence.
                 text = f"turns wait: agent {session.agent} is not in the configuration; put it back: understudy reload"
                 house.write(session, "note", open_turn.turn, {"text": text})
-        elif open_turn.state not in HANDED_STATES:
+        elif open_turn.state in WAITING:
             turns.enqueue(house, session, _turn(house, open_turn))
         else:
             _take_back_handed(house, agent, session, open_turn, shown)
@@ -69,14 +64,14 @@ def _end(house: House, session: Session, row: RestoredTurn) -> None:
     text = f"this session is set apart: {session.quarantined}; open another one"
     house.warn(f"turn {row.turn} of session {session.id} ends: {text}")
     house.write(session, "ended", row.turn, {"reason": "failed", "code": QUARANTINED, "text": text})
-    house.record(TurnRow(session.id, row.turn, "ended"))
+    house.record(TurnRow(session.id, row.turn, LogState.ENDED))
 
 
 def _turn(house: House, row: RestoredTurn) -> Turn:
     body = house.budget.keep(row.body, row.size)
     serves = [each for each in row.serves if len(each) <= METHOD_CHARACTERS_MAX][:SERVES_MAX]
     house.budget.texts += long(serves)
-    return Turn(row.turn, body, serves, row.client, continues=row.state == CONTINUED)
+    return Turn(row.turn, body, serves, row.client, continues=row.state is LogState.CONTINUED)
 
 
 def _beyond_bounds(row: RestoredSession) -> str:
@@ -102,7 +97,7 @@ def _take_back_handed(house: House, agent: Agent, session: Session, row: Restore
         return
     session.current = turn
     turn.since = house.now
-    turn.state = TurnState.HANDED if row.state == WITHDRAWN else TurnState.RUNNING
+    turn.state = TurnState.HANDED if row.state is LogState.WITHDRAWN else TurnState.RUNNING
     turn.launch, turn.epoch = row.launch or session.agent, row.epoch
     if agent.first.lives and not row.epoch:  # Older versions did not record who has it: it is whoever plays.
         turn.launch, turn.epoch = agent.first.launch, agent.first.epoch
@@ -114,7 +109,7 @@ def _take_back_handed(house: House, agent: Agent, session: Session, row: Restore
     else:
         actor = None
         agent.running += 1
-    if row.state != "started":
+    if row.state is not LogState.STARTED:
         turns.mark_cancelled(house, session, turn)
     turn.unmarked = agent.spec.on_crash is OnCrash.RETRY
     if actor is None:

@@ -12,12 +12,7 @@ from understudy.supervisor.core.life import Actor
 HANDOVERS_MAX = 5  # A turn that costs this many actors before it begins ends as `failed`.
 RETRIES_MAX = 3
 
-# States in the log, besides queued, started and ended:
-CONTINUED = "continued"  # Queued, and its agent is asked to go on.
-CANCELLING = "cancelling"  # Started, and cancelled: the agent was told, or is to be told.
-WITHDRAWN = "withdrawn"  # The same before it started: no agent has seen it, nor will.
 PROMPT_HEAD = b"\x81\xa7content"  # Before the content blocks in a prompt's body: a map with this one key.
-HANDED_STATES = ("started", CANCELLING, WITHDRAWN)  # An actor has it.
 CONTINUATION = pack(
     [
         {

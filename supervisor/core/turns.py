@@ -21,13 +21,11 @@ from understudy.protocol.frames import (
 from understudy.supervisor.core import asks, bounds, places
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.events import MemoryRow, TurnRow
+from understudy.supervisor.core.events import LogState, MemoryRow, TurnRow
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House
 from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.sessions import (
-    CANCELLING,
     CONTINUED_BODY,
-    WITHDRAWN,
     Session,
     Turn,
     TurnState,
@@ -171,7 +169,7 @@ def begin(house: House, session: Session, frame: Begin, actor: Actor) -> None:
 
 def _record_start(house: House, session: Session, turn: Turn) -> int:
     house.write(session, "started", turn.number, {})
-    return house.record(TurnRow(session.id, turn.number, "started", epoch=turn.epoch, launch=turn.launch))
+    return house.record(TurnRow(session.id, turn.number, LogState.STARTED, epoch=turn.epoch, launch=turn.launch))
 
 
 def updates(house: House, session: Session, frame: Updates, actor: Actor) -> None:
@@ -220,7 +218,7 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
     if session.current is turn:
         bounds.tell_dropped(house, session, turn.number, agent.spec)
     house.write(session, "ended", turn.number, {"reason": reason, **body})
-    house.record(TurnRow(session.id, turn.number, "ended"))
+    house.record(TurnRow(session.id, turn.number, LogState.ENDED))
     if session.current is turn:
         session.current = None
         session.answers.clear()
@@ -253,7 +251,7 @@ def cancel(house: House, session: Session, number: int) -> int:
     if current is not None and number in (0, current.number):
         told += 1
         if not current.cancelled:
-            state = WITHDRAWN if current.state is TurnState.HANDED else CANCELLING
+            state = LogState.WITHDRAWN if current.state is TurnState.HANDED else LogState.CANCELLING
             row = TurnRow(session.id, current.number, state, epoch=current.epoch, launch=current.launch)
             house.record(row)
             mark_cancelled(house, session, current)

@@ -90,7 +90,7 @@ class Pending:
                 (
                     keys[r.session],
                     r.turn,
-                    now.state,
+                    now.state.value,
                     r.request,
                     _encode(r.serves),
                     r.client,
@@ -104,7 +104,7 @@ class Pending:
         )
         writer.executemany(
             "UPDATE turns SET state = ?, epoch = ?, launch = ? WHERE session = ? AND turn = ? AND state <> 'ended'",
-            [(row.state, row.epoch, row.launch, keys[row.session], row.turn) for row in turns.values()],
+            [(row.state.value, row.epoch, row.launch, keys[row.session], row.turn) for row in turns.values()],
         )
 
 

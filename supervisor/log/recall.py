@@ -11,10 +11,10 @@ import msgspec
 
 from understudy.protocol.frames import Entry
 from understudy.protocol.sizes import NUMBER_BITS, NUMBER_MAX
-from understudy.supervisor.core.events import RestRow
+from understudy.supervisor.core.events import LogState, RestRow
 from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
-from understudy.supervisor.core.sessions import CANCELLING, CONTINUED, HANDED_STATES, PROMPT_HEAD
+from understudy.supervisor.core.sessions import PROMPT_HEAD
 from understudy.supervisor.log.pending import STOPPED, Pending
 from understudy.supervisor.log.schema import TOLD, TOLD_QUERY
 
@@ -35,7 +35,6 @@ OPEN_TURNS = (
 PROMPTS = "SELECT session, request, turn, digest FROM turns ORDER BY id DESC LIMIT ?"
 CAST = "SELECT actor, epoch, plays, place FROM epochs WHERE status IS NULL AND plays IS NOT NULL"
 HOLDS = "SELECT s.session, h.launch, h.epoch FROM holds h JOIN sessions s ON s.id = h.session"
-STATES = ("queued", CONTINUED, *HANDED_STATES)
 
 _decode_segment = msgspec.msgpack.Decoder(list[Entry]).decode
 
@@ -119,7 +118,8 @@ class Recall:
                 turns.append(self._turn(row, prompt_bytes_max))
             except (DamageError, msgspec.MsgspecError) as error:
                 damaged[row[0]] = f"turn {row[1]} cannot be read from the log: {error}"
-                turns.append(RestoredTurn(row[0], row[1], row[2], row[3], [], b"", epoch=row[6], launch=row[8]))
+                state = LogState.STARTED  # Whether an agent has seen it nobody can tell.
+                turns.append(RestoredTurn(row[0], row[1], state, row[3], [], b"", epoch=row[6], launch=row[8]))
         if damaged:
             sessions = [msgspec.structs.replace(each, damage=damaged.get(each.session, "")) for each in sessions]
         stopped = {
@@ -146,13 +146,15 @@ class Recall:
 
     def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int, str], bytes_max: int) -> RestoredTurn:
         """Return an open turn with its prompt and, when it has started, its questions."""
-        session, turn, state, request, serves, client, epoch, size, launch = row
-        if state not in STATES:  # Whether an agent has seen it nobody can tell.
-            raise DamageError(f"its state is {state!r:.50}")
+        session, turn, written, request, serves, client, epoch, size, launch = row
+        try:
+            state = LogState(written)
+        except ValueError as error:
+            raise DamageError(f"its state is {written!r:.50}") from error
         body = self.prompt(session, turn) if size <= bytes_max else b""  # Older versions wrote no size.
         size = max(size, len(body))
         told: list[Entry] = []
-        if state in ("started", CANCELLING):
+        if state in (LogState.STARTED, LogState.CANCELLING):
             base = self._keys[session] << NUMBER_BITS
             for (segment,) in self._query(TOLD_QUERY, (turn, base, base | NUMBER_MAX)):
                 told.extend(each for each in _entries_of(segment) if each.turn == turn and each.kind in TOLD)

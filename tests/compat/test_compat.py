@@ -52,10 +52,10 @@ def test_what_was_seen_is_in_the_log(left: dict[str, Any], tmp_path: Path) -> No
     assert set(left) == set(last)
     assert [] == [name for name, each in left.items() if each["seen"][-1]["number"] > last[name]]
     assert {("asked", "started"), ("running", "started"), ("running", "queued")} == {
-        (names[each.session], each.state) for each in restored.turns
+        (names[each.session], each.state.value) for each in restored.turns
     }
     assert [["fs/read_text_file"]] == [
-        each.serves for each in restored.turns if (names[each.session], each.state) == ("running", "started")
+        each.serves for each in restored.turns if (names[each.session], each.state.value) == ("running", "started")
     ]
     assert b"theirs-" in memory["remembered"]
 

@@ -37,7 +37,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.supervisor.core import clients, follows, invariants
-from understudy.supervisor.core.events import ClientSaid
+from understudy.supervisor.core.events import ClientSaid, LogState
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.shell import safe
@@ -242,7 +242,7 @@ def test_a_result_that_cannot_be_read_is_a_fault_for_who_called(body: bytes) -> 
 def restored(**fields: Any) -> Restored:
     """Return a log with two sessions that each have a turn that runs; `fields` of the first one's turn or session."""
     sessions = [RestoredSession(name, "a", "/", b"", b"", f"o{name}", 3, 0.0) for name in ("one", "two")]
-    started = [RestoredTurn(name, 2, "queued", f"p{name}", [], pack([{}])) for name in ("one", "two")]
+    started = [RestoredTurn(name, 2, LogState.QUEUED, f"p{name}", [], pack([{}])) for name in ("one", "two")]
     turn = {key: value for key, value in fields.items() if key in RestoredTurn.__dataclass_fields__ and key != "cwd"}
     session = {key: value for key, value in fields.items() if key not in turn}
     return Restored(
@@ -261,9 +261,12 @@ def restored(**fields: Any) -> Restored:
     ("fields", "why"),
     [
         ({"cwd": "x" * 5000}, "its folder has a name of 5000 characters"),
-        ({"state": "started", "told": [Entry("one", 3, 3, 2, "asked", b"\xc1", 0.0)]}, "turn 2 cannot be read"),
-        ({"state": "started", "told": [Entry("one", 3, 3, 2, "answered", pack([7]), 0.0)]}, "turn 2 cannot be read"),
-        ({"state": "started", "told": [Entry("one", 3, 3, 2, "asked", NESTED, 0.0)]}, "turn 2 cannot be read"),
+        ({"state": LogState.STARTED, "told": [Entry("one", 3, 3, 2, "asked", b"\xc1", 0.0)]}, "turn 2 cannot be read"),
+        (
+            {"state": LogState.STARTED, "told": [Entry("one", 3, 3, 2, "answered", pack([7]), 0.0)]},
+            "turn 2 cannot be read",
+        ),
+        ({"state": LogState.STARTED, "told": [Entry("one", 3, 3, 2, "asked", NESTED, 0.0)]}, "turn 2 cannot be read"),
     ],
 )
 def test_a_session_that_cannot_be_taken_back_is_set_apart_and_the_house_starts(fields: Any, why: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Entry, Goodbye, Hello, Verb, pack
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event, Exited, Spawned, Ticked
+from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event, Exited, LogState, Spawned, Ticked
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
 from understudy.supervisor.core.sessions import Session
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
@@ -35,8 +35,8 @@ def core() -> Core:
     body = pack([{"type": "text", "text": "x"}])
     asked = Entry("s1", 2, 2, 1, "asked", pack({"ask": "q", "method": "m", "params": {}}), 0.0)
     turns = [
-        RestoredTurn("s1", 1, "started", "r", [], body, "me", [asked], epoch=1),
-        RestoredTurn("s2", 1, "queued", "r", [], body),
+        RestoredTurn("s1", 1, LogState.STARTED, "r", [], body, "me", [asked], epoch=1),
+        RestoredTurn("s2", 1, LogState.QUEUED, "r", [], body),
     ]
     spec = HouseSpec((AgentSpec("a"),), "/r", "/s")
     made = Core(spec, Restored(known, turns, epochs={"a": 1}), {}, Random(1), [Spawned("a", 1, 7, 7)], 0.0, 0.0)

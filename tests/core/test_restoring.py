@@ -13,6 +13,7 @@ from understudy.supervisor.core.events import (
     Exited,
     ForgetMarks,
     Kill,
+    LogState,
     Record,
     RestRow,
     Spawn,
@@ -27,7 +28,7 @@ from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, Res
 BODY = pack([{"type": "text", "text": "x"}])
 
 
-def turn(session: str, epoch: int, state: str = "started", told: list[Entry] | None = None) -> RestoredTurn:
+def turn(session: str, epoch: int, state: LogState = LogState.STARTED, told: list[Entry] | None = None) -> RestoredTurn:
     return RestoredTurn(session, 1, state, "r", [], BODY, "", told or [], epoch)
 
 
@@ -49,7 +50,8 @@ class Start:
     def settled(self) -> dict[str, str]:
         """Session -> how its turn ended, or that it waits again; none whose actor has it still."""
         rows = [row for each in self.effects if isinstance(each, Record) for row in each.rows]
-        found = {row.session: row.state for row in rows if isinstance(row, TurnRow) and row.state != "started"}
+        states = {row.session: row.state for row in rows if isinstance(row, TurnRow)}
+        found = {name: state.value for name, state in states.items() if state is not LogState.STARTED}
         endings = {
             row.session: unpack(row.body)["reason"] for row in rows if isinstance(row, Entry) and row.kind == "ended"
         }
@@ -77,7 +79,7 @@ def test_a_turn_is_settled_by_what_its_own_actor_had_shown(shown: Shown, expecte
 
 
 def test_whoever_waits_for_turns_of_an_agent_that_left_the_configuration_is_told_why() -> None:
-    start = Start(turn("s", 1), turn("t", 0, "queued"), shown={}, agent="another")
+    start = Start(turn("s", 1), turn("t", 0, LogState.QUEUED), shown={}, agent="another")
 
     rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
     text = "turns wait: agent a is not in the configuration; put it back: understudy reload"
@@ -98,7 +100,7 @@ def test_a_turn_of_an_older_versions_log_is_taken_to_be_the_living_players_and_r
     start = Start(turn("s", 0), shown={}, living=(3, 4))
 
     rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
-    assert TurnRow("s", 1, "started", epoch=3, launch="a") in rows
+    assert TurnRow("s", 1, LogState.STARTED, epoch=3, launch="a") in rows
     assert {} == start.settled
 
 
@@ -135,8 +137,8 @@ def test_a_session_whose_questions_cannot_be_read_is_set_apart_and_the_house_sta
     assert "cannot be read from the log" in start.core.house.sessions["broken"].quarantined
 
 
-@pytest.mark.parametrize("state", ["started", "queued", "cancelling"])
-def test_a_turn_of_a_session_that_the_log_gives_back_as_damaged_has_its_ending_and_is_told_of(state: str) -> None:
+@pytest.mark.parametrize("state", [LogState.STARTED, LogState.QUEUED, LogState.CANCELLING])
+def test_a_turn_of_a_session_that_the_log_gives_back_as_damaged_has_its_ending_and_is_told_of(state: LogState) -> None:
     """Or whoever waits for that would wait for ever."""
     known = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0, damage="turn 1 cannot be read")
     restored = Restored([known], [turn("s", 1, state)])
@@ -146,7 +148,9 @@ def test_a_turn_of_a_session_that_the_log_gives_back_as_damaged_has_its_ending_a
 
     assert "turn 1 cannot be read" == core.house.sessions["s"].quarantined
     rows = [row for each in effects if isinstance(each, Record) for row in each.rows]
-    assert [("s", 1, "ended")] == [(row.session, row.turn, row.state) for row in rows if isinstance(row, TurnRow)]
+    assert [("s", 1, LogState.ENDED)] == [
+        (row.session, row.turn, row.state) for row in rows if isinstance(row, TurnRow)
+    ]
     (ending,) = [unpack(row.body) for row in rows if isinstance(row, Entry)]
     assert ("failed", "quarantined") == (ending["reason"], ending["code"])
     assert any("turn 1 cannot be read" in each.text for each in effects if isinstance(each, Warn))
@@ -180,7 +184,7 @@ def test_a_turn_of_an_agent_that_is_launched_otherwise_now_waits_for_the_end_of_
     spec = HouseSpec((AgentSpec("a"), AgentSpec("p", launch=launch)), "/r", "/s")
     restored = Restored(
         [RestoredSession("s", "p", "/", b"", b"", "s", 2, 0.0)],
-        [RestoredTurn("s", 1, "started", "r", [], BODY, epoch=1, launch=before)],
+        [RestoredTurn("s", 1, LogState.STARTED, "r", [], BODY, epoch=1, launch=before)],
         epochs={before: 1},
         cast={(before, 1): ("p", 1)},
     )
@@ -195,12 +199,12 @@ def test_a_turn_of_an_agent_that_is_launched_otherwise_now_waits_for_the_end_of_
     endings = [row for each in then if isinstance(each, Record) for row in each.rows if isinstance(row, Entry)]
     assert [] == [each for each in first if isinstance(each, Kill)]  # It may finish the turn.
     assert (["a"], ["p"]) == (plays(first), plays(then))
-    assert ["ended" if expected == "interrupted" else expected] == states
+    assert [LogState.ENDED if expected == "interrupted" else LogState.QUEUED] == states
     assert expected == "queued" or unpack(endings[-1].body)["reason"] == expected
 
 
 def test_a_prompt_to_a_lazy_agent_whose_surplus_actor_finishes_a_turn_is_played_after_that() -> None:
-    open_turn = RestoredTurn("s", 1, "started", "r", [], BODY, epoch=1, launch="a")
+    open_turn = RestoredTurn("s", 1, LogState.STARTED, "r", [], BODY, epoch=1, launch="a")
     session = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0)
     restored = Restored([session], [open_turn], epochs={"a": 1}, cast={("a", 1): ("a", 2)})
     desk = Desk(AgentSpec("a", lazy=True), restored=restored, living=[Spawned("a", 1, 101, 7)])

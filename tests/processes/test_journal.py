@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.logs import SESSION, Opener, entry
-from understudy.supervisor.core.events import EpochRow, Record, TurnRow
+from understudy.supervisor.core.events import EpochRow, LogState, Record, TurnRow
 from understudy.supervisor.formats import JOURNAL_HEADER
 from understudy.supervisor.log.journal import HEAD, Journal
 from understudy.supervisor.log.log import Log, LogError
@@ -30,9 +30,9 @@ def test_commits_that_only_the_journal_has_are_found_again_once(tmp_path: Path, 
     path, to = tmp_path / "log", tmp_path / "left"
     to.mkdir()
     log = open_log(str(path))
-    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, "queued", "r1")])])
+    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, LogState.QUEUED, "r1")])])
     log.tend()
-    log.commit([Record(2, [TurnRow("s1", 1, "started"), entry(2, 5), EpochRow("a", 3, 7, 9)])])
+    log.commit([Record(2, [TurnRow("s1", 1, LogState.STARTED), entry(2, 5), EpochRow("a", 3, 7, 9)])])
     log.commit([Record(3, [entry(6)])])
     left = killed_with(path, log, to)
 
@@ -40,7 +40,7 @@ def test_commits_that_only_the_journal_has_are_found_again_once(tmp_path: Path, 
         again = open_log(left)
         restored = again.restore()
         assert [1, 2, 6] == [each.first for each in again.read("s1", 0, 10_000)]
-        assert [(1, "started")] == [(turn.turn, turn.state) for turn in restored.turns]
+        assert [(1, LogState.STARTED)] == [(turn.turn, turn.state) for turn in restored.turns]
         assert {"a": 3} == restored.epochs
         assert 1 == again.generation
 

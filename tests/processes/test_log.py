@@ -12,7 +12,17 @@ import pytest
 
 from tests.logs import SESSION, Opener, entry
 from understudy.protocol.frames import Entry, pack
-from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row, SessionRow, StopRow, TurnRow
+from understudy.supervisor.core.events import (
+    EpochRow,
+    LogState,
+    MarkRow,
+    MemoryRow,
+    Record,
+    Row,
+    SessionRow,
+    StopRow,
+    TurnRow,
+)
 from understudy.supervisor.formats import SCHEMA_VERSION
 from understudy.supervisor.log import log as log_module
 from understudy.supervisor.log.log import LogError
@@ -83,13 +93,13 @@ def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_lo
     rows: list[Row] = [
         SESSION,
         entry(1, kind="prompt"),
-        TurnRow("s1", 1, "queued", "r1", ["fs/read_text_file"]),
+        TurnRow("s1", 1, LogState.QUEUED, "r1", ["fs/read_text_file"]),
         entry(2, kind="prompt", turn=2),
-        TurnRow("s1", 2, "queued", "r2"),
-        TurnRow("s1", 1, "started"),
+        TurnRow("s1", 2, LogState.QUEUED, "r2"),
+        TurnRow("s1", 1, LogState.STARTED),
         entry(3, kind="prompt", turn=3),
-        TurnRow("s1", 3, "queued", "r3"),
-        TurnRow("s1", 3, "ended"),
+        TurnRow("s1", 3, LogState.QUEUED, "r3"),
+        TurnRow("s1", 3, LogState.ENDED),
         MemoryRow("s1", b"remembered"),
         EpochRow("rehearsal", 4, 77, 99),
         MarkRow("rehearsal", 4, 12),
@@ -99,7 +109,7 @@ def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_lo
 
     restored = open_log(path).restore()
 
-    assert [(1, "started", ["fs/read_text_file"]), (2, "queued", [])] == [
+    assert [(1, LogState.STARTED, ["fs/read_text_file"]), (2, LogState.QUEUED, [])] == [
         (turn.turn, turn.state, turn.serves) for turn in restored.turns
     ]
     assert pack([1]) == restored.turns[0].body
@@ -112,14 +122,14 @@ def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_lo
 def test_a_turn_that_goes_on_is_restored_with_what_was_told(tmp_path: Path, open_log: Opener) -> None:
     log = open_log(str(tmp_path / "log"))
     told = [entry(3, kind="asked"), entry(4, kind="requeued")]
-    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, "queued", "r1", [], "c1")])])
-    log.commit([Record(2, [entry(2), *told, TurnRow("s1", 1, "continued")])])
+    log.commit([Record(1, [SESSION, entry(1, kind="prompt"), TurnRow("s1", 1, LogState.QUEUED, "r1", [], "c1")])])
+    log.commit([Record(2, [entry(2), *told, TurnRow("s1", 1, LogState.CONTINUED)])])
     waiting = log.restore().turns
-    log.commit([Record(3, [TurnRow("s1", 1, "started")])])
+    log.commit([Record(3, [TurnRow("s1", 1, LogState.STARTED)])])
     running = log.restore().turns
 
-    assert [("continued", "c1", [])] == [(turn.state, turn.client, turn.told) for turn in waiting]
-    assert [("started", "c1", told)] == [(turn.state, turn.client, turn.told) for turn in running]
+    assert [(LogState.CONTINUED, "c1", [])] == [(turn.state, turn.client, turn.told) for turn in waiting]
+    assert [(LogState.STARTED, "c1", told)] == [(turn.state, turn.client, turn.told) for turn in running]
 
 
 def test_who_was_stopped_is_restored_with_the_life_of_the_house_until_started(tmp_path: Path, open_log: Opener) -> None:
@@ -238,7 +248,7 @@ def test_a_log_of_schema_version_1_is_brought_up_to_date(tmp_path: Path, open_lo
     assert [(1, 1, "prompt"), (2, 9, "update")] == [(e.first, e.last, e.kind) for e in log.read("s1", 1, 10_000)]
     restored = log.restore()
     assert [("s1", 9, b"m"), ("s2", 4, b"")] == [(each.session, each.last, each.memory) for each in restored.sessions]
-    assert [("s1", 1, "started", pack([1]))] == [(t.session, t.turn, t.state, t.body) for t in restored.turns]
+    assert [("s1", 1, LogState.STARTED, pack([1]))] == [(t.session, t.turn, t.state, t.body) for t in restored.turns]
 
 
 def test_a_session_is_read_apart_from_its_neighbours(tmp_path: Path, open_log: Opener) -> None:

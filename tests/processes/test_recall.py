@@ -8,7 +8,7 @@ import pytest
 
 from tests.logs import Opener
 from understudy.protocol.frames import Entry, pack
-from understudy.supervisor.core.events import MemoryRow, Record, RestRow, SessionRow, TurnRow
+from understudy.supervisor.core.events import LogState, MemoryRow, Record, RestRow, SessionRow, TurnRow
 from understudy.supervisor.core.sessions import PROMPT_HEAD
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.log.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX
@@ -25,7 +25,7 @@ def content(characters: int) -> bytes:
 
 def prompted(log: Log, session: str, body: bytes, opening: bytes = b"", memory: bytes = b"") -> None:
     entry = Entry(session, 1, 1, 1, "prompt", PROMPT_HEAD + body, 1.5)
-    turn = TurnRow(session, 1, "queued", "r", size=len(body))
+    turn = TurnRow(session, 1, LogState.QUEUED, "r", size=len(body))
     log.commit([Record(1, [SessionRow(session, "a", "/", opening, session), entry, turn, MemoryRow(session, memory)])])
 
 
@@ -124,9 +124,9 @@ def test_which_actor_has_a_turn_is_given_back(log: Log) -> None:
     prompted(log, "s1", content(5))
     prompted(log, "s2", content(5))
     log.tend()
-    log.commit([Record(2, [TurnRow("s1", 1, "started", epoch=7)])])
+    log.commit([Record(2, [TurnRow("s1", 1, LogState.STARTED, epoch=7)])])
     first = [turn.epoch for turn in log.restore().turns]
-    log.commit([Record(3, [TurnRow("s1", 1, "queued")])])
+    log.commit([Record(3, [TurnRow("s1", 1, LogState.QUEUED)])])
 
     assert [7, 0] == first
     assert [0, 0] == [turn.epoch for turn in log.restore().turns]

@@ -6,6 +6,7 @@ from understudy.protocol.frames import Entry, pack, unpack
 from understudy.supervisor.core.events import (
     EpochRow,
     HoldRow,
+    LogState,
     MarkRow,
     MemoryRow,
     Record,
@@ -16,7 +17,6 @@ from understudy.supervisor.core.events import (
     TurnRow,
 )
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
-from understudy.supervisor.core.sessions import CANCELLING
 
 TOLD = ("asked", "answered", "requeued")
 
@@ -39,7 +39,7 @@ class Disk:
         self.sessions: dict[str, SessionRow] = {}
         self.memories: dict[str, bytes] = {}
         self.turns: dict[tuple[str, int], TurnRow] = {}
-        self.states: dict[tuple[str, int], str] = {}
+        self.states: dict[tuple[str, int], LogState] = {}
         self.turn_actors: dict[tuple[str, int], tuple[str, int]] = {}
         self.turns_written: list[TurnRow] = []
         self.epochs: dict[str, int] = {}
@@ -74,7 +74,7 @@ class Disk:
                     key = (row.session, row.turn)
                     self.turns_written.append(row)
                     self.turns.setdefault(key, row)
-                    if self.states.get(key) != "ended":
+                    if self.states.get(key) is not LogState.ENDED:
                         self.states[key], self.turn_actors[key] = row.state, (row.launch, row.epoch)
                 case EpochRow():
                     self.epochs[row.actor] = max(row.epoch, self.epochs.get(row.actor, 0))
@@ -119,7 +119,8 @@ class Disk:
             )
             for name, row in self.sessions.items()
         ]
-        turns = [self._turn(self.turns[key], state) for key, state in sorted(self.states.items()) if state != "ended"]
+        open_turns = sorted(key for key, state in self.states.items() if state is not LogState.ENDED)
+        turns = [self._turn(self.turns[key], self.states[key]) for key in open_turns]
         opens = {row.request: (row.session, row.digest) for row in self.sessions.values()}
         prompts = {(row.session, row.request): (row.turn, row.digest) for row in self.turns.values()}
         return Restored(
@@ -143,9 +144,9 @@ class Disk:
         """Return the content blocks of the prompt that names the turn."""
         return pack(unpack(self.prompt(session, turn).body)["content"])
 
-    def _turn(self, row: TurnRow, state: str) -> RestoredTurn:
+    def _turn(self, row: TurnRow, state: LogState) -> RestoredTurn:
         entries = self.entries[row.session]
-        started = state in ("started", CANCELLING)
+        started = state in (LogState.STARTED, LogState.CANCELLING)
         told = [each for each in entries if started and each.turn == row.turn and each.kind in TOLD]
         body = self.content(row.session, row.turn)
         launch, epoch = self.turn_actors[row.session, row.turn]

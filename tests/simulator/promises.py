@@ -12,15 +12,15 @@ from tests.simulator.disk import Disk
 from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Accepted, Entry, unpack
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import MarkRow, Record, RestRow
+from understudy.supervisor.core.events import LogState, MarkRow, Record, RestRow
 from understudy.supervisor.core.specs import AgentSpec, OnCrash, OnHang
 
 Turn = tuple[str, int]
 Request = tuple[str, str]  # session, id
 
 
-SEEN = ("started", "cancelling", "ended")  # The states of turns that an agent may have got.
-RUNS = ("started", "cancelling")
+RUNS = (LogState.STARTED, LogState.CANCELLING)
+SEEN = (*RUNS, LogState.ENDED)  # The states of turns that an agent may have got.
 BROKEN = "AssertionError: broken by the schedule"
 
 
@@ -141,12 +141,14 @@ class Promises:
     def went(self, turn: Turn) -> None:
         """An actor heard that the turn may start."""
         state = self.disk.states.get(turn)
-        assert state not in (None, "queued", "continued"), f"turn {turn} may go, but is {state} in the log"
+        assert state not in (None, LogState.QUEUED, LogState.CONTINUED), (
+            f"turn {turn} may go, but is {state} in the log"
+        )
 
     def forgot(self, turn: Turn) -> None:
         """An actor may use the turn's mark for another: nobody needs it any more."""
         state = self.disk.states.get(turn)
-        assert state == "ended", f"the mark of {turn} is forgotten, but it is {state} in the log"
+        assert state is LogState.ENDED, f"the mark of {turn} is forgotten, but it is {state} in the log"
 
     def killed_for_cancel(self, actor: str, epoch: int, turn: Turn, now: float) -> None:
         """An actor is ended because it did not cancel."""

@@ -91,11 +91,15 @@ def _status_cells(row: dict[str, Any]) -> list[object]:
         row["sessions"],
         memory,
         files,
-        row["waiting_for"]
-        or "; ".join(row["limits"])
-        or ("" if row["state"] == "RUNNING" else row["why"].partition("\n")[0])
-        or ("its program to be ready" if row["state"] == "STARTING" else "-"),
+        row["waiting_for"] or "; ".join(row["limits"]) or _stands(row["state"], row["why"].partition("\n")[0]) or "-",
     ]
+
+
+def _stands(state: str, why: str) -> str:
+    """Say why an agent does not run, "" when it does."""
+    if state == "STARTING":
+        return "its program to be ready" + (f"; before that: {why}" if why else "")
+    return "" if state == "RUNNING" else why
 
 
 def _show_last_lines(rows: list[dict[str, Any]]) -> None:

@@ -101,7 +101,8 @@ class _Watch:
             if self._is_there(row):
                 self._show(row.name, row.state)
             else:
-                yield f"{row.name} is {row.state}" + (f" ({row.why})" if row.why else "")
+                before = "before that: " if row.state == "STARTING" else ""
+                yield f"{row.name} is {row.state}" + (f" ({before}{row.why})" if row.why else "")
 
     def done(self, rows: list[Outcome]) -> int:
         """Show what was not shown yet; return the exit status."""

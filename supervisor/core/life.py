@@ -40,7 +40,7 @@
 import signal
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from understudy.protocol.frames import ActorHello
@@ -136,16 +136,22 @@ class Reason(Enum):
     FAULTY = "faulty"  # It said what it must not.
 
 
+UNTIL_STARTED = (Reason.WAITS, Reason.IDLE, Reason.STOPPED)  # Why nobody plays: not true any more of one that starts.
+
+
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A reason, in words for people. `turn`: the session and number of the turn that it is about."""
+    """A reason, in words for people. `turn`: the session and number of the turn that it is about. `then`: what is to come
+    of it, which is not true any more once that has come.
+    """
 
     reason: Reason = Reason.NONE
     text: str = ""
     turn: tuple[str, int] | None = None
+    then: str = ""
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text}; {self.then}" if self.then else self.text
 
 
 class Hindrance(Enum):
@@ -265,6 +271,7 @@ class Actor:
         self.number, self.connection, self.peer, self.pid, self.ran_from = 0, 0, None, 0, now
         self.returning = self.played = self.cannot_start = False
         self.heard = Heard(now)
+        self.why = Why() if self.why.reason in UNTIL_STARTED else replace(self.why, then="")
         self._take(Step.STARTED, now, Why(text="starting"), now + self.spec.start_timeout_s)
         return Spawn(self.launch, epoch, self.spec.name, self.agent, self.place)
 

@@ -58,7 +58,7 @@ def _gone(house: House, actor: Actor, event: Exited | None, why: Why) -> None:
     nobody_waits = agent is None or heir is not None
     verdict = starts.returns(house, actor, event, why, casting.UNDERSTUDY_AFTER_S if nobody_waits else 0.0)
     replaced = heir is not None and verdict.comes_back
-    what = _what(actor, event, why, house.now)
+    what = _what(actor, event, why, house.now, fell=not _in_order(verdict.step, event))
     if replaced and heir is not None:
         what += f"; its understudy {heir.title} takes over"
     was_stopped, was_starting = actor.state is State.STOPPING, actor.state is State.STARTING
@@ -86,12 +86,17 @@ def _gone(house: House, actor: Actor, event: Exited | None, why: Why) -> None:
         casting.after_fall(house, agent, actor)
 
 
-def _what(actor: Actor, event: Exited | None, why: Why, now: float) -> str:
+def _in_order(step: Step, event: Exited | None) -> bool:
+    """Return whether the end was asked for, or is how such a program ends."""
+    return step is Step.ENDED or (step is Step.RETIRED and event is not None and event.status == 0)
+
+
+def _what(actor: Actor, event: Exited | None, why: Why, now: float, fell: bool) -> str:
     """Tell of an end, for people."""
     pid = 0 if event is None else event.pid
-    text = (
-        f"agent {actor.agent or actor.launch} ({actor.title}, pid {pid}) fell after {now - actor.ran_from:.1f} s: {why}"
-    )
+    asked = f" ({actor.why})" if actor.state is State.STOPPING and actor.why.text != why.text else ""
+    how = f"{'fell' if fell else 'ended'} after {now - actor.ran_from:.1f} s{asked}"
+    text = f"agent {actor.agent or actor.launch} ({actor.title}, pid {pid}) {how}: {why}"
     if event is not None and event.swept:
         text += f"; {event.swept} more process(es) of it were ended"
     return text

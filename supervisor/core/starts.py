@@ -145,5 +145,5 @@ def again(house: House, actor: Actor, why: Why, wait_s_min: float = 0.0) -> Retu
         due = house.now + policy.fatal_retry_s if policy.fatal_retry_s else None
         return Return(Step.GIVEN_UP, Why(why.reason, text), due)
     wait_s = max(wait_s, wait_s_min)
-    text = f"{why}; next start in {wait_s:.1f} s" if wait_s else str(why)
-    return Return(Step.FELL, Why(why.reason, text), house.now + wait_s)
+    then = f"next start in {wait_s:.1f} s" if wait_s else ""
+    return Return(Step.FELL, Why(why.reason, why.text, then=then), house.now + wait_s)

@@ -143,7 +143,7 @@ class Restart(VerbBody[list[Outcome]], frozen=True):
 
 
 class Signal(VerbBody[Any], frozen=True):
-    """Send a signal to the program of the one agent in `names`."""
+    """Send a signal to the program of the one agent in `names`, to each where several actors play it."""
 
     harmless_twice: ClassVar[bool] = False
     names: Names = []

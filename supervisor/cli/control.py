@@ -93,8 +93,12 @@ def _pid(place: str, name: str | None) -> int:
     row = _row(place, name)
     if row is None:
         return 1
-    print(row.pid or 0)
-    return 0 if row.pid else EXIT_NOT_RUNNING
+    beside = [
+        each for each in verb(place, Status()) if each.name.startswith(f"{name}/")
+    ]  # Of the agent, as `signal` does.
+    pids = [each.pid for each in (row, *beside) if each.pid]
+    print(*(pids or [0]), sep="\n")
+    return 0 if pids else EXIT_NOT_RUNNING
 
 
 def _tail(place: str, name: str, count: int, follow: bool) -> int:

@@ -140,10 +140,18 @@ def _controls(verb: Callable[[str, str, str], Parser]) -> None:
             help="wait so long at most (default 120)",
         )
         made.add_argument("--no-wait", action="store_true", help="return when it is under way")
-    send = verb("signal", "send a signal to the program of an agent", "understudy signal HUP web")
+    send = verb(
+        "signal",
+        "send a signal to the program of an agent, to each where several actors play it",
+        "understudy signal HUP web",
+    )
     send.add_argument("signal", metavar="SIGNAL", help="a name like HUP, or a number")
     send.add_argument("names", nargs="+", metavar="NAME|all")
-    pid = verb("pid", "show the process id of an actor, 0 when there is none", "understudy pid claude")
+    pid = verb(
+        "pid",
+        "show the process id of an agent's actor (of each, where it has several) or of one by its line in status; 0: none",
+        "understudy pid claude",
+    )
     pid.add_argument("name", nargs="?", metavar="NAME")
     tail = verb("tail", "show the end of a log", "understudy tail -f -n 50 web")
     tail.add_argument("-f", "--follow", action="store_true", help="go on as it grows; Ctrl-C ends it")

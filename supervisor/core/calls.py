@@ -51,6 +51,8 @@ def called(house: House, frame: Result | Fault) -> None:
     if frame.request not in house.calls:
         return
     pending = forget(house, frame.request)
+    if not pending.session and not _is_answered(house, pending, isinstance(frame, Fault)):
+        return
     wrong = bodies.wrong_with(frame.body)
     if wrong:
         text = f"what agent {pending.agent} answered to {pending.method} cannot be read: {wrong}"
@@ -59,6 +61,14 @@ def called(house: House, frame: Result | Fault) -> None:
         house.tell(pending.peer, Result(pending.request, frame.body), house.after)
     else:
         house.fault(pending.peer, frame.code, frame.text, pending.request, frame.body)
+
+
+def _is_answered(house: House, signal: OpenCall, failed: bool) -> bool:
+    """Return whether a signal is answered now: by all actors of the agent that got it, or since one of them failed."""
+    others = [name for name in house.calls.of(signal.peer) if house.calls[name].request == signal.request]
+    for name in others if failed else []:
+        forget(house, name)
+    return failed or not others
 
 
 def forget(house: House, name: str) -> OpenCall:
@@ -86,5 +96,8 @@ def refuse_sent(house: House, actor: Actor, code: str, text: str) -> None:
 
 def _refuse(house: House, names: list[str], code: str, text: str) -> None:
     for name in names:
-        pending = forget(house, name)
-        house.fault(pending.peer, code, text, pending.request)
+        if name in house.calls:
+            pending = forget(house, name)
+            if not pending.session:
+                _is_answered(house, pending, failed=True)
+            house.fault(pending.peer, code, text, pending.request)

@@ -25,8 +25,8 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
     agents = [house.agents[name] for name in names]
     house.waits.append(Wait(client.peer, request, verb, {agent.name: agent.first.epoch for agent in agents}))
     for agent in agents:
-        for actor in agent.actors if verb != "start" else []:
-            places.end(house, actor)
+        if verb != "start":
+            places.end_all(house, agent)
         if agent.by_person != (verb == "stop"):
             house.record(StopRow(agent.name, house.life, verb == "stop"))
         agent.by_person = verb == "stop"
@@ -46,7 +46,7 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
 
 
 def send_signal(house: House, client: Client, request: str, names: list[str], number: int) -> None:
-    """Have the one actor of `names` send its program a signal; the answer is the actor's."""
+    """Have every actor of the one agent in `names` send its program a signal; answered when each has answered."""
     names = sorted(house.agents) if names == ["all"] else list(dict.fromkeys(names))
     if not _may(house, client, request, names):
         return
@@ -54,7 +54,7 @@ def send_signal(house: House, client: Client, request: str, names: list[str], nu
         text = f"a signal goes to one agent at a time, not to {len(names)}: ask for each"
         house.fault(client.peer, BAD_FRAME, text, request)
         return
-    _signal(house, client, request, house.agents[names[0]].first, number)
+    _signal(house, client, request, house.agents[names[0]], number)
 
 
 def _may(house: House, client: Client, request: str, names: list[str]) -> bool:
@@ -91,18 +91,19 @@ def _full(house: House, client: Client) -> str:
     return bounds.calls_full(house, client.peer, 0)
 
 
-def _signal(house: House, client: Client, request: str, actor: Actor, number: int) -> None:
+def _signal(house: House, client: Client, request: str, agent: Agent, number: int) -> None:
     if not 1 <= number < signal.NSIG:
         house.fault(client.peer, BAD_FRAME, f"there is no signal {number}", request)
         return
-    if actor.state is not State.RUNNING:
-        text = f"{actor.name} is {actor.state.value}; start it with: understudy start {actor.name}"
+    running = [each for each in agent.actors if each.state is State.RUNNING]
+    if not running:
+        text = f"{agent.name} is {agent.first.state.value}; start it with: understudy start {agent.name}"
         house.fault(client.peer, NOT_RUNNING, text, request)
-        return
-    house.calls_made += 1
-    name = f"c{house.calls_made}"
-    house.calls[name] = OpenCall(client.peer, request, "", actor.agent, "signal", b"", sent=True, actor=actor)
-    house.tell_actor(actor, ActorCall(name, "", "signal", "", pack(number)))
+    for actor in running:
+        house.calls_made += 1
+        name = f"c{house.calls_made}"
+        house.calls[name] = OpenCall(client.peer, request, "", agent.name, "signal", b"", sent=True, actor=actor)
+        house.tell_actor(actor, ActorCall(name, "", "signal", "", pack(number)))
 
 
 def answer(house: House) -> None:

@@ -126,6 +126,16 @@ def end(house: House, actor: Actor, why: Why | None = None) -> None:
     stop(house, actor, why)
 
 
+def end_all(house: House, agent: Agent) -> None:
+    """A person ends the agent: of its places the first stays, and others come when sessions want them."""
+    for actor in list(agent.actors):
+        end(house, actor)
+        if actor is not agent.first and actor.state is not State.UNKNOWN:
+            actor.leaves = True
+            if not actor.lives:
+                gone(house, agent, actor)
+
+
 def stop(house: House, actor: Actor, why: Why | None) -> None:
     """Nobody wants the actor any more, and it was told."""
     house.carry_out(actor.stop(house.now, why))

@@ -25,9 +25,11 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.protocol.news import News
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
+    Announce,
     ClientSaid,
     Committed,
     Effect,
@@ -41,7 +43,6 @@ from understudy.supervisor.core.events import (
     TellActor,
     TellClient,
     Ticked,
-    Warn,
 )
 from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored
@@ -111,7 +112,7 @@ class Desk:
         self.effects: list[Effect] = []
         self.told: list[Frame] = []
         self.to_actor: list[tuple[bytes, Frame]] = []
-        self.warned: list[str] = []
+        self.news: list[News] = []
         self.killed: list[tuple[str, int]] = []
         self._run(self.core.start(0.0, 0.0))
         self.tell(ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
@@ -137,12 +138,17 @@ class Desk:
                     ready.append(ActorSaid(peer_of(actor, epoch), hello))
                 case Kill(actor=actor, epoch=epoch):
                     self.killed.append((actor, epoch))
-                case Warn(text=text):
-                    self.warned.append(text)
+                case Announce(news=news):
+                    self.news.append(news)
                 case _:
                     pass
         for event in ready:
             self.tell(event)
+
+    @property
+    def warned(self) -> list[str]:
+        """What the house's own log says."""
+        return [str(each) for each in self.news]
 
     def tick(self, after_s: float = 1.0) -> None:
         self.tell(Ticked(), after_s=after_s)

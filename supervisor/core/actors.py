@@ -28,15 +28,12 @@ from understudy.protocol.frames import (
     Welcome,
 )
 from understudy.protocol.items import unreadable
+from understudy.protocol.news import HelloRefused, SaidMended, SaidUnreadable
 from understudy.supervisor.core import asks, calls, casting, flow, hangs, turns
 from understudy.supervisor.core.events import TellActor
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor, Reason, State, Why
 from understudy.supervisor.core.sessions import Session, TurnState
-
-MENDED = (
-    "something that the agent said could not be sent as it was, and was mended: half characters, numbers without end"
-)
 
 
 def said(house: House, peer: bytes, frame: FromActor) -> None:
@@ -135,11 +132,12 @@ def _readable(
         wrong = bodies.wrong_with(frame.body)
     turn = session.current.number if session.current is not None else 0
     if getattr(frame, "mended", False):
-        house.write(session, "note", turn, {"text": MENDED})
+        house.note(session, turn, SaidMended(session.id, turn))
     if not wrong:
         return frame
-    text = f"what {actor.title} said cannot be read: {wrong}"
-    house.write(session, "note", turn, {"text": text})
+    news = SaidUnreadable(session.id, turn, actor.title, wrong)
+    house.note(session, turn, news)
+    text = str(news)
     match frame:
         case Updates():
             return msgspec.structs.replace(frame, body=array([pack(unreadable(wrong))] * frame.count))
@@ -155,7 +153,7 @@ def _readable(
 def _hello(house: House, peer: bytes, frame: ActorHello) -> None:
     launch = house.launches.get(frame.actor)
     if frame.version not in (BACKSTAGE_VERSION, BACKSTAGE_VERSION - 1) or launch is None:
-        house.warn(f"hello of {frame.actor}#{frame.epoch}, version {frame.version}: not one of ours")
+        house.announce(HelloRefused("", frame.actor, frame.epoch, frame.version))
         _refuse(house, peer, f"backstage version {BACKSTAGE_VERSION} here, {frame.version} there")
         return
     actor = launch.known.get(frame.epoch)

@@ -3,6 +3,7 @@
 from understudy.protocol.codec import sliced
 from understudy.protocol.errors import LIMIT_REACHED
 from understudy.protocol.frames import Answer, Ask
+from understudy.protocol.news import LimitReached, SessionFilled, UpdatesDropped
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.house import CALLS_MAX, House
 from understudy.supervisor.core.life import Actor
@@ -50,7 +51,7 @@ def refuse(house: House, peer: bytes, request: str, limit: str, text: str) -> No
     house.fault(peer, LIMIT_REACHED, text, request)
     if house.now >= house.refused.get(limit, house.now):
         house.refused[limit] = house.now + TOLD_EVERY_S
-        house.warn(f"refused at a limit: {text}")
+        house.announce(LimitReached(limit, text))
 
 
 def enter_updates(house: House, session: Session, turn: int, body: bytes, count: int, spec: AgentSpec) -> None:
@@ -141,14 +142,14 @@ def unasked(house: House, session: Session, frame: Ask, actor: Actor) -> bool:
 def tell_dropped(house: House, session: Session, turn: int, spec: AgentSpec) -> None:
     """Before a turn ends: say how much of it the log has not."""
     if session.dropped:
-        text = f"{session.dropped} of what the agent said or asked is not recorded ({entries_full(session, spec)})"
-        house.write(session, "note", turn, {"text": text})
+        full = entries_full(session, spec)
+        house.note(session, turn, UpdatesDropped(session.id, turn, session.dropped, full))
         session.dropped = 0
 
 
 def _drop(house: House, session: Session, turn: int, count: int, spec: AgentSpec) -> None:
     if not session.dropped:
-        full = entries_full(session, spec)
-        house.write(session, "note", turn, {"text": f"what the agent says from here on is not recorded ({full})"})
-        house.warn(f"session {session.id} of {session.agent} is full ({full}): updates are dropped")
+        filled = SessionFilled(session.id, turn, session.agent, entries_full(session, spec))
+        house.note(session, turn, filled)
+        house.announce(filled)
     session.dropped += count

@@ -47,6 +47,7 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
+from understudy.protocol.news import ClientBroke
 from understudy.protocol.sizes import RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
 from understudy.supervisor.core.budget import long
@@ -130,7 +131,7 @@ def failed(house: House, event: ClientSaid, error: Exception) -> None:
     house.fault(event.peer, INTERNAL, clipped(text, TEXT_CHARACTERS_MAX), request)
     client = house.clients.get(event.peer)
     name = client.name or client.id if client is not None else event.peer.hex()
-    house.warn(f"a {type(event.frame).__name__} of client {name} broke: {what}; it is forgotten (request {request!r})")
+    house.announce(ClientBroke(name, type(event.frame).__name__, request, what))
     lost(house, event.peer)
 
 

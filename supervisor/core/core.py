@@ -16,6 +16,7 @@ from understudy.protocol.frames import (
     Ping,
     Recorded,
 )
+from understudy.protocol.news import ClientSilent, HouseIdle, PeerStuck
 from understudy.supervisor.core import (
     actors,
     asks,
@@ -428,7 +429,7 @@ class Core:
             if (queued and comes) or any(not session.asks for session, _ in house.turns_of(actor)):
                 house.idle_since = house.now
                 return
-        house.warn(f"no client for {idle_s:g} s: the house ends")
+        house.announce(HouseIdle(idle_s))
         house.shutdown_asked = True
 
     def _ping(self) -> None:
@@ -441,9 +442,7 @@ class Core:
                 client.pinged = True
                 house.tell(client.peer, Ping())
             elif house.now - client.heard > SILENT_S_MAX:
-                house.warn(
-                    f"client {client.name or client.id} was silent for {house.now - client.heard:.0f} s: forgotten"
-                )
+                house.announce(ClientSilent(client.name or client.id, house.now - client.heard))
                 clients.lost(house, client.peer)
 
     def _give_up_still(self) -> None:
@@ -455,7 +454,7 @@ class Core:
             size_mb = house.budget.windows[peer].under_way / (1 << 20)
             client, its = house.clients.get(peer), house.peers.get(peer)
             name = f"client {client.name or client.id}" if client is not None else f"agent {its.name if its else ''}"
-            house.warn(f"{name} does not take {size_mb:.1f} MB, and others wait for room: the connection is given up")
+            house.announce(PeerStuck(name, size_mb))
             if client is not None:
                 clients.lost(house, peer)
             else:

@@ -8,6 +8,7 @@ from enum import Enum
 import msgspec
 
 from understudy.protocol.frames import ActorCall, Entry, FromActor, FromClient, Handover, ToActor, ToClient
+from understudy.protocol.news import News
 
 
 class _Struct(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -368,10 +369,10 @@ class ReadEntries(_Struct, frozen=True):
     serial: int = 0
 
 
-class Warn(_Struct, frozen=True):
-    """Write a line to the house's own log (bounded by the shell)."""
+class Announce(_Struct, frozen=True):
+    """Write to the house's own log what happened."""
 
-    text: str
+    news: News
 
 
 class ForgetMarks(_Struct, frozen=True):
@@ -388,4 +389,4 @@ class Finish(_Struct, frozen=True):
     reload: bool = False
 
 
-Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | Warn | Finish
+Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | Announce | Finish

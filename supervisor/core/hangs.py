@@ -4,7 +4,10 @@ Three signals are kept apart: the process (the keeper's word), the link (any fra
 ping when there was none), and progress (entries of the turn, while nobody is asked and the log can write).
 """
 
+from msgspec.structs import replace
+
 from understudy.protocol.frames import Ping
+from understudy.protocol.news import ActorHeard, ActorHung, TurnOverdue, TurnQuiet
 from understudy.supervisor.core import turns
 from understudy.supervisor.core.events import Kill
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House
@@ -14,6 +17,9 @@ from understudy.supervisor.core.specs import AgentSpec, OnHang
 
 ANSWER_S_MAX = 1.75  # A ping unanswered for so long means a silent link: with the pause before it, under 3 s.
 LATE_S_MAX = 0.5  # A tick so late means that we were held up ourselves: what actors said waits to be read.
+
+
+Hanging = ActorHung | TurnOverdue | TurnQuiet
 
 
 def greeted(house: House, actor: Actor) -> None:
@@ -38,10 +44,10 @@ def heard(house: House, actor: Actor, is_pong: bool) -> None:
     """Any frame of the actor's proves the link; of one that was suspended, the answer to a ping after its next answer does."""
     last = actor.heard
     if last.silent:
-        text = f"{actor.title} is heard again, after {house.now - last.at:.1f} s of silence"
-        house.warn(text)
+        news = ActorHeard(actor.agent, actor.name, actor.epoch, house.now - last.at)
+        house.announce(news)
         for session, turn in house.turns_of(actor):
-            house.write(session, "note", turn.number, {"text": text})
+            house.note(session, turn.number, news)
         house.touch(actor)
     last.at, last.silent = house.now, False
     if not last.doubted:
@@ -105,12 +111,12 @@ def _look_at_link(house: House, actor: Actor, ping_idle: bool, late: bool) -> li
     if house.now < last.pinged + ANSWER_S_MAX:
         return []
     last.silent = True
-    text = f"{actor.title} hangs: not a frame of it for {house.now - last.at:.1f} s, nor an answer to a ping"
-    house.warn(text)
+    hung = ActorHung(actor.agent, actor.name, actor.epoch, house.now - last.at)
+    house.announce(hung)
     if actor.agent and not _only_unseen(house, actor):
-        return _react(house, actor, house.turns_of(actor), text)
+        return _react(house, actor, house.turns_of(actor), hung)
     # No work is lost with an understudy, nor with one whose turns no agent has seen.
-    actor.last_words = Why(Reason.HANGS, text)
+    actor.last_words = Why(Reason.HANGS, str(hung))
     return actor.kill(actor.last_words, house.now)
 
 
@@ -140,14 +146,14 @@ def _look_at_turns(house: House, actor: Actor) -> list[Kill]:
         over, quiet = _over_at(spec, turn), _quiet_at(house, spec, session, turn)
         if over is not None and house.now >= over:
             turn.over_told = True
-            text = f"turn {turn.number} takes {house.now - turn.since:.1f} s; turn_timeout_s is {spec.turn_timeout_s:g}"
+            news: Hanging = TurnOverdue(session.id, turn.number, house.now - turn.since, spec.turn_timeout_s)
         elif quiet is not None and house.now >= quiet:
             turn.quiet_told = True
             quiet_s = house.now - max(turn.since, turn.progressed)
-            text = f"turn {turn.number} is quiet for {quiet_s:.1f} s; quiet_timeout_s is {spec.quiet_timeout_s:g}"
+            news = TurnQuiet(session.id, turn.number, quiet_s, spec.quiet_timeout_s)
         else:
             continue
-        kills.extend(_react(house, actor, [(session, turn)], text))
+        kills.extend(_react(house, actor, [(session, turn)], news))
     return kills
 
 
@@ -164,24 +170,20 @@ def _quiet_at(house: House, spec: AgentSpec, session: Session, turn: Turn) -> fl
     return max(turn.since, turn.progressed) + timeout_s
 
 
-def _react(house: House, actor: Actor, hanging: list[tuple[Session, Turn]], text: str) -> list[Kill]:
+def _react(house: House, actor: Actor, turns_had: list[tuple[Session, Turn]], news: Hanging) -> list[Kill]:
     """Do what the agent's `on_hang` says; whatever that is, it is written into the sessions."""
     what = house.agents[actor.agent].spec.on_hang
-    then = {
-        OnHang.TELL: "; cancel the turn, or wait",
-        OnHang.CANCEL: "; the turn is cancelled",
-        OnHang.RESTART: "; the actor is restarted",
-    }
-    for session, turn in hanging:
-        house.write(session, "note", turn.number, {"text": text + then[what]})
+    told = replace(news, then=what.value)
+    for session, turn in turns_had:
+        house.note(session, turn.number, told)
     match what:
         case OnHang.TELL:
             pass
         case OnHang.CANCEL:
-            for session, turn in hanging:
+            for session, turn in turns_had:
                 turns.cancel(house, session, turn.number)
         case OnHang.RESTART:
-            actor.last_words = Why(Reason.HANGS, text)
+            actor.last_words = Why(Reason.HANGS, str(news))
             return actor.kill(actor.last_words, house.now)
     return []
 

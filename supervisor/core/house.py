@@ -12,10 +12,12 @@ from msgspec.structs import replace
 
 from understudy.protocol.bodies import fit
 from understudy.protocol.frames import ActorCall, Entry, Fault, Handover, Ping, ToActor, ToClient
+from understudy.protocol.news import News
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import Body, Budget, weight
 from understudy.supervisor.core.events import (
+    Announce,
     Effect,
     EpochRow,
     ForgetMarks,
@@ -25,7 +27,6 @@ from understudy.supervisor.core.events import (
     Spawn,
     TellActor,
     TellClient,
-    Warn,
 )
 from understudy.supervisor.core.launches import Launch
 from understudy.supervisor.core.life import Actor
@@ -39,7 +40,6 @@ CLIENTS_MAX = 4_000
 CALLS_MAX = 10_000
 SESSIONS_MAX = 100_000
 FOLLOWS_PER_CLIENT_MAX = 4_096
-WARNING_CHARACTERS_MAX = 2_000
 PING_BUSY_EVERY_S = 1.0  # So long may an actor with turns be silent before it is asked.
 
 
@@ -276,6 +276,10 @@ class House:
         if (actor, epoch) not in self.unsettled:
             self.effects.append(ForgetMarks(actor, epoch, self.after))
 
-    def warn(self, text: str) -> None:
-        """Write a line to the house's own log."""
-        self.effects.append(Warn(text[:WARNING_CHARACTERS_MAX]))
+    def announce(self, news: News) -> None:
+        """Have it written to the house's own log."""
+        self.effects.append(Announce(news))
+
+    def note(self, session: Session, turn: int, news: News) -> None:
+        """Record what happened in its session, for whoever follows that."""
+        self.write(session, "note", turn, news.body())

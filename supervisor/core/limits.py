@@ -3,6 +3,7 @@
 The figures come from the shell's watch. For the house, understudies go first; then turns and starts wait.
 """
 
+from understudy.protocol.news import ActorRenewed, MemoryPassed, SoftLimitPassed, UnderstudyDismissed
 from understudy.supervisor.core import places, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import Kill, Sampled
@@ -20,10 +21,9 @@ def sampled(house: House, actor: Actor, event: Sampled) -> list[Kill]:
         actor.last_words = Why(Reason.LIMIT, f"memory: limit {limit_mb} MB, had {event.memory_mb:.0f} MB")
         return actor.kill(actor.last_words, house.now)
     if soft_mb and event.memory_mb > soft_mb:
-        text = f"memory: soft limit {soft_mb} MB, had {event.memory_mb:.0f} MB; the turn is cancelled"
         for session, turn in house.turns_of(actor):
             if not turn.cancelled:
-                house.write(session, "note", turn.number, {"text": text})
+                house.note(session, turn.number, SoftLimitPassed(session.id, turn.number, event.memory_mb, soft_mb))
                 turns.cancel(house, session, turn.number)
     return []
 
@@ -103,7 +103,7 @@ def _dismiss(house: House, actor: Actor, why: str) -> None:
     """Let an understudy go; it is prepared again when there is room for what it had."""
     launch = house.launches[actor.launch]
     launch.understudy_mb = max(launch.understudy_mb, actor.memory_mb)
-    house.warn(f"understudy {actor.title} ({actor.memory_mb:.0f} MB) is dismissed: {why}")
+    house.announce(UnderstudyDismissed("", actor.name, actor.epoch, actor.memory_mb, why))
     places.end(house, actor)
 
 
@@ -112,11 +112,11 @@ def _weigh(house: House) -> None:
     over = _over(house, _used_mb(house)) if _is_over(house) else ""
     was, house.memory_over = house.memory_over, over
     if over and not was:
-        house.warn(f"{over}: turns and starts wait")
+        house.announce(MemoryPassed(True, _used_mb(house), house.spec.memory_mb))
     if over:
         _renew(house)
     elif was:
-        house.warn(f"memory of the house: {_used_mb(house):.0f} of {house.spec.memory_mb} MB: turns and starts go on")
+        house.announce(MemoryPassed(False, _used_mb(house), house.spec.memory_mb))
         for agent in house.agents.values():
             turns.admit_waiting(house, agent)
 
@@ -131,6 +131,6 @@ def _renew(house: House) -> None:
     idle = [each for each in house.actors() if each.agent and each.played and places.is_idle(house, each)]
     if idle:
         largest = max(idle, key=lambda each: each.memory_mb)
-        house.warn(f"{largest.title} ({largest.memory_mb:.0f} MB, idle) is started again: {house.memory_over}")
+        house.announce(ActorRenewed(largest.agent, largest.name, largest.epoch, largest.memory_mb, house.memory_over))
         places.end(house, largest)
         largest.want()

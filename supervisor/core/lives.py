@@ -2,6 +2,9 @@
 
 from typing import assert_never
 
+from msgspec.structs import replace
+
+from understudy.protocol.news import ActorEnded, ProcessesLeft
 from understudy.supervisor.core import casting, hangs, limits, losses, places, starts
 from understudy.supervisor.core.events import EpochRow, Exited, Sampled, Spawned, SpawnFailed, Suspended
 from understudy.supervisor.core.house import House
@@ -46,7 +49,7 @@ def _exited(house: House, actor: Actor, event: Exited) -> None:
         house.budget.close(actor.peer)
     house.record(EpochRow(event.actor, event.epoch, event.pid, actor.started, event.status))
     if event.survivors:
-        house.warn(f"{actor.title}: {event.survivors} process(es) could not be ended")
+        house.announce(ProcessesLeft(actor.agent, actor.name, actor.epoch, event.survivors))
     _gone(house, actor, event, actor.why_exit(event.status))
 
 
@@ -58,9 +61,8 @@ def _gone(house: House, actor: Actor, event: Exited | None, why: Why) -> None:
     nobody_waits = agent is None or heir is not None
     verdict = starts.returns(house, actor, event, why, casting.UNDERSTUDY_AFTER_S if nobody_waits else 0.0)
     replaced = heir is not None and verdict.comes_back
-    what = _what(actor, event, why, house.now, fell=not _in_order(verdict.step, event))
-    if replaced and heir is not None:
-        what += f"; its understudy {heir.title} takes over"
+    heir_title = heir.title if replaced and heir is not None else ""
+    ended = _ended(house, actor, event, why, fell=not _in_order(verdict.step, event), heir=heir_title)
     was_stopped, was_starting = actor.state is State.STOPPING, actor.state is State.STARTING
     had = house.turns_of(actor)
     if verdict.step is not Step.SURVIVED:  # Else it may still write to what those sessions work on.
@@ -75,9 +77,9 @@ def _gone(house: House, actor: Actor, event: Exited | None, why: Why) -> None:
         casting.prepare(house, launch)
     elif event is not None:
         shown = None if event.shown is None else set(event.shown)
-        losses.actor_lost(house, actor, had, what, shown, was_stopped)
+        losses.actor_lost(house, actor, had, str(ended), shown, was_stopped)
     if event is not None and not house.stopping:
-        house.warn(f"understudy: {what}" if agent is None else f"{what}; now {actor.state.value}")
+        house.announce(replace(ended, state=actor.state.value))
     if agent is not None:
         if forgotten:
             places.gone(house, agent, actor)
@@ -91,12 +93,21 @@ def _in_order(step: Step, event: Exited | None) -> bool:
     return step is Step.ENDED or (step is Step.RETIRED and event is not None and event.status == 0)
 
 
-def _what(actor: Actor, event: Exited | None, why: Why, now: float, fell: bool) -> str:
-    """Tell of an end, for people."""
-    pid = 0 if event is None else event.pid
-    asked = f" ({actor.why})" if actor.state is State.STOPPING and actor.why.text != why.text else ""
-    how = f"{'fell' if fell else 'ended'} after {now - actor.ran_from:.1f} s{asked}"
-    text = f"agent {actor.agent or actor.launch} ({actor.title}, pid {pid}) {how}: {why}"
-    if event is not None and event.swept:
-        text += f"; {event.swept} more process(es) of it were ended"
-    return text
+def _ended(house: House, actor: Actor, event: Exited | None, why: Why, fell: bool, heir: str) -> ActorEnded:
+    """Tell of an end. `heir`: the understudy that takes over."""
+    pid, status, swept = (0, None, 0) if event is None else (event.pid, event.status, event.swept)
+    asked = actor.why.text if actor.state is State.STOPPING and actor.why.text != why.text else ""
+    return ActorEnded(
+        agent=actor.agent,
+        actor=actor.name,
+        epoch=actor.epoch,
+        pid=pid,
+        fell=fell,
+        ran_s=house.now - actor.ran_from,
+        reason=why.reason.value,
+        why=why.text,
+        asked=asked,
+        status=status,
+        swept=swept,
+        heir=heir,
+    )

@@ -5,6 +5,7 @@ carried out is held until the log has that; whatever else waits, it is released 
 """
 
 from understudy.supervisor.core.events import (
+    Announce,
     Committed,
     Effect,
     Finish,
@@ -15,11 +16,10 @@ from understudy.supervisor.core.events import (
     Spawn,
     TellActor,
     TellClient,
-    Warn,
 )
 
 Held = TellClient | TellActor | ForgetMarks
-Act = Held | Spawn | Kill | ReadEntries | Warn | Finish
+Act = Held | Spawn | Kill | ReadEntries | Announce | Finish
 
 
 class Outbox:

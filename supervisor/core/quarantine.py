@@ -7,6 +7,7 @@ import msgspec
 
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.frames import ActorHello, CancelTurn, Entry, Ping
+from understudy.protocol.news import AgentSetApart, SessionSetApart
 from understudy.supervisor.core import actors, calls, casting, invariants, losses, places, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import (
@@ -33,6 +34,7 @@ from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 from understudy.supervisor.core.open_calls import OpenCall, OpenCalls
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
 
+EVENT_CHARACTERS_MAX = 500  # Of the event at which an invariant broke, in the news of that.
 STORY_LINES_SHOWN = 4
 SESSION_FIELDS = ("last", "memory", "current", "dropped", "actor")
 _copy = msgspec.structs.replace  # That is what it makes when nothing is replaced.
@@ -269,10 +271,14 @@ def contain(house: House, event: Event, played: bool, why: str) -> bool:
     return session is not None or agent is not None
 
 
+def _shown(event: Event) -> str:
+    return f"{event!r}"[:EVENT_CHARACTERS_MAX]  # It may hold a large body.
+
+
 def _close(house: House, session: Session, event: Event, why: str) -> None:
     """The session takes no more; what it had accepted has its ending."""
     session.quarantined = why
-    house.warn(f"session {session.id} is set apart: {why}; it happened at {event!r}")
+    house.announce(SessionSetApart(session.id, 0, why, _shown(event)))
     agent, actor = house.agents.get(session.agent), session.actor
     if agent is None:
         return
@@ -289,8 +295,7 @@ def _close(house: House, session: Session, event: Event, why: str) -> None:
 def _set_apart(house: House, agent: Agent, event: Event, played: bool, why: str) -> None:
     """End all actors of the agent; its turns end once they are confirmed dead."""
     story = " | ".join(line for each in agent.actors for line in list(each.story)[-STORY_LINES_SHOWN:])
-    text = f"agent {agent.name} is set apart: {why}; it happened at {event!r}; its story: {story}"
-    house.warn(text)
+    house.announce(AgentSetApart(agent.name, why, _shown(event), story))
     exited = event if isinstance(event, Exited) else None
     agent.apart = f"set apart: {why}; understudy restart {agent.name}"
     dead = None

@@ -2,6 +2,7 @@
 
 from understudy.protocol.codec import UNREADABLE
 from understudy.protocol.errors import QUARANTINED
+from understudy.protocol.news import TurnGivenUp, TurnWaits
 from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX, SERVES_MAX
 from understudy.supervisor.core import asks, losses, turns
 from understudy.supervisor.core.agent import Agent
@@ -41,8 +42,8 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
             house.unsettled.add((open_turn.launch or session.agent, open_turn.epoch))
             if session.id not in told:
                 told.add(session.id)  # Who waits for its turns would see but silence.
-                text = f"turns wait: agent {session.agent} is not in the configuration; put it back: understudy reload"
-                house.write(session, "note", open_turn.turn, {"text": text})
+                waits = TurnWaits(session.id, open_turn.turn, session.agent, "configuration")
+                house.note(session, open_turn.turn, waits)
         elif open_turn.state in WAITING:
             turns.enqueue(house, session, _turn(house, open_turn))
         else:
@@ -62,7 +63,7 @@ def _hold(house: House, session: Session, name: str, epoch: int) -> None:
 def _end(house: House, session: Session, row: RestoredTurn) -> None:
     """The session is set apart: what it had accepted has its ending, or whoever waits for that would wait for ever."""
     text = f"this session is set apart: {session.quarantined}; open another one"
-    house.warn(f"turn {row.turn} of session {session.id} ends: {text}")
+    house.announce(TurnGivenUp(session.id, row.turn, text))
     house.write(session, "ended", row.turn, {"reason": "failed", "code": QUARANTINED, "text": text})
     house.record(TurnRow(session.id, row.turn, LogState.ENDED))
 

@@ -18,6 +18,7 @@ from understudy.protocol.frames import (
     Updates,
     unpack,
 )
+from understudy.protocol.news import TurnWaits
 from understudy.supervisor.core import asks, bounds, places
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
@@ -300,15 +301,12 @@ def tell_wait(house: House, session: Session, turn: Turn, agent: Agent) -> None:
     if turn.wait_told or house.stopping:
         return
     if agent.by_person:
-        text = f"{name} was stopped by a person: the turn waits for understudy start {name}"
+        waits = TurnWaits(session.id, turn.number, name, "person")
     elif actor.state is State.BACKOFF and not actor.starts:
-        text = f"the turn waits for agent {name} to start: {actor.why}"
+        waits = TurnWaits(session.id, turn.number, name, "start", actor.title, why=actor.why.text)
     elif actor.heard.silent and session.current is turn:
-        silent_s = house.now - actor.heard.at
-        text = (
-            f"the turn waits for {actor.title}, silent for {silent_s:.0f} s; cancel it, or: understudy restart {name}"
-        )
+        waits = TurnWaits(session.id, turn.number, name, "answer", actor.title, house.now - actor.heard.at)
     else:
         return
     turn.wait_told = True
-    house.write(session, "note", turn.number, {"text": text})
+    house.note(session, turn.number, waits)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from understudy.protocol.frames import ActorCall, Handover
+from understudy.protocol.news import LogUnreadable, News
 from understudy.supervisor.core.events import EntriesRead, Event, ReadEntries, TellActor, Unreadable
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.shell.sockets import Router
@@ -27,10 +28,16 @@ class ReadBack:
         backstage: Router,
         push: Callable[[Event], None],
         is_there: Callable[[bytes], bool],
-        warn: Callable[[str], None],
+        announce: Callable[[News], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._log, self._backstage, self._push, self._is_there, self._warn = log, backstage, push, is_there, warn
+        self._log, self._backstage, self._push, self._is_there, self._announce = (
+            log,
+            backstage,
+            push,
+            is_there,
+            announce,
+        )
         self._reads: deque[ReadEntries] = deque()
         self._scheduled = False
         self._waiting: dict[bytes, deque[TellActor]] = {}  # Of each peer for which the log could not be read.
@@ -57,7 +64,7 @@ class ReadBack:
         try:
             entries = self._log.read(effect.session, effect.number, min(effect.bytes_max, READ_BYTES_MAX))
         except LogError as error:
-            self._warn(f"the log cannot be read: {error}")
+            self._announce(LogUnreadable(str(error)))
             if error.passes:
                 self._loop.call_later(LOG_RETRY_S, self.read, effect)
             else:
@@ -83,7 +90,7 @@ class ReadBack:
         try:
             found = {name: self._missing(frame, name) for name in effect.missing}
         except LogError as error:
-            self._warn(f"the log cannot be read: {error}")
+            self._announce(LogUnreadable(str(error)))
             if error.passes:
                 self._waiting[effect.peer] = deque([effect])
                 self._loop.call_later(LOG_RETRY_S, self._tell_on, effect.peer)

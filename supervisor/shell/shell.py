@@ -17,6 +17,7 @@ import msgspec
 import zmq
 
 from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
+from understudy.protocol.news import KeeperGone, LogDoubtful, LogStalled, LogWritten, News
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.protocol.processes import end_all, start_ticks
 from understudy.protocol.stderr import say
@@ -27,6 +28,7 @@ from understudy.supervisor.core.events import (
     ActorSaid,
     ActorUnreachable,
     Alive,
+    Announce,
     ClientLost,
     ClientSaid,
     Effect,
@@ -44,7 +46,6 @@ from understudy.supervisor.core.events import (
     TellActor,
     TellClient,
     Ticked,
-    Warn,
 )
 from understudy.supervisor.core.outbox import Act, Outbox
 from understudy.supervisor.core.restored import Restored
@@ -59,7 +60,7 @@ from understudy.supervisor.shell.sockets import Router
 from understudy.supervisor.shell.watch import Watch
 
 TEND_S = 0.1
-WARNINGS_PER_S_MAX = 20
+NEWS_PER_S_MAX = 20
 
 
 class Shell:
@@ -93,7 +94,7 @@ class Shell:
             os.getpid(),
             f"{self._log.boot_id}/{os.getppid()}/{start_ticks(os.getppid())}",
         )
-        self._read_back = ReadBack(self._log, self._backstage, self.push, self._is_there, self.warn)
+        self._read_back = ReadBack(self._log, self._backstage, self.push, self._is_there, self._announce)
         self._events: list[Event] = []
         self._asserts = invariants.VARIABLE in os.environ
         self._scheduled = False
@@ -105,12 +106,12 @@ class Shell:
         self._failing_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._warned_at = 0.0
-        self._warned = 0
+        self._announced_at = 0.0
+        self._announced = 0
         self.status = asyncio.get_running_loop().create_future()
         self._loop.add_reader(keeper.fileno(), self._from_keeper)
         for warning in self._log.warnings:
-            self.warn(warning)
+            self._announce(LogDoubtful(warning))
         self._run(self._core.start(time.monotonic(), _wall()))
         self._to_keeper.send(Ready())
         self._watch = Watch(self._core.house, house_id, self._living, self.push)
@@ -144,7 +145,7 @@ class Shell:
             lambda peer: self.push(ActorUnreachable(peer)),
             self._drained,
             self._untaken,
-            self.warn,
+            self._announce,
         )
         gateway = Router(
             context,
@@ -155,7 +156,7 @@ class Shell:
             lambda peer: self.push(ClientLost(peer)),
             self._drained,
             self._untaken,
-            self.warn,
+            self._announce,
         )
         return backstage, gateway
 
@@ -208,7 +209,7 @@ class Shell:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
         self._loop.remove_reader(self._link.fileno())
         self._to_keeper.close()
-        self.warn("the keeper is gone: the house ends")
+        self._announce(KeeperGone())
         end_all(self._house_id, [(each.pid, each.started) for each in self._living.values()])
         self._finish(1)
 
@@ -254,8 +255,8 @@ class Shell:
             case ForgetMarks(actor=actor, epoch=epoch):
                 self._marks.forget(actor, epoch)
                 self._to_keeper.send(Noted(actor, epoch))
-            case Warn(text=text):
-                self._loop.call_soon(self.warn, text)  # First what somebody waits for.
+            case Announce(news=news):
+                self._loop.call_soon(self._announce, news)  # First what somebody waits for.
             case Finish(reload=reload):
                 self._loop.call_soon(self._finish, STATUS_RELOAD if reload else 0)
 
@@ -269,11 +270,11 @@ class Shell:
         except LogError as error:
             if self._failing_since is None:
                 self._failing_since = time.monotonic()
-                self.warn(f"the log cannot be written, trying again: {error}")
+                self._announce(LogStalled(str(error)))
             self._retrying = self._loop.call_later(LOG_RETRY_S, self._try_again)
             return self._core.handle([LogFailed(str(error))], time.monotonic(), _wall())
         if self._failing_since is not None:
-            self.warn(f"the log is written again, after {time.monotonic() - self._failing_since:.1f} s")
+            self._announce(LogWritten(time.monotonic() - self._failing_since))
             self._failing_since = None
         released, committed = self._outbox.written(len(records))
         for effect in released:
@@ -291,7 +292,7 @@ class Shell:
             self._log.tend()
         except LogError as error:
             if not self._tend_failed and self._failing_since is None:
-                self.warn(f"the log's tables cannot be written, trying again: {error}")
+                self._announce(LogStalled(str(error), tables=True))
             self._tend_failed = True
             self._tending = self._loop.call_later(LOG_RETRY_S, self._tend)
         else:
@@ -316,16 +317,16 @@ class Shell:
         self._timer = None
         self.push(Ticked())
 
-    def warn(self, text: str) -> None:
-        """Write a line to stderr, at most `WARNINGS_PER_S_MAX` in a second; the rest is counted."""
+    def _announce(self, news: News) -> None:
+        """Write a line to stderr, at most `NEWS_PER_S_MAX` in a second; the rest is counted."""
         now = time.monotonic()
-        if now - self._warned_at >= 1.0:
-            if self._warned > WARNINGS_PER_S_MAX:
-                say(f"{self._warned - WARNINGS_PER_S_MAX} more lines like these were left out")
-            self._warned_at, self._warned = now, 0
-        self._warned += 1
-        if self._warned <= WARNINGS_PER_S_MAX:
-            say(text)
+        if now - self._announced_at >= 1.0:
+            if self._announced > NEWS_PER_S_MAX:
+                say(f"{self._announced - NEWS_PER_S_MAX} more lines like these were left out")
+            self._announced_at, self._announced = now, 0
+        self._announced += 1
+        if self._announced <= NEWS_PER_S_MAX:
+            say(str(news))
 
     def fall(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What broke in a callback ends the supervisor: it may be half done, and the next one goes on from the log."""

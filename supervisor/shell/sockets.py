@@ -35,6 +35,7 @@ from understudy.protocol.frames import (
     Part,
 )
 from understudy.protocol.messages import decode, decoder
+from understudy.protocol.news import ConnectionGivenUp, FrameRefused, FrameUnsendable, News
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.shell.inbox import Inbox
 from understudy.supervisor.shell.parts import Parts
@@ -73,7 +74,7 @@ class Router:
 
     `on_frames(peer, frames)` and `on_lost(peer)` are called from the loop, and `on_drained()` after each drain, before
     what is due is sent; `untaken(peer)` says how many bytes the peer was told and has not confirmed, None when it did not
-    say hello (only who did may send parts); `warn` gets a line for garbage. Frames in parts lie in `folder` until they
+    say hello (only who did may send parts); `announce` is told of garbage. Frames in parts lie in `folder` until they
     are whole.
     """
 
@@ -87,12 +88,12 @@ class Router:
         on_lost: Callable[[bytes], None],
         on_drained: Callable[[], None],
         untaken: Callable[[bytes], int | None],
-        warn: Callable[[str], None],
+        announce: Callable[[News], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._side, self._decoder = side, decoder(side)
         self._parts = Parts(side, folder)
-        self._on_frames, self._on_lost, self._untaken, self._warn = on_frames, on_lost, untaken, warn
+        self._on_frames, self._on_lost, self._untaken, self._announce = on_frames, on_lost, untaken, announce
         self._on_drained = on_drained
         self._name = address.rpartition("/")[2]
         self._unread = Unread(MESSAGES_SENT_MAX)
@@ -289,13 +290,13 @@ class Router:
         return readable
 
     def _refuse(self, peer: bytes, error: FrameError) -> None:
-        self._warn(f"{self._name}: garbage from connection {peer.hex()}: {error}")
+        self._announce(FrameRefused(self._name, peer.hex(), str(error)))
         self.send(peer, Fault(BAD_FRAME, clipped(error, TEXT_CHARACTERS_MAX), error.request))
 
     def _encoded(self, frames: list[Frame]) -> list[bytes]:
         messages, complaints = encode_or_fault(frames)
         for complaint in complaints:
-            self._warn(f"{self._name}: {complaint}")
+            self._announce(FrameUnsendable(self._name, complaint))
         return messages
 
     def _make_room(self) -> None:
@@ -473,7 +474,7 @@ class Router:
 
     def _lose(self, peer: bytes, why: str) -> None:
         if why:
-            self._warn(f"{self._name}: connection {peer.hex()} {why}")
+            self._announce(ConnectionGivenUp(self._name, peer.hex(), why))
         self._forget(peer)
         self._on_lost(peer)
 

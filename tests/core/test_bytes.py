@@ -27,6 +27,7 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
+from understudy.protocol.news import PeerStuck
 from understudy.supervisor.core.bounds import QUESTIONS_PER_TURN_MAX
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -307,7 +308,7 @@ def test_whoever_takes_nothing_while_others_wait_for_room_is_given_up() -> None:
     desk.tick(after_s=11.0)
 
     assert {} == desk.core.house.clients
-    assert "does not take" in desk.warned[-1]
+    assert isinstance(desk.news[-1], PeerStuck)
     assert CLIENT not in desk.core.house.budget.windows
 
 

@@ -2,6 +2,7 @@
 
 from tests.desk import CLIENT, Desk, agent, peer_of, playing
 from understudy.protocol.frames import Begin, CancelTurn, Ended, FromClient, Verb, pack, unpack
+from understudy.protocol.news import ActorEnded, MemoryPassed, SoftLimitPassed, UnderstudyDismissed
 from understudy.supervisor.core.events import ClientSaid, Exited, Ticked
 from understudy.supervisor.core.specs import RestartPolicy
 
@@ -120,7 +121,7 @@ def test_understudies_are_dismissed_before_anybody_waits_or_dies() -> None:
 
     assert [peer_of("a", 2)] == desk.asked_to_stop()
     assert ([], "") == (desk.killed, desk.core.house.memory_over)
-    assert "understudy a#2 (30 MB) is dismissed: memory of the house: limit 100 MB, had 110 MB" == desk.warned[-1]
+    assert UnderstudyDismissed("", "a", 2, 30, "memory of the house: limit 100 MB, had 110 MB") == desk.news[-1]
 
 
 def test_a_dismissed_understudy_is_prepared_again_when_there_is_room_for_it() -> None:
@@ -153,7 +154,8 @@ def test_turns_and_starts_wait_while_memory_in_all_is_over() -> None:
     text = "memory of the house: limit 100 MB, had 101 MB"
     assert (1, text, f"waits: {text}") == waits
     assert (2, "RUNNING") == (len(desk.handed()), desk.row("b")["state"])
-    assert [f"{text}: turns and starts wait"] == [each for each in desk.warned if each.startswith(text)]
+    passed = [each for each in desk.news if isinstance(each, MemoryPassed)]
+    assert [MemoryPassed(True, 101, 100), MemoryPassed(False, 99, 100)] == passed
 
 
 def test_an_idle_actor_is_started_anew_when_turns_wait_for_its_memory() -> None:
@@ -233,7 +235,9 @@ def test_an_actor_over_its_limit_is_killed_and_says_why() -> None:
     desk.exit("a", 1, -9)
 
     assert [("a", 1)] == desk.killed
-    assert "fell after 0.0 s: memory: limit 100 MB, had 101 MB" in desk.warned[-1]
+    ended = desk.news[-1]
+    assert isinstance(ended, ActorEnded)
+    assert ("limit", "memory: limit 100 MB, had 101 MB") == (ended.reason, ended.why)
 
 
 def test_what_the_kernel_killed_at_the_limit_says_so() -> None:
@@ -241,7 +245,9 @@ def test_what_the_kernel_killed_at_the_limit_says_so() -> None:
 
     desk.tell(Exited("a", 1, 101, -9, shown=[], oom_kills=3))
 
-    assert "memory: limit 100 MB, and the kernel ended 3 process(es) that wanted more" in desk.warned[-1]
+    ended = desk.news[-1]
+    assert isinstance(ended, ActorEnded)
+    assert "memory: limit 100 MB, and the kernel ended 3 process(es) that wanted more" == ended.why
 
 
 def test_a_turn_over_the_soft_limit_is_told_and_cancelled_once() -> None:
@@ -250,6 +256,7 @@ def test_a_turn_over_the_soft_limit_is_told_and_cancelled_once() -> None:
     desk.use(a1=101)
     desk.use(a1=102)
 
-    notes = [unpack(each.body)["text"] for each in desk.entries if each.kind == "note"]
-    assert ["memory: soft limit 100 MB, had 101 MB; the turn is cancelled"] == notes
+    notes = [unpack(each.body) for each in desk.entries if each.kind == "note"]
+    assert [SoftLimitPassed(session, 2, 101, 100).body()] == notes
+    assert "memory: soft limit 100 MB, had 101 MB; the turn is cancelled" == notes[0]["text"]
     assert [CancelTurn(session, 2)] == [frame for _, frame in desk.to_actor if isinstance(frame, CancelTurn)]

@@ -36,6 +36,7 @@ from understudy.protocol.frames import (
     pack,
     unpack,
 )
+from understudy.protocol.news import ClientBroke
 from understudy.supervisor.core import clients, follows, invariants
 from understudy.supervisor.core.events import ClientSaid, LogState
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
@@ -100,7 +101,7 @@ def test_a_body_that_cannot_be_used_is_refused_by_its_request_and_nothing_else_h
     assert isinstance(fault, Fault)
     assert (BAD_FRAME, "r") == (fault.code, fault.request)
     assert before == len(desk.entries)
-    assert [] == desk.warned
+    assert [] == desk.news
 
 
 @pytest.mark.parametrize("error", [RecursionError("deep"), OverflowError("large"), KeyError("k"), AssertionError("no")])
@@ -124,7 +125,7 @@ def test_whatever_breaks_at_a_client_s_frame_is_that_client_s_fate(
     assert (INTERNAL, "r") == (fault.code, fault.request)
     assert entries == len(desk.entries)
     assert [OTHER] == list(desk.core.house.clients)
-    assert 1 == len([text for text in desk.warned if "broke" in text])
+    assert [("Open", "r")] == [(each.frame, each.request) for each in desk.news if isinstance(each, ClientBroke)]
     invariants.of_house(desk.core.house)
     desk.tell(ClientSaid(OTHER, Prompt("p", session, pack([{"type": "text", "text": "x"}]))))
     assert ["opened", "prompt"] == [entry.kind for entry in desk.entries][:2]

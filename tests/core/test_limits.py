@@ -25,6 +25,7 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.messages import encode
+from understudy.protocol.news import LimitReached, SessionFilled, UpdatesDropped
 from understudy.protocol.sizes import ENTRY_BYTES_MAX, MEMORY_BYTES_MAX, OPENING_BYTES_MAX
 from understudy.supervisor.core.control import WAITS_PER_CLIENT_MAX
 from understudy.supervisor.core.events import ClientSaid
@@ -42,7 +43,8 @@ def test_no_session_beyond_sessions_max() -> None:
     text = desk.refused(Open("o", "a", "/"))
 
     assert text.startswith("agent a: sessions_max: 2 of 2 sessions; ")
-    assert [f"refused at a limit: {text}"] == desk.warned
+    assert [LimitReached("a.sessions_max", text)] == desk.news
+    assert f"refused at a limit: {text}" == str(desk.news[0])
     assert ["sessions_max: 2 of 2 sessions"] == desk.row("a")["limits"]
 
 
@@ -84,7 +86,7 @@ def test_a_refusal_is_told_in_the_log_once_a_minute() -> None:
         desk.now += after_s
         desk.refused(Open(f"again {after_s}", "a", "/"))
 
-    assert 2 == len(desk.warned)
+    assert 2 == len(desk.news)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_verbs_of_a_client_that_wait_for_agents_have_a_bound_with_its_figures() 
     text = desk.refused(Verb("r", "start", pack({"names": ["a"]})))
 
     assert "100 of 100 verbs of this client wait for their agents" == text
-    assert [f"refused at a limit: {text}"] == [line for line in desk.warned if "refused" in line]
+    assert LimitReached("verbs", text) == desk.news[-1]
 
 
 def test_an_answer_that_is_too_large_is_an_error_for_the_agent() -> None:
@@ -153,15 +155,14 @@ def full(ended: bool = True) -> tuple[Desk, str]:
 
 
 def test_a_full_session_keeps_what_fits_counts_the_rest_and_has_its_ending() -> None:
-    desk, _ = full()
+    desk, session = full()
 
     told = [(each.kind, each.first, each.last) for each in desk.entries[3:]]
     assert [("update", 4, 8), ("update", 9, 10), ("note", 11, 11), ("note", 12, 12), ("ended", 13, 13)] == told
-    notes = [unpack(each.body)["text"] for each in desk.entries if each.kind == "note"]
-    assert [
-        "what the agent says from here on is not recorded (entries_max: 10 of 10 entries)",
-        "5 of what the agent said or asked is not recorded (entries_max: 11 of 10 entries)",
-    ] == notes
+    notes = [unpack(each.body) for each in desk.entries if each.kind == "note"]
+    filled = SessionFilled(session, 2, "a", "entries_max: 10 of 10 entries")
+    assert [filled.body(), UpdatesDropped(session, 2, 5, "entries_max: 11 of 10 entries").body()] == notes
+    assert [filled] == desk.news
 
 
 def test_the_first_update_that_does_not_fit_is_dropped() -> None:
@@ -182,8 +183,8 @@ def test_each_turn_tells_what_it_lost_itself() -> None:
     desk.said(says(11, session, 2))
     desk.said(Ended(13, session, second.turn, "end_turn"))
 
-    notes = [unpack(each.body)["text"].partition(" of")[0] for each in desk.entries if each.kind == "note"]
-    assert ["3", "2"] == notes[1::2]
+    notes = [unpack(each.body) for each in desk.entries if each.kind == "note"]
+    assert [3, 2] == [each["count"] for each in notes if each["what"] == "updates_dropped"]
 
 
 def test_what_a_full_session_drops_is_acknowledged() -> None:

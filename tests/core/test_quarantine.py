@@ -22,9 +22,11 @@ from understudy.protocol.frames import (
     Verb,
     pack,
 )
+from understudy.protocol.news import AgentSetApart
 from understudy.supervisor.core import invariants, losses, requests, turns
 from understudy.supervisor.core.events import (
     ActorSaid,
+    Announce,
     ClientSaid,
     Effect,
     Exited,
@@ -34,7 +36,6 @@ from understudy.supervisor.core.events import (
     Spawn,
     TellClient,
     TurnRow,
-    Warn,
 )
 from understudy.supervisor.core.life import Reason, State, Why
 from understudy.supervisor.core.specs import RestartPolicy
@@ -57,7 +58,8 @@ def test_the_agent_is_ended_and_its_turns_with_it_while_another_plays_on() -> No
     assert State.FATAL is house.state("one")
     assert "set apart: AssertionError" in str(house.core.house.agents["one"].first.why)
     assert ["failed"] == house.endings()
-    assert any(isinstance(each, Warn) and "its story:" in each.text for each in effects)
+    (apart,) = [each.news for each in effects if isinstance(each, Announce) and isinstance(each.news, AgentSetApart)]
+    assert ("one", True) == (apart.agent, "RUNNING" in apart.story)
     assert State.RUNNING is house.state("two")
     assert house.core.house.sessions[house.sessions["two"]].current is not None
 

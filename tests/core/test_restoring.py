@@ -6,9 +6,11 @@ import pytest
 
 from tests.desk import Desk
 from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello, Ended, Entry, pack, unpack
+from understudy.protocol.news import TurnGivenUp
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
+    Announce,
     Effect,
     Exited,
     ForgetMarks,
@@ -19,7 +21,6 @@ from understudy.supervisor.core.events import (
     Spawn,
     Spawned,
     TurnRow,
-    Warn,
 )
 from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
@@ -153,7 +154,9 @@ def test_a_turn_of_a_session_that_the_log_gives_back_as_damaged_has_its_ending_a
     ]
     (ending,) = [unpack(row.body) for row in rows if isinstance(row, Entry)]
     assert ("failed", "quarantined") == (ending["reason"], ending["code"])
-    assert any("turn 1 cannot be read" in each.text for each in effects if isinstance(each, Warn))
+    (given_up,) = [each.news for each in effects if isinstance(each, Announce)]
+    assert isinstance(given_up, TurnGivenUp)
+    assert ("s", 1, True) == (given_up.session, given_up.turn, "turn 1 cannot be read" in given_up.why)
 
 
 def test_an_exit_that_is_in_the_log_and_told_again_changes_nothing() -> None:

@@ -38,11 +38,13 @@ from understudy.protocol.frames import (
     unpack,
 )
 from understudy.protocol.messages import Joiner, decode, decoder
+from understudy.protocol.news import AgentSetApart, ClientBroke, SessionSetApart
 from understudy.protocol.verbs import VERBS
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
+    Announce,
     ClientLost,
     ClientSaid,
     Effect,
@@ -60,7 +62,6 @@ from understudy.supervisor.core.events import (
     TellActor,
     TellClient,
     Ticked,
-    Warn,
 )
 from understudy.supervisor.core.outbox import Outbox
 from understudy.supervisor.core.restored import Restored
@@ -321,9 +322,8 @@ class FuzzedHouse:
                     self._read(act)
                 case Finish():
                     self._finished = True
-                case Warn(text=text):
-                    assert "set apart" not in text, text
-                    assert " broke: " not in text, text
+                case Announce(news=news):
+                    assert not isinstance(news, SessionSetApart | AgentSetApart | ClientBroke), news
                 case None | ForgetMarks():
                     pass
 

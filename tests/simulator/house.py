@@ -12,11 +12,13 @@ from tests.simulator.disk import Health
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
 from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Stop, Verb
+from understudy.protocol.news import AgentSetApart, SessionSetApart
 from understudy.supervisor.core.budget import Limits
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
     ActorUnreachable,
+    Announce,
     ClientLost,
     ClientSaid,
     Effect,
@@ -35,7 +37,6 @@ from understudy.supervisor.core.events import (
     SpawnFailed,
     TellActor,
     TellClient,
-    Warn,
 )
 from understudy.supervisor.core.life import Actor as Cast
 from understudy.supervisor.core.life import Reason, State
@@ -357,8 +358,10 @@ class Supervisor:
             case ReadEntries():
                 entries = self.scene.disk.read(effect.session, effect.number, effect.bytes_max)
                 self.inbox.append(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
-            case Warn(text=text):
-                assert "set apart" not in text or "broken by the schedule" in text, text
+            case Announce(news=SessionSetApart(why=why) | AgentSetApart(why=why)):
+                assert "broken by the schedule" in why, why
+            case Announce():
+                pass
             case Finish():
                 self.finished = True
 

@@ -95,7 +95,7 @@ class UnderstudyTookOver(_OfActor, frozen=True, tag="understudy_took_over"):
     before: int
 
     def __str__(self) -> str:
-        return f"understudy {self.title} takes over for {self.actor}#{self.before}"
+        return f"understudy {self.title} takes over, for {self.actor}#{self.before}"
 
 
 class UnderstudyDismissed(_OfActor, frozen=True, tag="understudy_dismissed"):

@@ -6,6 +6,7 @@ Whom an actor plays is recorded in the same commit as what it is handed first, s
 from collections.abc import Iterator
 
 from understudy.protocol.errors import AGENT_FAILED
+from understudy.protocol.news import UnderstudyTookOver
 from understudy.supervisor.core import calls, losses, places, starts, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.house import House
@@ -52,6 +53,16 @@ def take_over(house: House, agent: Agent, actor: Actor) -> bool:
     return True
 
 
+def _step_in(house: House, agent: Agent, actor: Actor) -> bool:
+    """As `take_over`, and told: the end of the actor was told before."""
+    place, before = actor.place, actor.epoch
+    stepped_in = take_over(house, agent, actor)
+    if stepped_in:
+        heir = next(each for each in agent.actors if each.place == place)
+        house.announce(UnderstudyTookOver(agent.name, heir.name, heir.epoch, before))
+    return stepped_in
+
+
 def succeed(house: House) -> None:
     """Where somebody waits to play and an understudy lives, that one plays. Called when a step ends."""
     if house.stopping:
@@ -64,7 +75,7 @@ def succeed(house: House) -> None:
             for actor in list(agent.actors):
                 waits = actor.starts or actor.state is State.BACKOFF
                 if waits and actor.launch == name and not agent.stays_down:
-                    take_over(house, agent, actor)
+                    _step_in(house, agent, actor)
 
 
 def let_in(house: House) -> None:
@@ -135,7 +146,7 @@ def _see_to(house: House, agent: Agent, actor: Actor) -> None:
     wanted = not agent.stays_down and _has_work(house, agent, actor)
     if actor.state is State.STOPPED and wanted:
         actor.want()
-    elif actor.state is State.EXITED and wanted and not take_over(house, agent, actor):
+    elif actor.state is State.EXITED and wanted and not _step_in(house, agent, actor):
         verdict = starts.again(house, actor, actor.why)
         actor.gone(verdict.step, house.now, verdict.why, verdict.due)
     if actor.state in (State.FATAL, State.UNKNOWN) and actor in agent.actors:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Hello, Open, Prompt, Verb, pack
+from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Hello, Open, Pong, Prompt, Verb, pack
 from understudy.supervisor.core import invariants, rests
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -71,6 +71,7 @@ class Cast:
 
     def at(self, now: float) -> None:
         self.now = now
+        self.tell(ClientSaid(CLIENT, Pong()))  # Or it would be forgotten.
         self.tell(Ticked())
 
     def due(self) -> None:

@@ -2,6 +2,7 @@
 
 from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.frames import Verb, pack
+from understudy.protocol.news import ActorEnded, UnderstudyTookOver
 from understudy.supervisor.core.events import ClientSaid
 from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
@@ -70,3 +71,20 @@ def test_a_lazy_agent_that_starts_does_not_say_that_a_prompt_starts_it() -> None
 
     assert ("STOPPED", "lazy: a prompt starts it") == (before["state"], before["why"])
     assert ("STARTING", "") == (desk.row("a")["state"], desk.row("a")["why"])
+
+
+def test_who_takes_over_is_told_with_the_end_of_the_other_or_when_work_comes() -> None:
+    desk = Desk(agent(understudies=1, restart=RestartPolicy(Comeback.TRANSIENT)))
+    desk.tick()
+    desk.exit("a", 1, 1)
+    ended = desk.news[-1]
+    desk.tick()
+    desk.exit("a", 2, 0)
+    idle = desk.news[-1]
+
+    desk.prompt(desk.open())
+
+    assert isinstance(ended, ActorEnded)
+    assert isinstance(idle, ActorEnded)
+    assert ("a#2", "") == (ended.heir, idle.heir)
+    assert UnderstudyTookOver("a", "a", 3, 2) == desk.news[-1]

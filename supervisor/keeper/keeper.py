@@ -43,13 +43,13 @@ from understudy.supervisor.keeper.folders import Folders
 from understudy.supervisor.keeper.wakeup import NOTED, Wakeup
 
 SWEEP_POLL_MS = 2
-REQUESTS_AT_ONCE = 8  # A start takes milliseconds: in between the supervisor hears who lives and who ended.
+REQUESTS_AT_ONCE = 16  # A start takes milliseconds: in between the supervisor hears who lives and who ended.
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
 SuperviseSafely = Callable[[HouseSpec, socket.socket], int]
 
 
-@dataclass(slots=True, repr=False)  # signal.signal makes a repr of each handler that it replaces: of the whole house.
+@dataclass(slots=True, repr=False)  # A text of it would be one of the whole house.
 class Keeper:
     """Keeps one house. `supervise`, `supervise_safely` and `act` are what its children run."""
 
@@ -147,10 +147,14 @@ class Keeper:
         requests = link.read_requests(self._link, REQUESTS_AT_ONCE)
         if requests:
             self._succession.alive(time.monotonic())  # Its word for that waits behind what it asks for.
+        spawns: list[Spawn] = []
         for request in requests:
+            if isinstance(request, Spawn):
+                spawns.append(request)
+                continue
+            self._actors.spawn(spawns)  # A kill may be of one of them.
+            spawns.clear()
             match request:
-                case Spawn():
-                    self._actors.spawn(request)
                 case Kill(actor=actor, epoch=epoch, signal=number):
                     self._actors.kill(actor, epoch, number)
                 case Ready():
@@ -162,6 +166,7 @@ class Keeper:
                     self._actors.forget_exit(actor, epoch)
                 case _:
                     assert_never(request)
+        self._actors.spawn(spawns)
 
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
@@ -214,7 +219,7 @@ class Keeper:
             living.append(each.spawned)
             self._report(each.exited)
         self._hung_up, self._starts_at = False, None
-        process = fork(self._be_supervisor, theirs, living)
+        process = fork(lambda: self._be_supervisor(theirs, living))
         theirs.close()
         if isinstance(process, str):
             _say(f"the supervisor could not be forked: {process}")

@@ -5,8 +5,6 @@ queued --gate--> handed over --begin, started committed--> running --ended--> (g
    `-----------------+------------------- retry ----------------'
 """
 
-import math
-
 from understudy.protocol.codec import sliced
 from understudy.protocol.frames import (
     Begin,
@@ -76,7 +74,7 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     if skip:
         turn.start_ticket = _record_start(house, session, turn)
     hand_over(house, session, turn, actor, skip)
-    turn.since = math.inf
+    turn.since = None
     house.handing.append((house.after, turn))
     handed(house)
 

@@ -180,12 +180,12 @@ class Host:
 
     async def _parted(self) -> None:
         self._flush()
-        while not self._machine.parted and self._machine.link is Standing.UP:
+        while not self._machine.parted and self._machine.standing is Standing.UP:
             self._freed.clear()
             await self._freed.wait()
 
     async def _all_recorded(self) -> None:
-        while not self._machine.all_recorded or self._machine.link is Standing.GREETING:
+        while not self._machine.all_recorded or self._machine.standing is Standing.GREETING:
             self._freed.clear()
             self._flush()
             await self._freed.wait()
@@ -236,7 +236,7 @@ class Host:
     def _take(self, frames: list[Frame]) -> None:
         for frame in frames:
             self._act(self._machine.receive(frame))  # type: ignore[arg-type]
-        if self._machine.link is Standing.UP:
+        if self._machine.standing is Standing.UP:
             self._playing.found()
             self._retry_s = RETRY_S
         self._flush()

@@ -25,7 +25,7 @@ from understudy.protocol import processes
 from understudy.protocol.drivers import DRIVERS
 from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, mark_of
 from understudy.protocol.stderr import say
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core.events import Exited, FromKeeper, Spawn, Spawned, SpawnFailed, Suspended
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.keeper import reload
@@ -170,8 +170,8 @@ class Actors:
         """Go through what a death takes: after a fork the first write to each page costs a copy of it."""
         for spec in self._house.agents[:1]:
             pickle.dumps((self._role(spec, Spawn(spec.name, 0, spec.name)), spec.name))
-        link.encode(Exited("", 0, 0, -signal.SIGKILL))
-        link.encode(Spawned("", 0, 0, processes.start_ticks(os.getpid())))
+        pair.encode(Exited("", 0, 0, -signal.SIGKILL))
+        pair.encode(Spawned("", 0, 0, processes.start_ticks(os.getpid())))
         self._unknown_children(known)
         self._noted = False
         self.note()

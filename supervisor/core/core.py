@@ -108,8 +108,8 @@ class Core:
         for key, row in restored.rests.items():
             if row.life == life:
                 stood[key.partition("/")[0]][key] = row
-        for each in spec.agents:
-            self._add(each, stood[each.name])
+        for agent_spec in spec.agents:
+            self._add(agent_spec, stood[agent_spec.name])
         for agent in self.house.agents.values():
             for name in agent.spec.after:
                 self.house.agents[name].dependents.append(agent)

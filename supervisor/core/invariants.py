@@ -107,7 +107,7 @@ def of_house(house: House) -> None:
         of_agent(house, agent)
         for actor in agent.actors:
             stands = agent.rests.get(actor.name)
-            written = house.stopping or stands == row(house, agent, actor)
+            written = house.stopping or agent.departed or stands == row(house, agent, actor)
             assert written, f"{actor.name} stands otherwise than it was written"
         counted = (running[name], queued[name], sessions[name])
         kept = (agent.running, agent.queued, agent.sessions)

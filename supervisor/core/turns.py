@@ -298,7 +298,9 @@ def tell_wait(house: House, session: Session, turn: Turn, agent: Agent) -> None:
     name, actor = agent.name, session.actor or agent.first
     if turn.wait_told or house.stopping:
         return
-    if agent.by_person:
+    if agent.departed:
+        waits = TurnWaits(session.id, turn.number, name, "configuration")
+    elif agent.by_person:
         waits = TurnWaits(session.id, turn.number, name, "person")
     elif actor.state is State.BACKOFF and not actor.starts:
         waits = TurnWaits(session.id, turn.number, name, "start", actor.title, why=actor.why.text)

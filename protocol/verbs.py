@@ -100,6 +100,8 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str | None
 
 
+SESSIONS_SHOWN_MAX = 1_000  # At once.
+
 # --- what is asked ----------------------------------------------------------------
 
 
@@ -114,9 +116,12 @@ class Status(VerbBody[list[AgentStatus]], frozen=True):
 
 
 class Sessions(VerbBody[list[SessionStatus]], frozen=True):
-    """The newest sessions, or the one that `session` names (none, where there is none)."""
+    """The `SESSIONS_SHOWN_MAX` newest sessions, the newest first, or those that were opened before the session `before`;
+    or the one that `session` names. [] when there are none.
+    """
 
     session: Id = ""
+    before: Id = ""
 
 
 class House(VerbBody[HouseStatus], frozen=True):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from understudy.actors.drivers import early, files, settings, terminals
-from understudy.protocol import connection, jsonrpc, sizes, window
+from understudy.protocol import connection, jsonrpc, sizes, verbs, window
 from understudy.supervisor.config import config, values
-from understudy.supervisor.core import bounds, control, house, status
+from understudy.supervisor.core import bounds, control, house
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 
 PAGE = (Path(__file__).parents[1] / "docs" / "limits.md").read_text()
@@ -57,7 +57,8 @@ def figure(number: int) -> str:
         ("clients, calls, sessions; follows", [house.CLIENTS_MAX, house.CALLS_MAX, house.SESSIONS_MAX]),
         ("clients, calls, sessions; follows", [house.FOLLOWS_PER_CLIENT_MAX]),
         ("verbs that wait", [control.WAITS_MAX, control.WAITS_PER_CLIENT_MAX]),
-        ("sessions that `sessions` shows", [status.SESSIONS_SHOWN_MAX]),
+        ("sessions that `sessions` shows at once", [verbs.SESSIONS_SHOWN_MAX]),
+        ("sessions, and requests of each kind, that rest", [house.SESSIONS_KEPT_MAX, house.REQUESTS_KEPT_MAX]),
         ("prompt, answer, call", [sizes.ENTRY_BYTES_MAX]),
         ("body that opens a session", [sizes.OPENING_BYTES_MAX]),
         ("any body", [sizes.NESTING_MAX, sizes.VALUES_MAX]),

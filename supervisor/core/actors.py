@@ -28,9 +28,9 @@ from understudy.protocol.frames import (
     Welcome,
 )
 from understudy.protocol.items import unreadable
-from understudy.protocol.news import HelloRefused, SaidMended, SaidUnreadable
+from understudy.protocol.news import HelloRefused, LogUnreadable, SaidMended, SaidUnreadable
 from understudy.supervisor.core import asks, calls, casting, flow, hangs, turns
-from understudy.supervisor.core.events import TellActor
+from understudy.supervisor.core.events import ActorSaid, TellActor
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor, Reason, State, Why
 from understudy.supervisor.core.sessions import Session, TurnState
@@ -67,6 +67,17 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
             pass  # A part belongs to nothing: whole frames come here.
         case _:
             assert_never(frame)
+
+
+def not_read(house: House, event: ActorSaid, reason: str, passes: bool) -> None:
+    """The log does not tell what the frame names. When that passes, the actor is to say all again, on a new connection.
+
+    Else it is as of a session that nobody knows.
+    """
+    house.announce(LogUnreadable(reason))
+    if passes:
+        flow.unreachable(house, event.peer)
+    said(house, event.peer, event.frame)
 
 
 def count_unheard(house: House, actor: Actor, frame: FromActor) -> None:

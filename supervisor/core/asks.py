@@ -140,9 +140,9 @@ def give_on(house: House, actor: Actor) -> None:
     """Send the answers that wait for room on the way to the actor, as it takes them."""
     for session_id, name in list(actor.ungiven):
         del actor.ungiven[session_id, name]
-        given = house.sessions[session_id].answers.get(name)
-        if given is not None:  # Else the turn is over.
-            _give(house, house.sessions[session_id], given.answer, actor)
+        session = house.sessions.get(session_id)
+        if session is not None and name in session.answers:  # Else the turn is over.
+            _give(house, session, session.answers[name].answer, actor)
 
 
 def forget_given(house: House, actor: Actor, peer: bytes, ping: Sent) -> None:

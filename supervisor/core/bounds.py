@@ -118,7 +118,7 @@ def answers_full(house: House, session: Session, frame: Answer) -> str:
         len(given.answer.body)
         for actor in house.actors()
         for name, ask in actor.ungiven
-        if (given := house.sessions[name].answers.get(ask)) is not None
+        if (its := house.sessions.get(name)) is not None and (given := its.answers.get(ask)) is not None
     )
     if not waiting or waiting + size <= ANSWER_BYTES_MAX:
         return ""

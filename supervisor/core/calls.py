@@ -81,17 +81,12 @@ def forget(house: House, name: str) -> OpenCall:
 
 def refuse_in(house: House, session: str, code: str, text: str) -> None:
     """Answer the open calls of a session with a fault: what the actor says of it is not heard any more."""
-    _refuse(house, [name for name, pending in house.calls.items() if pending.session == session], code, text)
+    _refuse(house, list(house.calls.in_session(session)), code, text)
 
 
 def refuse(house: House, agent: str, code: str, text: str) -> None:
     """Answer the agent's open calls with a fault."""
     _refuse(house, [name for name, pending in house.calls.items() if pending.agent == agent], code, text)
-
-
-def refuse_unsent(house: House, agent: Agent, code: str, text: str) -> None:
-    """Answer the calls that wait for somebody to play the agent with a fault."""
-    _refuse(house, list(house.calls.unsent(agent.name)), code, text)
 
 
 def refuse_sent(house: House, actor: Actor, code: str, text: str) -> None:

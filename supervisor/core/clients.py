@@ -22,6 +22,7 @@ from understudy.protocol.errors import (
     UNKNOWN_ASK,
     UNKNOWN_SESSION,
     UNKNOWN_VERB,
+    UNREADABLE,
     VERSION_MISMATCH,
 )
 from understudy.protocol.frames import (
@@ -47,12 +48,19 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
-from understudy.protocol.news import ClientBroke
+from understudy.protocol.news import ClientBroke, LogUnreadable
 from understudy.protocol.sizes import RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
-from understudy.supervisor.core.agent import GONE
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.events import ClientSaid, LogState, SessionRow, TellClient, TurnRow
+from understudy.supervisor.core.events import (
+    ClientSaid,
+    LogState,
+    ReadSessions,
+    SessionRow,
+    SessionsRead,
+    TellClient,
+    TurnRow,
+)
 from understudy.supervisor.core.house import CLIENTS_MAX, SESSIONS_MAX, Client, House
 from understudy.supervisor.core.sessions import PROMPT_HEAD, Session, Turn
 from understudy.supervisor.core.status import house_row, session_rows, status_rows
@@ -202,16 +210,15 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     asked = requests.digest(frame)
     if requests.opened_before(house, client, frame, asked):
         return
-    if frame.agent not in house.agents or frame.agent in house.departed:
-        cast = ", ".join(sorted(name for name in house.agents if name not in house.departed))
-        text = f"there is no agent {frame.agent!r}; the cast is: {cast}"
+    if frame.agent not in house.agents:
+        text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.agents))}"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
     if not DRIVERS[house.agents[frame.agent].spec.driver].holds_sessions:
         text = f"{frame.agent} is a program: it holds no sessions; see its output with understudy tail {frame.agent}"
         house.fault(client.peer, NO_SESSIONS, text, frame.request)
         return
-    if len(house.sessions) >= SESSIONS_MAX:
+    if house.session_count >= SESSIONS_MAX:
         bounds.refuse(house, client.peer, frame.request, "sessions", f"the house holds {SESSIONS_MAX} sessions")
         return
     if full := bounds.sessions_full(house.agents[frame.agent]):
@@ -228,6 +235,8 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     name = f"s{house.random.getrandbits(48):012x}"
     session = Session(name, frame.agent, frame.cwd, house.budget.keep(frame.body), opened_at=house.wall)
     house.sessions[name] = session
+    house.session_count += 1
+    house.taken_in += 1
     house.agents[frame.agent].sessions += 1
     house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall, asked))
     house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
@@ -264,8 +273,8 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     if refusal(house, client, frame.request):
         return
     agent = house.agents.get(session.agent)
-    if agent is None or agent.departed:
-        text = f"the agent {session.agent!r} of this session is {GONE}; put it back, then: understudy reload"
+    if agent is None:
+        text = f"the agent {session.agent!r} of this session is no longer in the configuration"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
     if agent.apart:
@@ -315,8 +324,7 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
     """Act on a frame about one session."""
     request = "" if isinstance(frame, Answer) else frame.request
     session = house.sessions.get(frame.session)
-    gone = session is not None and session.agent in house.departed and isinstance(frame, Call)
-    if session is None or session.agent not in house.agents or gone:
+    if session is None or session.agent not in house.agents:
         house.fault(client.peer, UNKNOWN_SESSION, f"there is no session {frame.session!r} that is played", request)
         return
     match frame:
@@ -368,8 +376,10 @@ def verb(house: House, client: Client, frame: Verb) -> None:
     match asked:
         case verbs.Status():
             body: object = status_rows(house)
-        case verbs.Sessions(session=only):
-            body = session_rows(house, only)
+        case verbs.Sessions(session=only, before=before):
+            wanted = ReadSessions(client.peer, frame.request, only, before, verbs.SESSIONS_SHOWN_MAX)
+            house.effects.append(wanted)
+            return
         case verbs.House():
             body = house_row(house)
         case verbs.Shutdown(hurry=hurry):
@@ -389,11 +399,32 @@ def verb(house: House, client: Client, frame: Verb) -> None:
             return
         case _:
             assert_never(asked)
+    _answer(house, client, frame.verb, frame.request, body)
+
+
+def sessions_read(house: House, event: SessionsRead) -> None:
+    """Answer the verb that asked for sessions."""
+    client = house.clients.get(event.peer)
+    if client is not None and event.reason:
+        house.fault(client.peer, UNREADABLE, event.reason, event.request)
+    elif client is not None:
+        _answer(house, client, "sessions", event.request, session_rows(house, event.sessions))
+
+
+def _answer(house: House, client: Client, verb: str, request: str, body: object) -> None:
     packed = doors.packed_answer(body)
     if len(packed) > RESULT_BYTES_MAX:
-        text = (
-            f"the answer to {frame.verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"
-        )
-        house.fault(client.peer, LIMIT_REACHED, text, frame.request)
+        text = f"the answer to {verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"
+        house.fault(client.peer, LIMIT_REACHED, text, request)
         return
-    house.tell(client.peer, Result(frame.request, packed))
+    house.tell(client.peer, Result(request, packed))
+
+
+def not_read(house: House, event: ClientSaid, reason: str, passes: bool) -> None:
+    """The log does not tell what the frame names. When that passes, the client is to say all again, on a new connection."""
+    house.announce(LogUnreadable(reason))
+    if passes:
+        lost(house, event.peer)
+    client = _may_say(house, event.peer, event.frame)
+    if client is not None:
+        house.fault(client.peer, UNREADABLE, reason, about(event.frame))

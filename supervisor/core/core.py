@@ -20,11 +20,11 @@ from understudy.protocol.news import ClientSilent, HouseIdle, PeerStuck
 from understudy.supervisor.core import (
     actors,
     asks,
+    at_rest,
     calls,
     casting,
     clients,
     control,
-    departed,
     flow,
     follows,
     hangs,
@@ -35,6 +35,7 @@ from understudy.supervisor.core import (
     losses,
     places,
     quarantine,
+    requests,
     rests,
     starts,
     turns,
@@ -55,8 +56,12 @@ from understudy.supervisor.core.events import (
     Kill,
     LogFailed,
     MarkRow,
+    NotRead,
+    RequestRead,
     RestRow,
     Sampled,
+    SessionRead,
+    SessionsRead,
     ShutdownAsked,
     Spawned,
     SpawnFailed,
@@ -109,8 +114,8 @@ class Core:
         for key, row in restored.rests.items():
             if row.life == life:
                 stood[key.partition("/")[0]][key] = row
-        for agent_spec in spec.agents:
-            self._add(agent_spec, stood[agent_spec.name])
+        for role in spec.agents:
+            self._add(role, stood[role.name])
         for agent in self.house.agents.values():
             for name in agent.spec.after:
                 self.house.agents[name].dependents.append(agent)
@@ -180,11 +185,10 @@ class Core:
     def _adopt(self, process: Spawned, number: int, plays: str, place: int) -> None:
         """Expect an actor back, in its place; it is ended when there is none for it."""
         house = self.house
-        departed.expected(house, process, plays)
         launch, agent = house.launches.get(process.actor), house.agents.get(plays)
         if launch is None and agent is not None:  # It was launched so before the configuration changed.
             launch = house.launches[process.actor] = Launch(process.actor, agent.launch.spec, agent.restarts)
-        if launch is None or not (agent or launch.agents):  # It stood by for agents that left the configuration.
+        if launch is None or (plays and agent is None):
             self._elsewhere.append(process)
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
@@ -202,7 +206,7 @@ class Core:
             actor = there.get(place)
             if actor is None or actor.lives or plays in self._resting:
                 actor = places.added(house, agent, agent.free_place() if place in there else place)
-            stays = actor.place <= agent.places_max and not agent.departed
+            stays = actor.place <= agent.places_max
         launch.know(actor, process.epoch)
         grace_s = house.spec.orphan_grace_s + RETURN_S
         actor.adopt(process, number, grace_s, house.now, rests.running_since(agent, actor.name, process))
@@ -221,13 +225,9 @@ class Core:
                     else (lives.pid, lives.started, None, lives.agent, lives.place)
                 )
                 house.record(EpochRow(launch.name, launch.epoch, *told))
-        leaving = [each for each in house.actors() if each.leaves and each.agent not in house.departed]
-        for surplus in [each for each in leaving if not house.turns_of(each)]:
+        for surplus in [each for each in house.actors() if each.leaves and not house.turns_of(each)]:
             house.effects.extend(surplus.leave(now))
-        departed.start(house)
         for name, agent in house.agents.items():
-            if agent.departed:
-                continue
             if name in self._stopped:
                 agent.by_person = True
                 for each in agent.actors:
@@ -309,9 +309,9 @@ class Core:
         house.acks.clear()
         if house.waits:
             control.answer(house)
-        if house.departed:
-            departed.forget(house)
         self._finish_if_over()
+        requests.let_go(house)
+        at_rest.let_go(house)
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:
@@ -344,6 +344,17 @@ class Core:
                 self._committed(ticket)
             case EntriesRead():
                 follows.read(house, event)
+            case SessionRead(found=row):
+                at_rest.take_in(house, row)
+            case RequestRead():
+                requests.read(house, event)
+            case NotRead(said=said, reason=reason, passes=passes):
+                if isinstance(said, ClientSaid):
+                    clients.not_read(house, said, reason, passes)
+                else:
+                    actors.not_read(house, said, reason, passes)
+            case SessionsRead():
+                clients.sessions_read(house, event)
             case Unreadable():
                 losses.unreadable(house, event)
             case ClientLost(peer=peer):

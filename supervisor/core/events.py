@@ -165,6 +165,60 @@ class EntriesRead(_Struct, frozen=True):
     reason: str = ""
 
 
+class RestoredSession(_Struct, frozen=True):
+    """What the log has of a session; `last` is its last number. What is large of opening and memory is left out: only its
+    size is here.
+
+    `damage`: why a turn of its cannot be read, "" when all can.
+    """
+
+    session: str
+    agent: str
+    cwd: str
+    opening: bytes
+    memory: bytes
+    last: int
+    opened_at: float
+    opening_bytes: int = 0
+    memory_bytes: int = 0
+    damage: str = ""
+
+
+class SessionRead(_Struct, frozen=True):
+    """The log has this session, which the next event names."""
+
+    found: RestoredSession
+
+
+class RequestRead(_Struct, frozen=True):
+    """The log has this request, which the next event says again: it opened `session`, or was accepted there as `turn`.
+
+    `digest`: of what it asked for, b"" when an older version wrote it.
+    """
+
+    request: str
+    session: str
+    turn: int
+    digest: bytes
+
+
+class NotRead(_Struct, frozen=True):
+    """The log does not tell what `said` names (`reason`), for now only when it `passes`: it has no other effect."""
+
+    said: ClientSaid | ActorSaid
+    reason: str
+    passes: bool
+
+
+class SessionsRead(_Struct, frozen=True):
+    """The answer to `ReadSessions`. `reason`: why they cannot be read."""
+
+    peer: bytes
+    request: str
+    sessions: list[RestoredSession]
+    reason: str = ""
+
+
 class Unreadable(_Struct, frozen=True):
     """What `frame` misses cannot be read from the log, for good: it was not sent."""
 
@@ -194,6 +248,10 @@ Event = (
     | Committed
     | LogFailed
     | EntriesRead
+    | SessionRead
+    | RequestRead
+    | NotRead
+    | SessionsRead
     | Unreadable
     | Sampled
     | Ticked
@@ -369,6 +427,16 @@ class ReadEntries(_Struct, frozen=True):
     serial: int = 0
 
 
+class ReadSessions(_Struct, frozen=True):
+    """Read `session`, or the newest `count` of those opened before `before` ("": of all); `SessionsRead` follows."""
+
+    peer: bytes
+    request: str
+    session: str
+    before: str
+    count: int
+
+
 class Announce(_Struct, frozen=True):
     """Write to the house's own log what happened."""
 
@@ -389,4 +457,4 @@ class Finish(_Struct, frozen=True):
     reload: bool = False
 
 
-Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | Announce | Finish
+Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ReadSessions | ForgetMarks | Announce | Finish

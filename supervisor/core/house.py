@@ -34,11 +34,11 @@ from understudy.supervisor.core.open_calls import OpenCalls
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
 
-OPENS_MAX = 100_000  # Requests remembered for a repeat; the oldest is forgotten first,
-PROMPTS_MAX = 100_000  # each kind by itself.
+REQUESTS_KEPT_MAX = 20_000  # Of opens, and of prompts: the log knows all.
 CLIENTS_MAX = 4_000
 CALLS_MAX = 10_000
 SESSIONS_MAX = 100_000
+SESSIONS_KEPT_MAX = 10_000  # When more are in memory, those at rest go.
 FOLLOWS_PER_CLIENT_MAX = 4_096
 PING_BUSY_EVERY_S = 1.0  # So long may an actor with turns be silent before it is asked.
 
@@ -88,10 +88,14 @@ class House:
     life: str = ""
     agents: dict[str, Agent] = field(default_factory=dict[str, Agent])
     launches: dict[str, Launch] = field(default_factory=dict[str, Launch])
-    departed: dict[str, None] = field(default_factory=dict[str, None])  # Agents that left the configuration.
-    sessions: dict[str, Session] = field(default_factory=dict[str, Session])
+    # Those that are in memory: see `at_rest`. Of a plain dict the oldest is found by a walk over all that went before it.
+    sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict[str, Session])
+    session_count: int = 0  # Of those in the log, too.
+    sessions_kept_max: int = SESSIONS_KEPT_MAX
+    taken_in: int = 0  # Sessions, since some were let go last.
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
-    # See `requests`. Of a plain dict the oldest is found by a walk over all that were forgotten before it.
+    # See `requests`.
+    requests_kept_max: int = REQUESTS_KEPT_MAX
     opens: OrderedDict[str, tuple[str, bytes]] = field(default_factory=OrderedDict[str, tuple[str, bytes]])
     prompts: OrderedDict[tuple[str, str], tuple[int, bytes]] = field(
         default_factory=OrderedDict[tuple[str, str], tuple[int, bytes]]
@@ -104,6 +108,7 @@ class House:
     handing: deque[tuple[int, Turn]] = field(default_factory=deque[tuple[int, Turn]])  # Until they are on their way.
     unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
     unfed_bytes: int = 0  # Of their bodies.
+    unsettled: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # Actors whose turns wait in the log.
     ticket: int = 0
     committed: int = 0
     calls_made: int = 0
@@ -269,8 +274,12 @@ class House:
             self.tell_actor(actor, Ping(), self.after)
 
     def forget_marks(self, actor: str, epoch: int) -> None:
-        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice."""
-        self.effects.append(ForgetMarks(actor, epoch, self.after))
+        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice.
+
+        Nothing was made of those that only the log has: of an agent that left the configuration, say.
+        """
+        if (actor, epoch) not in self.unsettled:
+            self.effects.append(ForgetMarks(actor, epoch, self.after))
 
     def announce(self, news: News) -> None:
         """Have it written to the house's own log."""

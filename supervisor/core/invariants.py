@@ -107,11 +107,12 @@ def of_house(house: House) -> None:
         of_agent(house, agent)
         for actor in agent.actors:
             stands = agent.rests.get(actor.name)
-            written = house.stopping or agent.departed or stands == row(house, agent, actor)
+            written = house.stopping or stands == row(house, agent, actor)
             assert written, f"{actor.name} stands otherwise than it was written"
-        counted = (running[name], queued[name], sessions[name])
-        kept = (agent.running, agent.queued, agent.sessions)
-        assert counted == kept, f"{name} has (running, queued, sessions) {counted}, and is said to have {kept}"
+        counted, kept = (running[name], queued[name]), (agent.running, agent.queued)
+        assert counted == kept, f"{name} has (running, queued) {counted}, and is said to have {kept}"
+        assert sessions[name] <= agent.sessions, f"{name} has {sessions[name]} of {agent.sessions} sessions in memory"
+    of_memory(house)
     for launch in house.launches.values():
         of_launch(launch, [house.agents[name] for name in launch.agents])
     asked: Counter[str] = Counter()
@@ -139,6 +140,19 @@ def of_house(house: House) -> None:
     assert tickets == sorted(tickets), f"entries wait out of order: {tickets}"
     unfed = sum(len(entry.body) for _, entry in house.unfed)
     assert unfed == house.unfed_bytes, f"{unfed} bytes of entries wait for the log, and {house.unfed_bytes} are counted"
+
+
+def of_memory(house: House) -> None:
+    """Assert that every session that anything of the house names is in memory: the others are at rest."""
+    count = len(house.sessions)
+    assert count <= house.session_count, f"{count} sessions are in memory, of {house.session_count}"
+    named = [entry.session for _, entry in house.unfed] + [name for name, _ in house.cancels]
+    named += [call.session for call in house.calls.values()]
+    named += [name for client in house.clients.values() for name in client.follows.values()]
+    named += [name for agent in house.agents.values() for name in agent.waiting]
+    named += [name for actor in house.actors() for name in (*actor.playing, *actor.holds)]
+    missing = {name for name in named if name not in house.sessions}
+    assert not missing, f"sessions {sorted(missing)} are not at rest, and not in memory"
 
 
 def of_bytes(house: House) -> None:

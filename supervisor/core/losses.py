@@ -3,7 +3,7 @@
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
 from understudy.protocol.frames import ActorCall, Fault
 from understudy.supervisor.core import asks, calls, places, turns
-from understudy.supervisor.core.agent import GIVEN_UP, GONE, Agent
+from understudy.supervisor.core.agent import GIVEN_UP, Agent
 from understudy.supervisor.core.events import LogState, TurnRow, Unreadable
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor
@@ -58,8 +58,7 @@ def settle(
     elif unseen or again:
         _put_back(house, session, turn, seen=not unseen)
     else:
-        then = f"agent {session.agent} is {GONE}" if house.agents[session.agent].departed else "the session goes on"
-        text = f"{what}; what it had said is kept, {then}"
+        text = f"{what}; what it had said is kept, the session goes on"
         turns.finish(house, session, turn, "interrupted", {"text": text})
 
 
@@ -69,9 +68,9 @@ def unreadable(house: House, event: Unreadable) -> None:
     if isinstance(frame, ActorCall):
         calls.called(house, Fault(AGENT_FAILED, event.reason, frame.request))
         return
-    session = house.sessions[frame.session]
-    turn = session.current
-    if turn is None or turn.number != frame.turn:
+    session = house.sessions.get(frame.session)
+    turn = session.current if session is not None else None
+    if session is None or turn is None or turn.number != frame.turn:
         return
     if turn.state is TurnState.HANDED or (turn.unmarked and turn.handovers):  # Else the actor has it from before.
         text = f"the agent cannot be given the prompt: {event.reason}"

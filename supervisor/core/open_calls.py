@@ -30,6 +30,7 @@ class OpenCalls(MutableMapping[str, OpenCall]):
         self._of: defaultdict[bytes, dict[str, int]] = defaultdict(dict)
         self._unsent: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._with: defaultdict[Actor, dict[str, None]] = defaultdict(dict)
+        self._in: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.body_bytes = 0
         self.update(calls or {})
 
@@ -42,6 +43,7 @@ class OpenCalls(MutableMapping[str, OpenCall]):
             self.body_bytes -= len(before.body)
         self._calls[name] = call
         self._of[call.peer][name] = len(call.body)
+        self._in[call.session][name] = None
         self.body_bytes += len(call.body)
         if call.sent:
             _strike(self._unsent, call.agent, name)
@@ -54,6 +56,7 @@ class OpenCalls(MutableMapping[str, OpenCall]):
         call = self._calls.pop(name)
         self.body_bytes -= len(call.body)
         _strike(self._of, call.peer, name)
+        _strike(self._in, call.session, name)
         _strike(self._unsent, call.agent, name)
         if call.actor is not None:
             _strike(self._with, call.actor, name)
@@ -75,6 +78,10 @@ class OpenCalls(MutableMapping[str, OpenCall]):
     def with_actor(self, actor: Actor) -> Mapping[str, None]:
         """Return the names of the calls that an actor has."""
         return self._with.get(actor, {})
+
+    def in_session(self, session: str) -> Mapping[str, None]:
+        """Return the names of the calls that are about a session."""
+        return self._in.get(session, {})
 
     def kept(self) -> dict[str, OpenCall]:
         """Return what there is, to begin with again."""

@@ -12,6 +12,7 @@ from understudy.supervisor.core.events import (
     ForgetMarks,
     Kill,
     ReadEntries,
+    ReadSessions,
     Record,
     Spawn,
     TellActor,
@@ -19,7 +20,7 @@ from understudy.supervisor.core.events import (
 )
 
 Held = TellClient | TellActor | ForgetMarks
-Act = Held | Spawn | Kill | ReadEntries | Announce | Finish
+Act = Held | Spawn | Kill | ReadEntries | ReadSessions | Announce | Finish
 
 
 class Outbox:

@@ -19,6 +19,7 @@ from understudy.supervisor.core.events import (
     Exited,
     Kill,
     ReadEntries,
+    ReadSessions,
     Sampled,
     SessionRow,
     Spawn,
@@ -78,7 +79,9 @@ class Before(msgspec.Struct):
             if isinstance(row, Entry):
                 house.sessions[row.session].last = row.first - 1  # The next one follows without a gap.
             elif isinstance(row, SessionRow):
-                house.agents[row.agent].sessions -= house.sessions.pop(row.session, None) is not None
+                was_there = house.sessions.pop(row.session, None) is not None
+                house.agents[row.agent].sessions -= was_there
+                house.session_count -= was_there
                 house.opens.pop(row.request, None)  # Its repeat would be told that it was carried out,
             elif isinstance(row, TurnRow) and row.request:
                 house.prompts.pop((row.session, row.request), None)  # and so would that of this one.
@@ -137,7 +140,7 @@ def before(house: House, event: Event) -> Before:
 def _stays(effect: Effect) -> bool:
     """Whether it is of processes, or an answer to it is counted on: a ping, a read."""
     match effect:
-        case Spawn() | Kill() | ReadEntries() | TellClient(frame=Ping()) | TellActor(frame=Ping()):
+        case Spawn() | Kill() | ReadEntries() | ReadSessions() | TellClient(frame=Ping()) | TellActor(frame=Ping()):
             return True
         case _:
             return False

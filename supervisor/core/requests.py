@@ -2,13 +2,15 @@
 
 A session is opened once for each request id, and a prompt accepted once for each id in its session. The same id with
 another content is no repeat: whoever says it is told so, or would take the answer to the one for that to the other.
+The newest are in memory, all are in the log: see `at_rest`.
 """
 
 from hashlib import blake2b
 
 from understudy.protocol.errors import BAD_FRAME, REQUEST_REUSED
 from understudy.protocol.frames import Accepted, Open, Opened, Prompt, pack
-from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX, Client, House
+from understudy.supervisor.core.events import RequestRead
+from understudy.supervisor.core.house import Client, House
 
 DIGEST_BYTES = 16
 
@@ -46,16 +48,37 @@ def accepted_before(house: House, client: Client, frame: Prompt, asked: bytes) -
 
 
 def remember_open(house: House, request: str, session: str, asked: bytes) -> None:
-    """Remember what the request made; the oldest of too many is forgotten."""
+    """Remember what the request made."""
     house.opens[request] = (session, asked)
-    if len(house.opens) > OPENS_MAX:
-        house.opens.popitem(last=False)
 
 
 def remember_prompt(house: House, session: str, request: str, turn: int, asked: bytes) -> None:
-    """Remember what the request made; the oldest of too many is forgotten."""
+    """Remember what the request made."""
     house.prompts[session, request] = (turn, asked)
-    if len(house.prompts) > PROMPTS_MAX:
+
+
+def read(house: House, event: RequestRead) -> None:
+    """Remember again what the log has of a request, unless something newer is known of it."""
+    if not event.turn and event.request not in house.opens:
+        remember_open(house, event.request, event.session, event.digest)
+    elif event.turn and (event.session, event.request) not in house.prompts:
+        remember_prompt(house, event.session, event.request, event.turn, event.digest)
+
+
+def let_go(house: House) -> None:
+    """Let go of the oldest of too many, if the log has them. Called when a step ends: what was read for it must last."""
+    while len(house.opens) > house.requests_kept_max:
+        its = house.sessions.get(next(iter(house.opens.values()))[0])
+        if its is not None and not its.recorded:
+            break
+        house.opens.popitem(last=False)
+    while len(house.prompts) > house.requests_kept_max:
+        (name, _), (number, _) = next(iter(house.prompts.items()))
+        its = house.sessions.get(name)
+        if its is not None:
+            if its.recorded < number:
+                break
+            its.past = True
         house.prompts.popitem(last=False)
 
 

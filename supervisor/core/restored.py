@@ -2,32 +2,11 @@
 
 from dataclasses import dataclass, field
 
-import msgspec
-
 from understudy.protocol.frames import Entry
-from understudy.supervisor.core.events import LogState, RestRow
+from understudy.supervisor.core.events import LogState, RestoredSession, RestRow
 
 # Of each actor#epoch that is dead and left a file: the turns that it had shown to its agent, None: any may have been.
 Shown = dict[tuple[str, int], set[tuple[str, int]] | None]
-
-
-class RestoredSession(msgspec.Struct, frozen=True, gc=False):
-    """A session; `last` is its last number. An opening or a memory that is large is left out: only its size is here.
-
-    `damage`: why it, or a turn of its, cannot be read, "" when all can.
-    """
-
-    session: str
-    agent: str
-    cwd: str
-    opening: bytes
-    memory: bytes
-    request: str
-    last: int
-    opened_at: float
-    opening_bytes: int = 0
-    memory_bytes: int = 0
-    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +35,8 @@ class RestoredTurn:
 class Restored:
     """Everything the core needs to go on.
 
-    `opens`: request -> (session, digest), `prompts`: (session, request) -> (turn, digest): the newest ones, oldest
-    first; a digest is b"" when an older version wrote it. `marks`: (actor, epoch) -> the last number of its that is
+    `sessions`: those with turns that have not ended, and those that an actor's program knows. `counts`: agent -> how many
+    sessions it has in all. `marks`: (actor, epoch) -> the last number of its that is
     recorded. `cast`: (launch, epoch) -> whom it plays, in which place ("": an understudy), of those that have not ended;
     one of whom an older version wrote is not among them. `holds`: session -> (launch, epoch) of the
     actor whose program knows it. `stopped`: an agent that a person stopped -> the life of the house (see `House`) in which that was.
@@ -66,8 +45,7 @@ class Restored:
 
     sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])
     turns: list[RestoredTurn] = field(default_factory=list[RestoredTurn])
-    opens: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])
-    prompts: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict[tuple[str, str], tuple[int, bytes]])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
     epochs: dict[str, int] = field(default_factory=dict[str, int])
     marks: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
     cast: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict[tuple[str, int], tuple[str, int]])

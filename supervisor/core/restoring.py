@@ -2,15 +2,15 @@
 
 from understudy.protocol.codec import UNREADABLE
 from understudy.protocol.errors import QUARANTINED
-from understudy.protocol.news import TurnGivenUp
-from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, PATH_CHARACTERS_MAX, SERVES_MAX
-from understudy.supervisor.core import asks, departed, losses, turns
+from understudy.protocol.news import TurnGivenUp, TurnWaits
+from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, SERVES_MAX
+from understudy.supervisor.core import asks, at_rest, losses, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import LogState, TurnRow
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import State
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
+from understudy.supervisor.core.restored import Restored, RestoredTurn, Shown
 from understudy.supervisor.core.sessions import Session, Turn, TurnState
 from understudy.supervisor.core.specs import OnCrash
 
@@ -18,32 +18,30 @@ WAITING = (LogState.QUEUED, LogState.CONTINUED)  # No actor has it.
 
 
 def take_back(house: House, restored: Restored, shown: Shown) -> None:
-    """Restore sessions, requests and open turns; settle those turns whose actors are dead. `shown`: by dead actors."""
+    """Restore the sessions that have something to do, and their turns; settle those turns whose actors are dead. `shown`: by dead actors."""
     for row in restored.sessions:
-        opening = house.budget.keep(row.opening, row.opening_bytes)
-        memory = house.budget.keep(row.memory, row.memory_bytes)
-        session = Session(row.session, row.agent, row.cwd, opening, memory, row.last, row.last)
-        session.opened_at, session.quarantined = row.opened_at, row.damage or _beyond_bounds(row)
-        house.sessions[row.session] = session
-        house.budget.texts += long((row.cwd,))
-        if session.agent in house.agents:
-            house.agents[session.agent].sessions += 1
+        at_rest.take_in(house, row)
+    for name, agent in house.agents.items():
+        agent.sessions = restored.counts.get(name, 0)
+    house.session_count = sum(restored.counts.values())
     for name, held in restored.holds.items():
         _hold(house, house.sessions[name], *held)
-    house.opens.update(restored.opens)
-    house.prompts.update(restored.prompts)
+    told: set[str] = set()
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
+        its = house.agents.get(session.agent)
         if session.quarantined:
             _end(house, session, open_turn)
-            continue
-        agent = departed.agent_of(house, session.agent)
-        if open_turn.state in WAITING:
+        elif its is None:  # Its agent left the configuration: until that is back.
+            house.unsettled.add((open_turn.launch or session.agent, open_turn.epoch))
+            if session.id not in told:
+                told.add(session.id)  # Who waits for its turns would see but silence.
+                waits = TurnWaits(session.id, open_turn.turn, session.agent, "configuration")
+                house.note(session, open_turn.turn, waits)
+        elif open_turn.state in WAITING:
             turns.enqueue(house, session, _turn(house, open_turn))
-            if agent.departed and len(session.mailbox) == 1:
-                turns.tell_wait(house, session, session.mailbox[0], agent)
         else:
-            _take_back_handed(house, agent, session, open_turn, shown)
+            _take_back_handed(house, its, session, open_turn, shown)
 
 
 def _hold(house: House, session: Session, name: str, epoch: int) -> None:
@@ -69,13 +67,6 @@ def _turn(house: House, row: RestoredTurn) -> Turn:
     serves = [each for each in row.serves if len(each) <= METHOD_CHARACTERS_MAX][:SERVES_MAX]
     house.budget.texts += long(serves)
     return Turn(row.turn, body, serves, row.client, continues=row.state is LogState.CONTINUED)
-
-
-def _beyond_bounds(row: RestoredSession) -> str:
-    """Say why no actor could be told of the session: a version without bounds opened it; "" when there is no reason."""
-    if len(row.cwd) > PATH_CHARACTERS_MAX:
-        return f"its folder has a name of {len(row.cwd)} characters; the limit is {PATH_CHARACTERS_MAX}"
-    return ""
 
 
 def _take_back_handed(house: House, agent: Agent, session: Session, row: RestoredTurn, shown: Shown) -> None:

@@ -53,8 +53,7 @@ class Turn(msgspec.Struct, eq=False, gc=False):
     unmarked: bool = False  # Handed over without the handshake: nobody marks when the agent sees it.
     cancel_ticket: int = 0  # Its cancel goes to the actor once this is committed; 0: it has gone, or there is none.
     cancel_due: float | None = None
-    # When it was put where it is; once it is handed over: when that was on its way, None while that waits for the log.
-    since: float | None = 0.0
+    since: float = 0.0  # When it was put where it is; once it is handed over: when that was on its way.
     progressed: float = 0.0  # When it had its last entry or answer.
     quiet_told: bool = False
     over_told: bool = False
@@ -113,7 +112,7 @@ class Session(msgspec.Struct, eq=False):
     id: str
     agent: str
     cwd: str
-    opening: Body
+    opening: Body = NOTHING
     memory: Body = NOTHING
     last: int = 0
     recorded: int = 0
@@ -126,6 +125,7 @@ class Session(msgspec.Struct, eq=False):
     followers: dict[tuple[bytes, int], Follower] = {}
     dropped: int = 0  # What was said and not recorded, of which nobody is told yet how much it was.
     quarantined: str = ""
+    past: bool = False  # Requests of its may be in the log only.
 
     def bytes_to_hand(self, body_bytes: int) -> int:
         """Return how many bytes an actor gets with a body of so many: what the session is known by goes with it."""

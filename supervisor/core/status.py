@@ -1,15 +1,13 @@
 """What `status` and `sessions` show. Pure."""
 
-from itertools import islice
-
 from understudy.protocol.verbs import AgentStatus, HouseStatus, SessionStatus
 from understudy.supervisor.core import bounds
-from understudy.supervisor.core.agent import GONE, Agent
+from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.at_rest import from_log
+from understudy.supervisor.core.events import RestoredSession
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.sessions import TurnState
-
-SESSIONS_SHOWN_MAX = 1_000
 
 
 def house_row(house: House) -> HouseStatus:
@@ -54,7 +52,8 @@ def _row(house: House, agent: Agent, actor: Actor, name: str) -> AgentStatus:
         log=f"{house.spec.state_dir}/agents/{actor.launch}.log",
         at_rest=actor.state is State.STOPPED
         and not actor.starts
-        and (agent.departed or (not agent.stays_down and (agent.may_rest or actor.place > 1))),
+        and not agent.stays_down
+        and (agent.may_rest or actor.place > 1),
     )
 
 
@@ -85,12 +84,8 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
         return f"the actor, silent for {house.now - actor.heard.at:.0f} s"
     if house.log_failed_at is not None:  # With no turn that runs or waits, an ending may wait to be told.
         return f"the log, which cannot be written for {house.now - house.log_failed_at:.0f} s: {house.log_failure}"
-    if agent.departed and actor.lives:
-        return f"the end of its turns: {GONE}"
     if not agent.queued or actor is not agent.first:
         return ""
-    if agent.departed:
-        return f"the agent, {GONE}; understudy reload once it is"
     if agent.by_person:
         return f"stopped by a person; understudy start {agent.name}"
     match actor.state:
@@ -125,12 +120,9 @@ def no_room(house: House, agent: Agent, actor: Actor) -> str:
     return f"room to send it more: it has {window.under_way} bytes to take"
 
 
-def session_rows(house: House, only: str = "") -> list[SessionStatus]:
-    """One for each session (or for `only`), the newest first, at most `SESSIONS_SHOWN_MAX`."""
-    if only:
-        newest = [house.sessions[only]] if only in house.sessions else []
-    else:
-        newest = list(islice(reversed(house.sessions.values()), SESSIONS_SHOWN_MAX))
+def session_rows(house: House, found: list[RestoredSession]) -> list[SessionStatus]:
+    """One for each session that the log has `found`, as it is now if it is in memory."""
+    sessions = [house.sessions.get(row.session) or from_log(row) for row in found]
     return [
         SessionStatus(
             session=session.id,
@@ -147,5 +139,5 @@ def session_rows(house: House, only: str = "") -> list[SessionStatus]:
             quarantined=session.quarantined,
             actor=session.actor.title if session.actor is not None else "",
         )
-        for session in newest
+        for session in sessions
     ]

@@ -5,6 +5,8 @@ queued --gate--> handed over --begin, started committed--> running --ended--> (g
    `-----------------+------------------- retry ----------------'
 """
 
+import math
+
 from understudy.protocol.codec import sliced
 from understudy.protocol.frames import (
     Begin,
@@ -74,7 +76,7 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     if skip:
         turn.start_ticket = _record_start(house, session, turn)
     hand_over(house, session, turn, actor, skip)
-    turn.since = None
+    turn.since = math.inf
     house.handing.append((house.after, turn))
     handed(house)
 
@@ -113,13 +115,14 @@ def hand_over_again(house: House, actor: Actor) -> None:
     """Say again what may have been lost with the actor's last connection, as it takes it, with the cancels."""
     while actor.resuming:
         name = next(iter(actor.resuming))
-        session = house.sessions[name]
-        turn = session.current if session.actor is actor else None
-        if turn is not None and not house.room(actor.peer, session.bytes_to_hand(turn.body.size)):
+        session = house.sessions.get(name)
+        turn = session.current if session is not None and session.actor is actor else None
+        if session is None or turn is None:
+            del actor.resuming[name]
+            continue
+        if not house.room(actor.peer, session.bytes_to_hand(turn.body.size)):
             return
         del actor.resuming[name]
-        if turn is None:
-            continue
         handed_only = turn.state is TurnState.HANDED or turn.cancelled
         if turn.start_ticket and not handed_only and not turn.unmarked:
             continue  # It has said that it may begin: it has it.
@@ -298,9 +301,7 @@ def tell_wait(house: House, session: Session, turn: Turn, agent: Agent) -> None:
     name, actor = agent.name, session.actor or agent.first
     if turn.wait_told or house.stopping:
         return
-    if agent.departed:
-        waits = TurnWaits(session.id, turn.number, name, "configuration")
-    elif agent.by_person:
+    if agent.by_person:
         waits = TurnWaits(session.id, turn.number, name, "person")
     elif actor.state is State.BACKOFF and not actor.starts:
         waits = TurnWaits(session.id, turn.number, name, "start", actor.title, why=actor.why.text)

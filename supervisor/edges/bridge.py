@@ -23,7 +23,7 @@ from understudy.protocol.jsonrpc import (
     NOT_FOUND,
     JsonRpcError,
 )
-from understudy.protocol.verbs import Sessions, Status
+from understudy.protocol.verbs import SESSIONS_SHOWN_MAX, Sessions, Status
 from understudy.supervisor.directories import directories
 from understudy.supervisor.edges.reach import NoHouse, Reach
 from understudy.supervisor.edges.stdio import Input, Output
@@ -207,13 +207,15 @@ class Bridge:
         async with self._reach.client() as client, self._listing:
             await self._output.drained()  # One after the other, for lists are long.
             cwd = params.get("cwd")
-            return {
-                "sessions": [
-                    {"sessionId": row.session, "cwd": row.cwd}
-                    for row in await client.verb(Sessions())
-                    if cwd in (None, row.cwd) and (not self._chosen or row.agent == self._agent)
-                ]
-            }
+            before = _text(params, "cursor") if params.get("cursor") is not None else ""
+            rows = await client.verb(Sessions(before=before))
+            found = [
+                {"sessionId": row.session, "cwd": row.cwd}
+                for row in rows
+                if cwd in (None, row.cwd) and (not self._chosen or row.agent == self._agent)
+            ]
+            more = {"nextCursor": rows[-1].session} if len(rows) >= SESSIONS_SHOWN_MAX else {}
+            return {"sessions": found, **more}
 
     async def _close(self, params: dict[str, Any]) -> dict[str, Any]:
         """Cancel what this editor prompted and show no more; the session stays in the house."""

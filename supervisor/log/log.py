@@ -17,15 +17,17 @@ import msgspec
 
 from understudy.protocol.frames import Entry
 from understudy.protocol.shown import boot_id as this_boot
-from understudy.supervisor.core.events import Record, SessionRow
+from understudy.supervisor.core.at_rest import NotReadError
+from understudy.supervisor.core.events import Record, RestoredSession, SessionRow
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.directories import is_full
 from understudy.supervisor.formats import SCHEMA_VERSION
 from understudy.supervisor.log.journal import Journal, JournalError
+from understudy.supervisor.log.keys import Keys
 from understudy.supervisor.log.mounts import mounts, network_warning
 from understudy.supervisor.log.pending import OtherRow, Pending
-from understudy.supervisor.log.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX, DamageError, Recall
-from understudy.supervisor.log.schema import MIGRATIONS
+from understudy.supervisor.log.recall import PROMPT_BYTES_MAX, DamageError, Recall
+from understudy.supervisor.log.schema import INDEXES, MIGRATIONS
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
 PENDING_BYTES_DUE = 1 << 20
@@ -54,15 +56,11 @@ Read = TypeVar("Read")
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class LogError(Exception):
+class LogError(NotReadError):
     """The log cannot be opened, read or written; the text names the file, the reason and the remedy.
 
     `passes`: the reason is one that goes away, so that to try again later is of use.
     """
-
-    def __init__(self, text: str, passes: bool = False) -> None:
-        super().__init__(text)
-        self.passes = passes
 
 
 class _Page(msgspec.Struct, array_like=True, gc=False):
@@ -100,9 +98,9 @@ class Log:
             self._writer.create_function("segment", 7, lambda *entry: _encode([entry]), deterministic=True)
             for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 self._writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
-            self._keys: dict[str, int] = dict(self._writer.execute("SELECT session, id FROM sessions"))
+            self._writer.executescript(INDEXES)
+            self._keys = Keys(self._writer)
             self._recall = Recall(self._writer, self._pending, self._keys)
-            self._next_key = 1 + max(self._keys.values(), default=0)
             self._journal = Journal(os.path.splitext(path)[0] + ".journal")  # noqa: PTH122
             self._replay()
             self.boot_id = boot_id or this_boot()
@@ -127,19 +125,19 @@ class Log:
         entries: list[Entry] = []
         rows: list[OtherRow] = []
         made: dict[str, None] = {}
-        for record in records:
-            for row in record.rows:
-                if type(row) is Entry:
-                    if row.session not in self._keys and row.session not in made:
-                        raise KeyError(row.session)
-                    entries.append(row)
-                else:
-                    if type(row) is SessionRow:
-                        made[row.session] = None
-                    rows.append(row)  # type: ignore[arg-type]
         try:
+            for record in records:
+                for row in record.rows:
+                    if type(row) is Entry:
+                        if row.session not in made and self._keys.get(row.session) is None:
+                            raise KeyError(row.session)
+                        entries.append(row)
+                    else:
+                        if type(row) is SessionRow:
+                            made[row.session] = None
+                        rows.append(row)  # type: ignore[arg-type]
             self._journal.append(self._sequence + 1, _encode(_Page(entries, rows)))
-        except OSError as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
         self._sequence += 1
         self._take(entries, rows)
@@ -165,6 +163,22 @@ class Log:
         """Return what a driver wants remembered for the session, b"" for nothing."""
         return self._of_session(session, lambda: self._recall.memory(session))
 
+    def session(self, session: str) -> RestoredSession | None:
+        """Return a session, None when there is none; of a larger opening or memory than `BLOB_BYTES_MAX` only its size."""
+        return self._of_session(session, lambda: self._recall.session(session))
+
+    def newest(self, before: str, count: int) -> list[RestoredSession]:
+        """Return the `count` newest sessions, or those opened before the session `before`, without opening and memory."""
+        return self._of_session(before or "newest", lambda: self._recall.newest(before, count))
+
+    def opened(self, request: str) -> tuple[str, bytes] | None:
+        """Return which session the request opened, and the request's digest; None when it opened none."""
+        return self._of_session("", lambda: self._recall.opened(request))
+
+    def accepted(self, session: str, request: str) -> tuple[int, bytes] | None:
+        """Return as which turn of the session the request was accepted, and its digest; None when it was not."""
+        return self._of_session(session, lambda: self._recall.accepted(session, request))
+
     def _of_session(self, session: str, read: Callable[[], Read]) -> Read:
         try:
             return read()
@@ -173,13 +187,13 @@ class Log:
         except DamageError as error:
             raise LogError(f"the log {self._path}: session {session} is damaged: {error}; check the disk") from error
 
-    def restore(self, prompt_bytes_max: int = PROMPT_BYTES_MAX, blob_bytes_max: int = BLOB_BYTES_MAX) -> Restored:
+    def restore(self, prompt_bytes_max: int = PROMPT_BYTES_MAX) -> Restored:
         """Return everything the core needs to go on; of a larger prompt, opening or memory only its size."""
         try:
             self._apply()
-            return self._recall.everything(prompt_bytes_max, blob_bytes_max)
         except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
+        return self._of_session("", lambda: self._recall.everything(prompt_bytes_max))
 
     def has_ended(self, actor: str, epoch: int) -> bool:
         """Return whether the end of actor#epoch is recorded; as `restore`, before the first commit."""
@@ -304,8 +318,7 @@ class Log:
         """Count as committed what the journal has."""
         for row in rows:
             if type(row) is SessionRow:
-                self._keys[row.session] = self._next_key
-                self._next_key += 1
+                self._keys.make(row.session)
         self._pending.take(entries, rows)
 
     def _apply(self) -> None:
@@ -323,6 +336,7 @@ class Log:
                 raise
             self._applied = self._sequence
             self._pending.clear()
+            self._keys.written()
         self._journal.clear()
 
     def _error(self, error: sqlite3.Error | OSError) -> LogError:

@@ -18,6 +18,7 @@ from understudy.supervisor.core.events import (
     StopRow,
     TurnRow,
 )
+from understudy.supervisor.log.keys import Keys
 
 SEGMENT_BYTES_MAX = 1 << 17  # More than this of bodies begins another segment.
 STOPPED = "stopped:"  # The keys in `meta` of agents that a person stopped.
@@ -31,7 +32,9 @@ class Pending:
 
     def __init__(self) -> None:
         self.count = 0
-        self.openings: dict[str, bytes] = {}
+        self.sessions: dict[str, SessionRow] = {}
+        self.opens: dict[str, SessionRow] = {}  # By the request.
+        self.prompts: dict[tuple[str, str], TurnRow] = {}  # By session and request.
         self.memories: dict[str, bytes] = {}
         self._entries: dict[str, list[Entry]] = {}
         self._rows: list[OtherRow] = []
@@ -41,8 +44,11 @@ class Pending:
         for entry in entries:
             self._entries.setdefault(entry.session, []).append(entry)
         for row in rows:
-            if type(row) is SessionRow:
-                self.openings[row.session] = row.opening
+            if type(row) is TurnRow:
+                if row.request:
+                    self.prompts[row.session, row.request] = row
+            elif type(row) is SessionRow:
+                self.sessions[row.session] = self.opens[row.request] = row
             elif type(row) is MemoryRow:
                 self.memories[row.session] = row.memory
         self._rows.extend(rows)
@@ -54,13 +60,18 @@ class Pending:
         for at in range(bisect_left(found, number, key=lambda entry: entry.last), len(found)):
             yield found[at]
 
+    def last(self, session: str) -> int:
+        """Return the session's last number, 0 when no entry of its is here."""
+        found = self._entries.get(session)
+        return found[-1].last if found else 0
+
     def clear(self) -> None:
         """The tables have it all."""
         self.count = 0
-        for each in (self.openings, self.memories, self._entries, self._rows):
+        for each in (self.sessions, self.opens, self.prompts, self.memories, self._entries, self._rows):
             each.clear()
 
-    def write(self, writer: sqlite3.Connection, keys: dict[str, int]) -> None:
+    def write(self, writer: sqlite3.Connection, keys: Keys) -> None:
         """Write it into the tables; `keys`: session -> its key there. The caller makes it one transaction.
 
         A segment's key: the session's key, then its first number in `NUMBER_BITS`.
@@ -108,7 +119,7 @@ class Pending:
         )
 
 
-def _write_row(writer: sqlite3.Connection, keys: dict[str, int], row: OtherRow) -> None:
+def _write_row(writer: sqlite3.Connection, keys: Keys, row: OtherRow) -> None:
     match row:
         case MarkRow():
             writer.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", (row.actor, row.epoch, row.n))

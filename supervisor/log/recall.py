@@ -1,7 +1,7 @@
-"""What a log gives back: a session's entries, what belongs to it, and at a start everything that the core needs.
+"""What a log gives back: a session, its entries, what a request made, and at a start what the core needs to go on.
 
-Nothing large is given back at a start: it is read when it is wanted. A session that cannot be read is given back
-with its damage; the others are whole.
+That are the sessions with something to do: the others are read when they are named, and what is large when it is
+wanted. A session with a turn that cannot be read is given back with its damage; the others are whole.
 """
 
 import sqlite3
@@ -11,28 +11,33 @@ import msgspec
 
 from understudy.protocol.frames import Entry
 from understudy.protocol.sizes import NUMBER_BITS, NUMBER_MAX
-from understudy.supervisor.core.events import LogState, RestRow
-from understudy.supervisor.core.house import OPENS_MAX, PROMPTS_MAX
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.events import LogState, RestoredSession, RestRow, SessionRow
+from understudy.supervisor.core.restored import Restored, RestoredTurn
 from understudy.supervisor.core.sessions import PROMPT_HEAD
+from understudy.supervisor.log.keys import Keys
 from understudy.supervisor.log.pending import STOPPED, Pending
 from understudy.supervisor.log.schema import TOLD, TOLD_QUERY
 
 PROMPT_BYTES_MAX = 64 << 10  # A larger prompt is not given back at a start,
-BLOB_BYTES_MAX = 4 << 10  # nor a larger opening or memory.
+BLOB_BYTES_MAX = 64 << 10  # nor a larger opening or memory with its session.
 
-SESSIONS = (
+SESSION = (
     "SELECT session, agent, cwd, CASE WHEN length(opening) <= ? THEN opening ELSE x'' END,"
-    " CASE WHEN length(memory) <= ? THEN memory ELSE x'' END, request, coalesce("
+    " CASE WHEN length(memory) <= ? THEN memory ELSE x'' END, coalesce("
     f"(SELECT last FROM segments WHERE id BETWEEN s.id << {NUMBER_BITS} AND (s.id + 1 << {NUMBER_BITS}) - 1"
     " ORDER BY id DESC LIMIT 1), 0),"
-    " opened_at, length(opening), length(memory), digest FROM sessions s ORDER BY id"
+    " opened_at, length(opening), length(memory) FROM sessions s "
 )
+TYPES = (str, str, str, bytes, bytes, int, float, int, int)
+BUSY = "WHERE id IN (SELECT session FROM turns WHERE state <> 'ended' UNION SELECT session FROM holds) ORDER BY id"
 OPEN_TURNS = (
     "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client, t.epoch, t.size, t.launch FROM turns t"
     " JOIN sessions s ON s.id = t.session WHERE t.state <> 'ended' ORDER BY t.session, t.turn"
 )
-PROMPTS = "SELECT session, request, turn, digest FROM turns ORDER BY id DESC LIMIT ?"
+PAGE = "WHERE id < ? ORDER BY id DESC LIMIT ?"
+OPENED = "SELECT session, digest FROM sessions WHERE request = ? ORDER BY id DESC LIMIT 1"
+ACCEPTED = "SELECT turn, digest FROM turns WHERE session = ? AND request = ? ORDER BY id DESC LIMIT 1"
+COUNTS = "SELECT agent, count(*) FROM sessions GROUP BY agent"
 CAST = "SELECT actor, epoch, plays, place FROM epochs WHERE status IS NULL AND plays IS NOT NULL"
 HOLDS = "SELECT s.session, h.launch, h.epoch FROM holds h JOIN sessions s ON s.id = h.session"
 
@@ -44,9 +49,9 @@ class DamageError(Exception):
 
 
 class Recall:
-    """The reading side of a log: its `connection`, what is `pending`, and `keys`: session -> its key in the tables."""
+    """The reading side of a log: its `connection`, what is `pending`, and the sessions' `keys` in the tables."""
 
-    def __init__(self, connection: sqlite3.Connection, pending: Pending, keys: dict[str, int]) -> None:
+    def __init__(self, connection: sqlite3.Connection, pending: Pending, keys: Keys) -> None:
         self._query, self._pending, self._keys = connection.execute, pending, keys
 
     def entries(self, session: str, number: int, bytes_max: int) -> list[Entry]:
@@ -85,10 +90,66 @@ class Recall:
             raise DamageError(f"the prompt of turn {turn} is not where it should be")
         return found[0].body[len(PROMPT_HEAD) :]
 
+    def session(self, session: str) -> RestoredSession | None:
+        """Return a session, None when there is none."""
+        pending = self._pending.sessions.get(session)
+        if pending is not None:
+            return self._pending_session(pending, BLOB_BYTES_MAX)
+        return next(iter(self._sessions("WHERE session = ?", (session,))), None)
+
+    def newest(self, before: str, count: int) -> list[RestoredSession]:
+        """Return the newest sessions, or those that were opened before the session `before`, without opening and memory."""
+        end = (self._keys.get(before) or 0) if before else 1 << 62
+        pending = self._pending.sessions.values()
+        found = [self._pending_session(row, 0) for row in reversed(pending) if self._keys[row.session] < end][:count]
+        return found + self._sessions(PAGE, (end, count - len(found)), 0)
+
+    def _sessions(
+        self, which: str, values: tuple[str | int, ...] = (), blob_bytes_max: int = BLOB_BYTES_MAX
+    ) -> list[RestoredSession]:
+        found = []
+        for row in self._query(SESSION + which, (blob_bytes_max, blob_bytes_max, *values)).fetchall():
+            if tuple(map(type, row)) != TYPES:
+                raise DamageError(f"its row holds what no session has: {row!r:.200}")
+            found.append(self._up_to_date(RestoredSession(*row), blob_bytes_max))
+        return found
+
+    def _pending_session(self, row: SessionRow, blob_bytes_max: int) -> RestoredSession:
+        size = len(row.opening)
+        opening = row.opening if size <= blob_bytes_max else b""
+        found = RestoredSession(row.session, row.agent, row.cwd, opening, b"", 0, row.opened_at, size)
+        return self._up_to_date(found, blob_bytes_max)
+
+    def _up_to_date(self, found: RestoredSession, blob_bytes_max: int) -> RestoredSession:
+        """Add what the tables have not yet."""
+        last, memory = self._pending.last(found.session), self._pending.memories.get(found.session)
+        if last:
+            found = msgspec.structs.replace(found, last=last)
+        if memory is not None:
+            kept = memory if len(memory) <= blob_bytes_max else b""
+            found = msgspec.structs.replace(found, memory=kept, memory_bytes=len(memory))
+        return found
+
+    def opened(self, request: str) -> tuple[str, bytes] | None:
+        """Return which session the request opened, and its digest."""
+        pending = self._pending.opens.get(request)
+        if pending is not None:
+            return pending.session, pending.digest
+        found: tuple[str, bytes] | None = self._query(OPENED, (request,)).fetchone()
+        return found
+
+    def accepted(self, session: str, request: str) -> tuple[int, bytes] | None:
+        """Return as which turn of the session the request was accepted, and its digest."""
+        pending = self._pending.prompts.get((session, request))
+        if pending is not None:
+            return pending.turn, pending.digest
+        found: tuple[int, bytes] | None = self._query(ACCEPTED, (self._keys.get(session), request)).fetchone()
+        return found
+
     def opening(self, session: str) -> bytes:
         """Return the body of the session's Open frame, b"" for a session that is not known."""
-        pending = self._pending.openings.get(session)
-        return self._blob("opening", session) if pending is None else pending
+        pending = self._pending.sessions.get(session)
+        return self._blob("opening", session) if pending is None else pending.opening
 
     def memory(self, session: str) -> bytes:
         """Return what a driver wants remembered for the session, b"" for nothing."""
@@ -104,13 +165,10 @@ class Recall:
         ended = "SELECT 1 FROM epochs WHERE actor = ? AND epoch = ? AND status IS NOT NULL"
         return self._query(ended, (actor, epoch)).fetchone() is not None
 
-    def everything(self, prompt_bytes_max: int, blob_bytes_max: int) -> Restored:
-        """Return what the core needs to go on; of what is larger than the two bounds only its size. Nothing is pending."""
+    def everything(self, prompt_bytes_max: int) -> Restored:
+        """Return what the core needs to go on; of a larger prompt only its size. Nothing is pending."""
         query = self._query
-        rows = query(SESSIONS, (blob_bytes_max, blob_bytes_max)).fetchall()
-        sessions = [RestoredSession(*row[:-1]) for row in rows]
-        names = {key: session for session, key in self._keys.items()}
-        prompts = query(PROMPTS, (PROMPTS_MAX,)).fetchall()
+        sessions = self._sessions(BUSY)
         turns: list[RestoredTurn] = []
         damaged: dict[str, str] = {}
         for row in query(OPEN_TURNS).fetchall():
@@ -134,8 +192,7 @@ class Recall:
         return Restored(
             sessions,
             turns,
-            {row[5]: (row[0], row[-1]) for row in rows[-OPENS_MAX:]},
-            {(names[key], request): (turn, digest) for key, request, turn, digest in reversed(prompts)},
+            dict(query(COUNTS)),
             dict(query("SELECT actor, max(epoch) FROM epochs GROUP BY actor")),
             {(actor, epoch): n for actor, epoch, n in query("SELECT actor, epoch, n FROM marks")},
             {(actor, epoch): (plays, place) for actor, epoch, plays, place in query(CAST)},

@@ -62,6 +62,13 @@ MIGRATIONS = (
     CREATE TABLE holds (session INTEGER PRIMARY KEY, launch TEXT NOT NULL, epoch INTEGER NOT NULL);
     """,
 )
+# Made where they are missing, so they need no version: a program without them reads and writes the same.
+# They find what is in the log only: what a request made, and how many sessions an agent has.
+INDEXES = """
+    CREATE INDEX IF NOT EXISTS opens ON sessions (request);
+    CREATE INDEX IF NOT EXISTS prompts ON turns (session, request);
+    CREATE INDEX IF NOT EXISTS agents ON sessions (agent);
+"""
 assert len(MIGRATIONS) == SCHEMA_VERSION, "a script more needs a SCHEMA_VERSION more: see supervisor/formats.py"
 
 # What is to be known of a turn that runs. It may have said very much besides: what has none of the words is not decoded.

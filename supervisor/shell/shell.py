@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 import zmq
 
-from understudy.protocol.frames import BODY_BYTES_MAX, Frame, FromActor, FromClient
+from understudy.protocol.frames import Frame, FromActor, FromClient
 from understudy.protocol.news import KeeperGone, LogDoubtful, LogStalled, LogWritten, News
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.protocol.processes import end_all, start_ticks
 from understudy.protocol.stderr import say
-from understudy.supervisor import pair
-from understudy.supervisor.core import invariants
+from understudy.supervisor import link
+from understudy.supervisor.core import at_rest, invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
     ActorSaid,
@@ -40,6 +40,7 @@ from understudy.supervisor.core.events import (
     LogFailed,
     Noted,
     ReadEntries,
+    ReadSessions,
     Ready,
     Spawn,
     Spawned,
@@ -68,8 +69,8 @@ class Shell:
 
     def __init__(self, house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._keeper = keeper
-        self._to_keeper = pair.ToKeeperQueue(keeper)
+        self._link = keeper
+        self._to_keeper = link.ToKeeperQueue(keeper)
         self._house_id = house_id
         # First of all: who comes back connects while the log is read, and is heard right after.
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir, house.state_dir)
@@ -120,7 +121,7 @@ class Shell:
     def _open_log(self, path: str) -> Restored:
         try:
             self._log = Log(path)
-            return self._log.restore(BODY_BYTES_MAX, BODY_BYTES_MAX)
+            return self._log.restore()
         except LogError:
             self._gateway.close()
             self._backstage.close()
@@ -185,7 +186,7 @@ class Shell:
         self._events.extend(ActorSaid(peer, frame) for frame in frames)  # type: ignore[arg-type]
 
     def _from_keeper(self) -> None:
-        messages = pair.read_messages(self._keeper)
+        messages = link.read_messages(self._link)
         if messages is None:
             self._keeper_died()
             return
@@ -207,7 +208,7 @@ class Shell:
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
-        self._loop.remove_reader(self._keeper.fileno())
+        self._loop.remove_reader(self._link.fileno())
         self._to_keeper.close()
         self._announce(KeeperGone())
         end_all(self._house_id, [(each.pid, each.started) for each in self._living.values()])
@@ -220,6 +221,7 @@ class Shell:
         events, self._events = self._events, []
         if not events or self.status.done():  # What comes after the end is said again to the next supervisor.
             return
+        events = at_rest.with_past(self._core.house, events, self._log)
         effects = self._core.handle(events, time.monotonic(), _wall())
         events.clear()  # What is large is held by its effects from here on.
         if self._asserts:
@@ -248,7 +250,7 @@ class Shell:
                 self._gateway.send(effect.peer, effect.frame, effect.lazily)
             case TellActor():
                 self._read_back.tell(effect)
-            case ReadEntries():
+            case ReadEntries() | ReadSessions():
                 self._read_back.read(effect)
             case Spawn() | Kill():
                 self._to_keeper.send(effect)

@@ -38,8 +38,8 @@ from understudy.protocol.frames import (
 )
 from understudy.protocol.news import ClientBroke
 from understudy.supervisor.core import clients, follows, invariants
-from understudy.supervisor.core.events import ClientSaid, LogState
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.events import ClientSaid, LogState, RestoredSession
+from understudy.supervisor.core.restored import Restored, RestoredTurn
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.shell import safe
 
@@ -242,7 +242,7 @@ def test_a_result_that_cannot_be_read_is_a_fault_for_who_called(body: bytes) -> 
 
 def restored(**fields: Any) -> Restored:
     """Return a log with two sessions that each have a turn that runs; `fields` of the first one's turn or session."""
-    sessions = [RestoredSession(name, "a", "/", b"", b"", f"o{name}", 3, 0.0) for name in ("one", "two")]
+    sessions = [RestoredSession(name, "a", "/", b"", b"", 3, 0.0) for name in ("one", "two")]
     started = [RestoredTurn(name, 2, LogState.QUEUED, f"p{name}", [], pack([{}])) for name in ("one", "two")]
     turn = {key: value for key, value in fields.items() if key in RestoredTurn.__dataclass_fields__ and key != "cwd"}
     session = {key: value for key, value in fields.items() if key not in turn}
@@ -255,6 +255,7 @@ def restored(**fields: Any) -> Restored:
             RestoredTurn(**{**{f: getattr(started[0], f) for f in RestoredTurn.__dataclass_fields__}, **turn}),
             started[1],
         ],
+        {"a": 2},
     )
 
 

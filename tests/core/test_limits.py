@@ -28,8 +28,8 @@ from understudy.protocol.messages import encode
 from understudy.protocol.news import LimitReached, SessionFilled, UpdatesDropped
 from understudy.protocol.sizes import ENTRY_BYTES_MAX, MEMORY_BYTES_MAX, OPENING_BYTES_MAX
 from understudy.supervisor.core.control import WAITS_PER_CLIENT_MAX
-from understudy.supervisor.core.events import ClientSaid
-from understudy.supervisor.core.restored import Restored, RestoredSession
+from understudy.supervisor.core.events import ClientSaid, RestoredSession
+from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.status import session_rows
 
 # --- what is handed in ------------------------------------------------------------
@@ -49,8 +49,9 @@ def test_no_session_beyond_sessions_max() -> None:
 
 
 def test_each_agent_counts_its_own_sessions_those_of_the_log_too() -> None:
-    known = RestoredSession("s", "a", "/", b"", b"", "o", 1, 0.0)
-    desk = Desk(agent(sessions_max=2), agent("b", sessions_max=1), restored=Restored(sessions=[known]))
+    known = RestoredSession("s", "a", "/", b"", b"", 1, 0.0)
+    restored = Restored(sessions=[known], counts={"a": 1, "gone": 7})
+    desk = Desk(agent(sessions_max=2), agent("b", sessions_max=1), restored=restored)
     desk.open()
 
     desk.open("b")
@@ -199,7 +200,10 @@ def test_a_full_session_takes_no_prompt_and_says_so() -> None:
     text = desk.refused(Prompt("p", session, pack([])))
 
     assert text.startswith(f"session {session} of agent a: entries_max: 13 of 10 entries; open another session")
-    assert "entries_max: 13 of 10 entries" == session_rows(desk.core.house)[0].full
+    assert (
+        "entries_max: 13 of 10 entries"
+        == session_rows(desk.core.house, [RestoredSession(session, "a", "/", b"", b"", 9, 0.0)])[0].full
+    )
 
 
 def test_a_prompt_that_was_accepted_before_the_session_was_full_is_played() -> None:

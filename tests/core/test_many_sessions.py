@@ -1,5 +1,6 @@
 """A house with very many sessions looks at those that have a turn, never at all of them."""
 
+from collections import OrderedDict
 from random import Random
 from typing import NoReturn
 
@@ -7,15 +8,24 @@ import pytest
 
 from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Entry, Goodbye, Hello, Verb, pack
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event, Exited, LogState, Spawned, Ticked
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.events import (
+    ActorSaid,
+    ClientSaid,
+    Event,
+    Exited,
+    LogState,
+    RestoredSession,
+    Spawned,
+    Ticked,
+)
+from understudy.supervisor.core.restored import Restored, RestoredTurn
 from understudy.supervisor.core.sessions import Session
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 
 CLIENT = b"client"
 
 
-class Unwalked(dict[str, Session]):
+class Unwalked(OrderedDict[str, Session]):
     """Sessions that may be looked up, and not walked through."""
 
     def __iter__(self) -> NoReturn:
@@ -31,7 +41,7 @@ class Unwalked(dict[str, Session]):
 @pytest.fixture
 def core() -> Core:
     """A core whose actor came back with one of two turns that ran; one more waits."""
-    known = [RestoredSession(name, "a", "/", b"", b"", name, 2, 0.0) for name in ("s1", "s2", "s3")]
+    known = [RestoredSession(name, "a", "/", b"", b"", 2, 0.0) for name in ("s1", "s2", "s3")]
     body = pack([{"type": "text", "text": "x"}])
     asked = Entry("s1", 2, 2, 1, "asked", pack({"ask": "q", "method": "m", "params": {}}), 0.0)
     turns = [

@@ -4,8 +4,8 @@ import pytest
 
 from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.frames import ActorCall, Begin, Call, Cancel, Ended, Fault, Goodbye, Result, Verb, pack, unpack
-from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestRow
-from understudy.supervisor.core.restored import Restored, RestoredSession
+from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestoredSession, RestRow
+from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
 
@@ -211,7 +211,7 @@ def next_desk(desk: Desk, sessions: list[str]) -> Desk:
     """Return the desk of a supervisor that comes after this one, whose actors are all dead."""
     rows = [row for each in desk.effects if isinstance(each, Record) for row in each.rows]
     restored = Restored(
-        [RestoredSession(each, "a", "/", b"", b"", "", 9, 0.0) for each in sessions],
+        [RestoredSession(each, "a", "/", b"", b"", 9, 0.0) for each in sessions],
         epochs={"a": desk.core.house.launches["a"].epoch},
         rests={row.agent: row for row in rows if isinstance(row, RestRow)},
         holds={row.session: (row.launch, row.epoch) for row in rows if isinstance(row, HoldRow)},

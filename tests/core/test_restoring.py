@@ -17,13 +17,14 @@ from understudy.supervisor.core.events import (
     Kill,
     LogState,
     Record,
+    RestoredSession,
     RestRow,
     Spawn,
     Spawned,
     TurnRow,
 )
 from understudy.supervisor.core.life import State
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn, Shown
+from understudy.supervisor.core.restored import Restored, RestoredTurn, Shown
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, RestartPolicy
 
 BODY = pack([{"type": "text", "text": "x"}])
@@ -37,7 +38,7 @@ class Start:
     """The start of a supervisor: `turns` were open, `shown` is what dead actors left, the epochs `living` of `a` live."""
 
     def __init__(self, *turns: RestoredTurn, shown: Shown, living: tuple[int, ...] = (), agent: str = "a") -> None:
-        sessions = [RestoredSession(each.session, "a", "/", b"", b"", each.session, 2, 0.0) for each in turns]
+        sessions = [RestoredSession(each.session, "a", "/", b"", b"", 2, 0.0) for each in turns]
         spec = HouseSpec((AgentSpec(agent, understudies=1),), "/r", "/s")
         processes = [Spawned("a", epoch, 70 + epoch, 7) for epoch in living]
         restored = Restored(sessions, list(turns), epochs={"a": 9})
@@ -83,14 +84,10 @@ def test_whoever_waits_for_turns_of_an_agent_that_left_the_configuration_is_told
     start = Start(turn("s", 1), turn("t", 0, LogState.QUEUED), shown={}, agent="another")
 
     rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
-    text = "the turn waits: agent a is no longer in the configuration; put it back, then: understudy reload; or cancel the turn"
-    notes = [
-        (row.session, row.turn, unpack(row.body)["text"])
-        for row in rows
-        if isinstance(row, Entry) and row.kind == "note"
-    ]
-    assert [("t", 1, text)] == notes
-    assert {"s": "interrupted"} == start.settled
+    text = "turns wait: agent a is not in the configuration; put it back: understudy reload"
+    notes = [(row.session, row.turn, unpack(row.body)["text"]) for row in rows if isinstance(row, Entry)]
+    assert [("s", 1, text), ("t", 1, text)] == notes
+    assert {} == start.settled
 
 
 def test_the_turns_of_who_lives_wait_and_those_of_the_dead_beside_it_do_not() -> None:
@@ -121,14 +118,15 @@ def test_marks_are_forgotten_once_what_was_made_of_their_turns_is_committed() ->
     assert [("a", 1, ticket), ("a", 2, ticket)] == start.forgotten
 
 
-def test_the_turns_of_an_agent_that_left_are_settled_by_the_marks_of_its_actors() -> None:
+def test_the_marks_of_an_agent_that_left_stay_with_its_open_turns_and_the_others_go() -> None:
     shown: Shown = {("a", 1): {("s", 1)}, ("a", 2): set()}
-    start = Start(turn("s", 1), turn("t", 2), turn("u", 3), shown=shown, living=(3,), agent="b")
+    start = Start(turn("s", 1), shown=shown, living=(3,), agent="b")
 
-    assert [("a", 1), ("a", 2)] == [each[:2] for each in start.forgotten]
-    assert {"s": "interrupted", "t": "queued"} == start.settled
-    start.handle(Exited("a", 3, 73, -9, shown=[("u", 1)]))
-    assert ([("a", 3)], {"u": "interrupted"}) == ([each[:2] for each in start.forgotten], start.settled)
+    assert ([("a", 2)], {}) == ([each[:2] for each in start.forgotten], start.settled)
+    start.handle(Exited("a", 3, 73, -9))
+    assert [("a", 3)] == [each[:2] for each in start.forgotten]
+    start.handle(Exited("a", 1, 71, -9))
+    assert [] == start.forgotten
 
 
 @pytest.mark.parametrize("body", [b"\xc1", pack([]), pack({"ask": 5})], ids=["no msgpack", "no map", "no name"])
@@ -144,7 +142,7 @@ def test_a_session_whose_questions_cannot_be_read_is_set_apart_and_the_house_sta
 @pytest.mark.parametrize("state", [LogState.STARTED, LogState.QUEUED, LogState.CANCELLING])
 def test_a_turn_of_a_session_that_the_log_gives_back_as_damaged_has_its_ending_and_is_told_of(state: LogState) -> None:
     """Or whoever waits for that would wait for ever."""
-    known = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0, damage="turn 1 cannot be read")
+    known = RestoredSession("s", "a", "/", b"", b"", 2, 0.0, damage="turn 1 cannot be read")
     restored = Restored([known], [turn("s", 1, state)])
     core = Core(HouseSpec((AgentSpec("a"),), "/r", "/s"), restored, {}, Random(1), [], 0.0, 0.0)
 
@@ -189,7 +187,7 @@ def test_a_turn_of_an_agent_that_is_launched_otherwise_now_waits_for_the_end_of_
     before = "p" if launch else "a"
     spec = HouseSpec((AgentSpec("a"), AgentSpec("p", launch=launch)), "/r", "/s")
     restored = Restored(
-        [RestoredSession("s", "p", "/", b"", b"", "s", 2, 0.0)],
+        [RestoredSession("s", "p", "/", b"", b"", 2, 0.0)],
         [RestoredTurn("s", 1, LogState.STARTED, "r", [], BODY, epoch=1, launch=before)],
         epochs={before: 1},
         cast={(before, 1): ("p", 1)},
@@ -211,7 +209,7 @@ def test_a_turn_of_an_agent_that_is_launched_otherwise_now_waits_for_the_end_of_
 
 def test_a_prompt_to_a_lazy_agent_whose_surplus_actor_finishes_a_turn_is_played_after_that() -> None:
     open_turn = RestoredTurn("s", 1, LogState.STARTED, "r", [], BODY, epoch=1, launch="a")
-    session = RestoredSession("s", "a", "/", b"", b"", "s", 2, 0.0)
+    session = RestoredSession("s", "a", "/", b"", b"", 2, 0.0)
     restored = Restored([session], [open_turn], epochs={"a": 1}, cast={("a", 1): ("a", 2)})
     desk = Desk(AgentSpec("a", lazy=True), restored=restored, living=[Spawned("a", 1, 101, 7)])
     desk.said(ActorHello(BACKSTAGE_VERSION, "a", 1, 101))

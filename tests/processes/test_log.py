@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.logs import SESSION, Opener, entry
+from tests.logs import SESSION, Opener, entry, known
 from understudy.protocol.frames import Entry, pack
 from understudy.supervisor.core.events import (
     EpochRow,
@@ -113,8 +113,7 @@ def test_restore_gives_open_turns_and_forgets_ended_ones(tmp_path: Path, open_lo
         (turn.turn, turn.state, turn.serves) for turn in restored.turns
     ]
     assert pack([1]) == restored.turns[0].body
-    assert {"open-1": ("s1", b"")} == restored.opens
-    assert {("s1", "r1"): (1, b""), ("s1", "r2"): (2, b""), ("s1", "r3"): (3, b"")} == restored.prompts
+    assert {"rehearsal": 1} == restored.counts
     assert {"rehearsal": 4} == restored.epochs
     assert (3, b"remembered") == (restored.sessions[0].last, restored.sessions[0].memory)
 
@@ -247,7 +246,7 @@ def test_a_log_of_schema_version_1_is_brought_up_to_date(tmp_path: Path, open_lo
     assert (3, 8) == (log.generation, log.epoch)
     assert [(1, 1, "prompt"), (2, 9, "update")] == [(e.first, e.last, e.kind) for e in log.read("s1", 1, 10_000)]
     restored = log.restore()
-    assert [("s1", 9, b"m"), ("s2", 4, b"")] == [(each.session, each.last, each.memory) for each in restored.sessions]
+    assert [("s1", 9, b"m"), ("s2", 4, b"")] == [(name, *known(log, name)) for name in ("s1", "s2")]
     assert [("s1", 1, LogState.STARTED, pack([1]))] == [(t.session, t.turn, t.state, t.body) for t in restored.turns]
 
 
@@ -260,7 +259,7 @@ def test_a_session_is_read_apart_from_its_neighbours(tmp_path: Path, open_log: O
 
     assert entries == {name: log.read(name, 1, 10_000) for name in names}
     assert [] == log.read("s2", 3, 10_000)
-    assert [2, 2, 2] == [each.last for each in log.restore().sessions]
+    assert [2, 2, 2] == [known(log, name)[0] for name in names]
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing_and_the_log_goes_on(tmp_path: Path, open_log: Opener) -> None:
@@ -313,7 +312,7 @@ def test_that_the_log_is_open_reaches_the_disk_before_anything_else(tmp_path: Pa
 
     restarted = open_log(str(left), boot_id="b")
 
-    assert (2, []) == (restarted.generation, restarted.restore().sessions)
+    assert (2, {}) == (restarted.generation, restarted.restore().counts)
 
 
 @pytest.fixture
@@ -358,7 +357,7 @@ def test_a_reader_sees_one_state_and_holds_up_neither_commits_nor_the_end(tmp_pa
 
     assert [1, 1, 500] == seen
     again = open_log(path, boot_id="b")
-    assert (1, 500) == (again.generation, again.restore().sessions[0].last)
+    assert (1, 500) == (again.generation, known(again, "s1")[0])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is large is read from the log when it is wanted, and what cannot be read is told of its session only."""
+"""What is large or rests is read from the log when it is wanted; what cannot be read is told of its session only."""
 
 import sqlite3
 from contextlib import closing
@@ -8,8 +8,19 @@ import pytest
 
 from tests.logs import Opener
 from understudy.protocol.frames import Entry, pack
-from understudy.supervisor.core.events import LogState, MemoryRow, Record, RestRow, SessionRow, TurnRow
+from understudy.supervisor.core.events import (
+    HoldRow,
+    LogState,
+    MemoryRow,
+    Record,
+    RestoredSession,
+    RestRow,
+    Row,
+    SessionRow,
+    TurnRow,
+)
 from understudy.supervisor.core.sessions import PROMPT_HEAD
+from understudy.supervisor.log import keys, recall
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.log.recall import BLOB_BYTES_MAX, PROMPT_BYTES_MAX
 
@@ -139,3 +150,122 @@ def test_how_an_agent_stood_that_cannot_be_read_keeps_no_house_from_its_start(lo
         other.execute("UPDATE rests SET row = x'c1' WHERE agent = 'a'")
 
     assert ["b"] == list(log.restore().rests)
+
+
+# --- what is read when somebody names it ---
+
+
+def opened(log: Log, *names: str) -> None:
+    for at, name in enumerate(names):
+        row = SessionRow(name, "a", f"/{at}", b"opening", f"open {name}", 1.5, b"digest")
+        log.commit([Record(1, [row, news(name, 1, "opened")])])
+
+
+def news(session: str, number: int, kind: str) -> Entry:
+    return Entry(session, number, number, 0, kind, pack({}), 1.5)
+
+
+@pytest.fixture(params=["pending", "in the tables", "both"])
+def known(log: Log, request: pytest.FixtureRequest) -> Log:
+    """A log with three sessions; of the second a memory and a prompt."""
+    opened(log, "s1", "s2")
+    if request.param != "pending":
+        log.tend()
+    rows: list[Row] = [MemoryRow("s2", b"memory"), TurnRow("s2", 2, LogState.QUEUED, "r", digest=b"asked")]
+    log.commit([Record(2, [news("s2", 2, "prompt"), *rows, TurnRow("s2", 2, LogState.ENDED)])])
+    opened(log, "s3")
+    if request.param == "in the tables":
+        log.tend()
+    return log
+
+
+def test_a_session_is_given_back_as_it_is_now(known: Log) -> None:
+    assert RestoredSession("s2", "a", "/1", b"opening", b"memory", 2, 1.5, 7, 6) == known.session("s2")
+    assert RestoredSession("s1", "a", "/0", b"opening", b"", 1, 1.5, 7, 0) == known.session("s1")
+    assert None is known.session("s4")
+
+
+def test_what_a_request_made_is_given_back(known: Log) -> None:
+    assert [("s2", b"digest"), ("s3", b"digest")] == [known.opened(f"open {name}") for name in ("s2", "s3")]
+    assert (2, b"asked") == known.accepted("s2", "r")
+    assert [None, None, None] == [known.opened("r"), known.accepted("s1", "r"), known.accepted("s4", "r")]
+
+
+def test_sessions_are_listed_in_pages_the_newest_first(known: Log) -> None:
+    def page(before: str, count: int) -> list[tuple[str, int, bytes, int]]:
+        return [(each.session, each.last, each.opening, each.opening_bytes) for each in known.newest(before, count)]
+
+    assert [("s3", 1, b"", 7), ("s2", 2, b"", 7)] == page("", 2)
+    assert [("s1", 1, b"", 7)] == page("s2", 2)
+    assert [] == page("s1", 2) == page("nobody", 2)
+
+
+def test_a_start_gives_back_what_has_something_to_do_and_how_many_sessions_there_are(known: Log) -> None:
+    known.commit([Record(3, [TurnRow("s1", 9, LogState.QUEUED, "q", size=1 << 20), HoldRow("s3", "a", 1)])])
+
+    restored = known.restore()
+
+    assert ["s1", "s3"] == [each.session for each in restored.sessions]
+    assert {"a": 3} == restored.counts
+
+
+def test_keys_that_are_forgotten_are_found_again(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "KEYS_KEPT_MAX", 1)
+    names = [f"s{number}" for number in range(5)]
+    opened(log, *names)
+    log.tend()
+
+    for name in names:
+        log.commit([Record(2, [news(name, 2, "note")])])
+    log.tend()
+
+    assert [[1, 2]] * 5 == [[each.first for each in log.read(name, 1, 1000)] for name in names]
+
+
+def test_one_damaged_session_is_told_of_and_the_others_are_read(log: Log, tmp_path: Path) -> None:
+    opened(log, "s1", "s2")
+    log.tend()
+    with closing(sqlite3.connect(tmp_path / "log", isolation_level=None)) as other:
+        other.execute("UPDATE sessions SET cwd = x'ff' WHERE session = 's1'")
+
+    with pytest.raises(LogError, match=r"session s1 is damaged: its row holds what no session has"):
+        log.session("s1")
+    assert log.session("s2") is not None
+    assert [] == log.restore().sessions
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        recall.SESSION + "WHERE session = ?",
+        recall.SESSION + recall.BUSY,
+        recall.SESSION + recall.PAGE,
+        recall.OPENED,
+        recall.ACCEPTED,
+        recall.COUNTS,
+    ],
+    ids=["one", "busy", "page", "opened", "accepted", "counts"],
+)
+def test_no_query_reads_all_sessions_or_turns(log: Log, tmp_path: Path, query: str) -> None:
+    """But the count, which reads an index."""
+    log.tend()
+    with closing(sqlite3.connect(tmp_path / "log")) as other:
+        plan = [row[3] for row in other.execute("EXPLAIN QUERY PLAN " + query, ["?"] * query.count("?"))]
+
+    indexes = ("SCAN sessions USING COVERING INDEX agents", "SCAN turns USING INDEX open_turns", "SCAN holds")
+    assert [] == [step for step in plan if step.startswith("SCAN") and not step.startswith(indexes)]
+
+
+def test_a_log_without_the_indexes_gets_them(open_log: Opener, tmp_path: Path) -> None:
+    path = str(tmp_path / "old")
+    open_log(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for name in ("opens", "prompts", "agents"):
+            other.execute(f"DROP INDEX {name}")
+
+    log = open_log(path)
+    opened(log, "s1")
+    log.tend()
+
+    assert ("s1", b"digest") == log.opened("open s1")
+    assert {"a": 1} == log.restore().counts

@@ -1,8 +1,10 @@
 """What is committed: the log's double, with the rules of `supervisor.log` and none of its files."""
 
+from collections import Counter
 from enum import Enum
 
 from understudy.protocol.frames import Entry, pack, unpack
+from understudy.supervisor.core.at_rest import NotReadError
 from understudy.supervisor.core.events import (
     EpochRow,
     HoldRow,
@@ -10,13 +12,14 @@ from understudy.supervisor.core.events import (
     MarkRow,
     MemoryRow,
     Record,
+    RestoredSession,
     RestRow,
     Row,
     SessionRow,
     StopRow,
     TurnRow,
 )
-from understudy.supervisor.core.restored import Restored, RestoredSession, RestoredTurn
+from understudy.supervisor.core.restored import Restored, RestoredTurn
 
 TOLD = ("asked", "answered", "requeued")
 
@@ -34,6 +37,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.health = Health.WELL
+        self.reads = 0
         self.commits: list[list[Row]] = []
         self.entries: dict[str, list[Entry]] = {}
         self.sessions: dict[str, SessionRow] = {}
@@ -113,21 +117,14 @@ class Disk:
 
     def restore(self) -> Restored:
         """Return what a supervisor needs to go on."""
-        sessions = [
-            RestoredSession(
-                name, row.agent, row.cwd, row.opening, self.memories.get(name, b""), row.request, self.last(name), 0.0
-            )
-            for name, row in self.sessions.items()
-        ]
+        busy = {session for (session, _), state in self.states.items() if state is not LogState.ENDED} | set(self.holds)
+        sessions = [self._session(name) for name in self.sessions if name in busy]
         open_turns = sorted(key for key, state in self.states.items() if state is not LogState.ENDED)
         turns = [self._turn(self.turns[key], self.states[key]) for key in open_turns]
-        opens = {row.request: (row.session, row.digest) for row in self.sessions.values()}
-        prompts = {(row.session, row.request): (row.turn, row.digest) for row in self.turns.values()}
         return Restored(
             sessions,
             turns,
-            opens,
-            prompts,
+            dict(Counter(row.agent for row in self.sessions.values())),
             dict(self.epochs),
             dict(self.marks),
             dict(self.cast),
@@ -135,6 +132,36 @@ class Disk:
             dict(self.stopped),
             dict(self.rests),
         )
+
+    # --- what it is asked while a supervisor runs: see `core.at_rest` ---
+
+    def session(self, session: str) -> RestoredSession | None:
+        """Return a session, None when there is none."""
+        self._see_reads()
+        return self._session(session) if session in self.sessions else None
+
+    def opened(self, request: str) -> tuple[str, bytes] | None:
+        """Return which session the request opened, and its digest."""
+        self._see_reads()
+        found = [(row.session, row.digest) for row in self.sessions.values() if row.request == request]
+        return found[-1] if found else None
+
+    def accepted(self, session: str, request: str) -> tuple[int, bytes] | None:
+        """Return as which turn of the session the request was accepted, and its digest."""
+        self._see_reads()
+        named = [row for row in self.turns.values() if (row.session, row.request) == (session, request)]
+        return (named[-1].turn, named[-1].digest) if named else None
+
+    def _see_reads(self) -> None:
+        """Of a disk that is full not all can be read, either."""
+        self.reads += 1
+        if self.health is Health.FULL and self.reads % 3 == 0:
+            raise NotReadError("full", passes=True)
+
+    def _session(self, name: str) -> RestoredSession:
+        row, memory = self.sessions[name], self.memories.get(name, b"")
+        sizes = (len(row.opening), len(memory))
+        return RestoredSession(name, row.agent, row.cwd, row.opening, memory, self.last(name), 0.0, *sizes)
 
     def prompt(self, session: str, turn: int) -> Entry:
         """Return the entry that names the turn."""

@@ -13,6 +13,7 @@ from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
 from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Stop, Verb
 from understudy.protocol.news import AgentSetApart, SessionSetApart
+from understudy.supervisor.core import at_rest
 from understudy.supervisor.core.budget import Limits
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -31,6 +32,7 @@ from understudy.supervisor.core.events import (
     Kill,
     LogFailed,
     ReadEntries,
+    ReadSessions,
     Record,
     Spawn,
     Spawned,
@@ -212,14 +214,7 @@ class Supervisor:
 
     def begin(self) -> None:
         """Carry out what a start takes."""
-        effects = self.core.start(self.scene.now, self.scene.wall)
-        for effect in effects:
-            if isinstance(effect, Kill) and effect.signal == signal.SIGKILL:
-                had = self.keeper.actors.get((effect.actor, effect.epoch))
-                open_turns = set(had.plays if had is not None else ()) & set(self.scene.disk.turns)
-                lost = [turn for turn in open_turns - set(self.promises.endings) if turn[0] not in self.promises.broken]
-                assert not lost, f"{effect} at a start, in the midst of {lost}"
-        self.run(effects)
+        self.run(self.core.start(self.scene.now, self.scene.wall))
 
     def handle(self) -> None:
         """Give the core what has come: what came together at once, but each fall alone, to keep its account."""
@@ -240,7 +235,8 @@ class Supervisor:
         before, shown, unknown = self._fatal(), self._states(), self._unknown()
         self.began |= {(each.actor, each.epoch): self.scene.now for each in events if isinstance(each, Spawned)}
         ticket = self.core.house.ticket
-        effects = self.core.handle(events, self.scene.now, self.scene.wall)
+        named = at_rest.with_past(self.core.house, events, self.scene.disk)
+        effects = self.core.handle(named, self.scene.now, self.scene.wall)
         if any(isinstance(each, ClientSaid) and isinstance(each.frame, Verb | Prompt | Call) for each in events):
             # A person may start whom he wants; what a client asks for may be cancelled again in the same step.
             self.promises.ended.clear()
@@ -248,7 +244,7 @@ class Supervisor:
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
             for name in before:
-                if after.get(name, 0) < before[name]:
+                if after[name] < before[name]:
                     self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
         if len(events) == 1:
             self._see_refusals(effects)
@@ -365,6 +361,8 @@ class Supervisor:
             case ReadEntries():
                 entries = self.scene.disk.read(effect.session, effect.number, effect.bytes_max)
                 self.inbox.append(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
+            case ReadSessions():
+                raise AssertionError("no client of this world asks for lists")
             case Announce(news=SessionSetApart(why=why) | AgentSetApart(why=why)):
                 assert "broken by the schedule" in why, why
             case Announce():
@@ -485,6 +483,8 @@ def supervise(
     core.broken, core.choosy = promises.broken, scene.seed % 2 == 1
     if scene.seed % 3 == 0:
         core.house.budget.limits = TIGHT
+    if scene.seed % 4 < 2:  # What is at rest goes at once, or nearly.
+        core.house.sessions_kept_max = core.house.requests_kept_max = scene.seed % 4
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
     digests = {name: agent.digest for name, agent in core.house.agents.items()}

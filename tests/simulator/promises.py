@@ -12,6 +12,7 @@ from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Accepted, Entry, un
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import LogState, MarkRow, Record, RestRow
+from understudy.supervisor.core.house import House
 from understudy.supervisor.core.specs import AgentSpec, OnCrash, OnHang
 
 Turn = tuple[str, int]
@@ -353,3 +354,15 @@ class Promises:
             assert agent.queued <= queued + running, f"{agent.queued} turns wait for {name}"
         for session in core.house.sessions.values():
             assert session.quarantined in ("", BROKEN), session.quarantined
+        self._see_rest(core.house)
+
+    def _see_rest(self, house: House) -> None:
+        """See that what is not in memory has nothing to do, and that what is there is as the log has it."""
+        for (name, number), state in self.disk.states.items():
+            its = self.disk.sessions[name].agent in house.agents
+            there = name in house.sessions or state is LogState.ENDED or not its
+            assert there, f"turn {number} of {name} is {state}, and the session is not in memory"
+        for name, session in house.sessions.items() if house.committed == house.ticket else ():
+            known = (session.last, session.memory.size)
+            logged = (self.disk.last(name), len(self.disk.memories.get(name, b"")))
+            assert known == logged, f"{name} has (last, memory) {known}, the log has {logged}"

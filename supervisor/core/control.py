@@ -23,7 +23,7 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
     if not _may(house, client, request, names):
         return
     agents = [house.agents[name] for name in names]
-    house.waits.append(Wait(client.peer, request, verb, {agent.name: agent.first.epoch for agent in agents}))
+    house.waits.append(Wait(client.peer, request, verb, [(agent.name, agent.first.epoch) for agent in agents]))
     for agent in agents:
         if verb != "start":
             places.end_all(house, agent)
@@ -119,15 +119,16 @@ def answer(house: House) -> None:
 def _outcomes(house: House, wait: Wait) -> dict[str, str | None] | None:
     """Return what came of each actor, None while one of them is under way, unless the house ends.
 
-    First it looks at the one that was under way when it looked last: verbs that wait are many, and so may be their actors.
+    It goes on at the one that was under way when it looked last: verbs that wait are many, and so may be their actors.
     """
     found: dict[str, str | None] = {}
-    for name in dict.fromkeys((wait.under_way or next(iter(wait.epochs)), *wait.epochs)):
-        found[name] = _outcome(house, house.agents[name], wait.verb, wait.epochs[name])
+    for _ in wait.epochs:
+        name, epoch = wait.epochs[wait.at]
+        found[name] = _outcome(house, house.agents[name], wait.verb, epoch)
         if found[name] is None and not house.stopping:
-            wait.under_way = name
             return None
-    return {name: found[name] for name in wait.epochs}
+        wait.at = (wait.at + 1) % len(wait.epochs)
+    return {name: found[name] for name, _ in wait.epochs}
 
 
 def _outcome(house: House, agent: Agent, verb: str, epoch: int) -> str | None:

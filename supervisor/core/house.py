@@ -61,16 +61,16 @@ class Client:
 
 @dataclass(slots=True)
 class Wait:
-    """A verb that is answered when its actors (with their epochs when it came) have reached its state.
+    """A verb that is answered when the actors of its agents (with their epochs when it came) have reached its state.
 
-    `under_way`: one of them that had not when it was looked at last.
+    `at`: the place of one that had not when it was looked at last.
     """
 
     peer: bytes
     request: str
     verb: str
-    epochs: dict[str, int]
-    under_way: str = ""
+    epochs: list[tuple[str, int]]
+    at: int = 0
 
 
 @dataclass(slots=True)

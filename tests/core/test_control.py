@@ -6,7 +6,18 @@ from random import Random
 from types import FrameType
 
 from tests.desk import CLIENT, House
-from understudy.protocol.frames import PROTOCOL_VERSION, Ask, Goodbye, Hello, Open, Prompt, Verb, pack
+from understudy.protocol.frames import (
+    BACKSTAGE_VERSION,
+    PROTOCOL_VERSION,
+    ActorHello,
+    Ask,
+    Goodbye,
+    Hello,
+    Open,
+    Prompt,
+    Verb,
+    pack,
+)
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event
 from understudy.supervisor.core.restored import Restored
@@ -48,6 +59,21 @@ def test_verbs_that_wait_for_many_agents_are_not_gone_through_at_each_step() -> 
 
     assert 100 == len(core.house.waits)
     assert calls(lambda: handle(core)) < 1_000
+
+
+def test_a_verb_for_many_agents_costs_the_last_one_that_is_ready_no_more_than_the_first() -> None:
+    count = 200
+    core = core_of(*(AgentSpec(f"a{at:03}") for at in range(count)))
+    handle(core, ClientSaid(CLIENT, Verb("v", "start", pack({"names": ["all"]}))))
+
+    def ready(at: int) -> int:
+        hello = ActorHello(BACKSTAGE_VERSION, f"a{at:03}", 1, 7)
+        return calls(lambda: handle(core, ActorSaid(b"p%d" % at, hello)))
+
+    taken = [ready(at) for at in range(count - 1)]
+
+    assert 1 == len(core.house.waits)
+    assert taken[-1] <= 2 * taken[0]
 
 
 def test_a_verb_for_one_that_starts_after_layers_of_others_looks_at_each_once() -> None:

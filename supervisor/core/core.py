@@ -27,11 +27,10 @@ from understudy.supervisor.core import (
     control,
     flow,
     follows,
-    hangs,
-    idling,
     invariants,
     limits,
     lives,
+    looks,
     losses,
     places,
     quarantine,
@@ -253,12 +252,9 @@ class Core:
         """Return the monotonic time at which `Ticked` is due at the latest."""
         house = self.house
         if house.replan:
-            dues = [house.due]
-            if house.recount:
-                dues = [due for actor in house.actors() for due in dues_of(house, actor)]
-            # What is overdue already is due now: a tick is late only against what was promised, see `hangs`.
-            house.due = max(house.now, min([*dues, *self._dues()]))
-            house.replan = house.recount = False
+            # What is overdue already is due now: a tick is late only against what was promised, see `looks`.
+            house.due = max(house.now, min([house.dues.first(), *self._dues()]))
+            house.replan = False
         return house.due
 
     def _dues(self) -> list[float]:
@@ -281,7 +277,7 @@ class Core:
             starts.ask(house)
         rests.record(house)
         for actor in house.touched:
-            house.due = min([house.due, *dues_of(house, actor)])
+            looks.plan(house, actor)
         house.touched.clear()
 
     def handle(self, events: list[Event], now: float, wall: float) -> list[Effect]:
@@ -417,9 +413,7 @@ class Core:
 
     def _ticked(self) -> None:
         house = self.house
-        house.replan = house.recount = True
-        for actor in list(house.actors()):
-            house.carry_out(actor.ticked(house.now))
+        house.replan = True
         for (name, number), turn in list(house.cancels.items()):
             if turn.cancel_due is not None and house.now >= turn.cancel_due:
                 turn.cancel_due = None
@@ -427,8 +421,7 @@ class Core:
                 if its is not None:
                     why = Why(Reason.DEAF, f"did not cancel turn {number} of {name} in time", (name, number))
                     house.carry_out(its.kill(why, house.now))
-        house.carry_out(hangs.ticked(house, ping_idle=house.now >= house.next_ping))
-        idling.ticked(house)
+        looks.ticked(house, ping_idle=house.now >= house.next_ping)
         self._see_idle()
         if house.return_due is not None and house.now >= house.return_due:
             house.return_due = None
@@ -478,9 +471,3 @@ class Core:
                 clients.lost(house, peer)
             else:
                 flow.unreachable(house, peer)
-
-
-def dues_of(house: House, actor: Actor) -> list[float]:
-    """Return when an actor, and its turns, have to be looked at again."""
-    dues = (actor.due, idling.due(house, actor), *hangs.dues(house, actor))
-    return [due for due in dues if due is not None]

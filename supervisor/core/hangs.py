@@ -4,6 +4,8 @@ Three signals are kept apart: the process (the keeper's word), the link (any fra
 ping when there was none), and progress (entries of the turn, while nobody is asked and the log can write).
 """
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from understudy.protocol.frames import Ping
@@ -16,7 +18,6 @@ from understudy.supervisor.core.sessions import Session, Turn, TurnState
 from understudy.supervisor.core.specs import AgentSpec, OnHang
 
 ANSWER_S_MAX = 1.75  # A ping unanswered for so long means a silent link: with the pause before it, under 3 s.
-LATE_S_MAX = 0.5  # A tick so late means that we were held up ourselves: what actors said waits to be read.
 
 
 Hanging = ActorHung | TurnOverdue | TurnQuiet
@@ -25,7 +26,6 @@ Hanging = ActorHung | TurnOverdue | TurnQuiet
 def greeted(house: House, actor: Actor) -> None:
     """The actor has a new connection: it is heard from now on."""
     actor.heard = Heard(house.now, house.after)
-    _look_within(house, PING_BUSY_EVERY_S)
 
 
 def suspended(house: House, actor: Actor) -> None:
@@ -82,11 +82,13 @@ def dues(house: House, actor: Actor) -> list[float]:
     return found
 
 
-def ticked(house: House, ping_idle: bool) -> list[Kill]:
-    """Look at every link and every turn with a timeout; return which actors are to end. `ping_idle`: ask all."""
-    late = house.now > house.due + LATE_S_MAX
+def ticked(house: House, actors: Iterable[Actor], ping_idle: bool, late: bool) -> list[Kill]:
+    """Look at the links of `actors`, and at their turns with a timeout; return which of them are to end.
+
+    `ping_idle`: ask also who has no turn; `late`: we were held up, and what they said waits to be read.
+    """
     kills: list[Kill] = []
-    for actor in house.actors():
+    for actor in actors:
         if actor.state is State.RUNNING and actor.peer is not None:
             kills.extend(_look_at_link(house, actor, ping_idle, late))
         if actor.playing and not late:
@@ -186,7 +188,3 @@ def _react(house: House, actor: Actor, turns_had: list[tuple[Session, Turn]], ne
             actor.last_words = Why(Reason.HANGS, str(news))
             return actor.kill(actor.last_words, house.now)
     return []
-
-
-def _look_within(house: House, wait_s: float) -> None:
-    house.due = min(house.due, house.now + wait_s)

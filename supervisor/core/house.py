@@ -16,6 +16,7 @@ from understudy.protocol.news import News
 from understudy.protocol.sizes import TEXT_CHARACTERS_MAX
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import Body, Budget, weight
+from understudy.supervisor.core.dues import Dues
 from understudy.supervisor.core.events import (
     Announce,
     Effect,
@@ -126,8 +127,8 @@ class House:
     next_ping: float = 0.0
     return_due: float | None = None  # Until then clients and actors of the last supervisor are expected back.
     due: float = 0.0
-    replan: bool = True  # Something may have changed what `due` and the limits depend on,
-    recount: bool = True  # for many agents at once.
+    dues: Dues = field(default_factory=Dues)  # Of actors; see `looks`.
+    replan: bool = True  # Something may have changed what `due` and the limits depend on.
     touched: dict[Actor, None] = field(default_factory=dict[Actor, None])  # They may stand otherwise than before.
     # Who waits to start, by what it waits for: an agent's name, a launch's understudies (`~NAME`), room (``).
     held: dict[str, dict[Actor, None]] = field(default_factory=dict[str, dict[Actor, None]])
@@ -160,6 +161,12 @@ class House:
             yield from agent.actors
         for launch in self.launches.values():
             yield from launch.understudies
+
+    def has(self, actor: Actor) -> bool:
+        """Return whether the actor is one of the house's: of some that were there is no more to be seen to."""
+        if not actor.agent:
+            return actor in self.launches[actor.launch].understudies
+        return actor in self.agents[actor.agent].actors
 
     def turns_of(self, actor: Actor) -> list[tuple[Session, Turn]]:
         """Return the turns that an actor has."""

@@ -15,9 +15,9 @@ def due(house: House, actor: Actor) -> float | None:
     return None if places.has_work(house, actor) else actor.idle_from + agent.spec.idle_stop_s
 
 
-def ticked(house: House) -> None:
-    """End every actor that was idle for too long."""
-    for actor in list(house.actors()):
+def ticked(house: House, actors: list[Actor]) -> None:
+    """End those of `actors` that were idle for too long."""
+    for actor in actors:
         over = due(house, actor)
         if over is not None and house.now >= over:
             idle_s = house.now - actor.idle_from

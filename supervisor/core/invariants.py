@@ -9,9 +9,10 @@ from collections import Counter
 
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
-from understudy.supervisor.core.house import House
+from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House
 from understudy.supervisor.core.launches import Launch
 from understudy.supervisor.core.life import State
+from understudy.supervisor.core.looks import due_of
 from understudy.supervisor.core.rests import row
 from understudy.supervisor.core.sessions import Session, TurnState
 
@@ -122,8 +123,10 @@ def of_house(house: House) -> None:
         bytes_said = agent.question_bytes
         assert asked[name] == bytes_said, f"{name} asks {asked[name]} bytes, and is said to ask {bytes_said}"
     for actor in house.actors():
-        seen = actor.due is None or house.replan or house.due <= max(actor.due, house.now)
-        assert seen, f"{actor.title} is due before the house"
+        due, at = due_of(house, actor), house.dues.of(actor)
+        soon = house.now + (PING_BUSY_EVERY_S if actor.playing else 0.0)
+        assert due is None or at <= max(due, soon), f"{actor.title} is due at {due}, and looked at at {at}"
+        assert house.replan or house.due <= max(at, house.now), f"{actor.title} is looked at before the house"
         asked_again = not actor.starts or any(actor in each for each in house.held.values())
         assert asked_again, f"{actor.title} is to start, and nobody asks whether it may"
     for session_id, number in house.cancels:

@@ -66,7 +66,8 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     agent.waiting.pop(session.id, None)
     plays(house, session, agent, actor)
     house.admitted.append(session)
-    house.due = min(house.due, house.now + PING_BUSY_EVERY_S)
+    house.dues.put(actor, house.now + PING_BUSY_EVERY_S)
+    house.replan = True
     session.current = turn
     turn.launch, turn.epoch = actor.launch, actor.epoch
     turn.handovers += 1

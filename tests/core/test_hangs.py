@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.frames import Ping, unpack
-from understudy.supervisor.core import hangs, turns
+from understudy.supervisor.core import hangs, looks, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import Kill, TellActor, Ticked
@@ -52,8 +52,8 @@ def rest(house: House) -> None:
 
 def tick(house: House, now: float, ping_idle: bool = False) -> list[Kill]:
     """Let it be `now`, as promised to the house."""
-    house.now = house.due = now
-    return hangs.ticked(house, ping_idle)
+    house.now = now
+    return hangs.ticked(house, house.actors(), ping_idle, late=False)
 
 
 def notes(house: House) -> list[str]:
@@ -168,9 +168,9 @@ def test_one_that_hangs_before_it_began_anything_is_ended_whatever_is_done_about
 def test_our_own_delay_is_not_held_against_an_actor() -> None:
     house = a_house()
     tick(house, 1.0)
-    house.due, house.now = 2.75, 60.0
+    house.now = 60.0
 
-    hangs.ticked(house, False)
+    hangs.ticked(house, house.actors(), ping_idle=False, late=True)
 
     assert [] == notes(house)
     assert [60.0 + hangs.ANSWER_S_MAX] == hangs.dues(house, one(house))
@@ -314,6 +314,7 @@ def test_a_look_that_came_late_is_followed_by_one_that_is_not() -> None:
     core.house.agents, core.house.launches = house.agents, house.launches
     core.house.sessions["s"] = house.sessions["s"]
     core.house.next_ping = 60.0
+    looks.plan(core.house, one(core.house))
     first = core.deadline()
 
     core.handle([Ticked()], 30.0, 0.0)  # The machine stood still.

@@ -8,7 +8,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -43,7 +42,8 @@ def make(role: Role, voice: Any) -> Actor:
 def _settle(role: Role) -> None:
     """Take the folder and the environment that the configuration gives the agent, as a program of its own would."""
     mark = os.environ.get(MARK_VARIABLE)
-    os.environ.update(role.env)
+    for name, value in role.env.items():
+        os.environ[name] = value
     if mark is not None:
         os.environ[MARK_VARIABLE] = mark  # Strays are known by it.
     try:
@@ -54,7 +54,7 @@ def _settle(role: Role) -> None:
 
 def _load(path: str) -> type[Actor]:
     module, _, name = path.partition(":")
-    place, left_out = str(Path.cwd()), ""
+    place, left_out = os.getcwd(), ""  # noqa: PTH109
     if is_ours_to_change(place):
         sys.path.insert(0, place)
     else:  # In /tmp, say, a stranger's file would be imported in place of ours.

@@ -9,12 +9,13 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
 from understudy.actors.contained import contained, fault, stop_reason, words
 from understudy.actors.playing import FLUSH_S_MAX, Playing
-from understudy.protocol import processes
+from understudy.protocol import processes, signals
 from understudy.protocol.backstage import (
     Answered,
     Backstage,
@@ -104,7 +105,8 @@ class Host:
     async def run(self) -> int:
         """Play until told to stop or until the program is gone; return the exit status."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._ask_stop, self._role.stop_grace_s)
+        told = partial(loop.call_soon_threadsafe, self._ask_stop, self._role.stop_grace_s)
+        signals.hear(signal.SIGTERM, lambda *_: told())
         try:
             self._actor = actor = self._cast(self._role, self)
             if not await self._start_or_stop(actor):
@@ -178,12 +180,12 @@ class Host:
 
     async def _parted(self) -> None:
         self._flush()
-        while not self._machine.parted and self._machine.link is Standing.UP:
+        while not self._machine.parted and self._machine.standing is Standing.UP:
             self._freed.clear()
             await self._freed.wait()
 
     async def _all_recorded(self) -> None:
-        while not self._machine.all_recorded or self._machine.link is Standing.GREETING:
+        while not self._machine.all_recorded or self._machine.standing is Standing.GREETING:
             self._freed.clear()
             self._flush()
             await self._freed.wait()
@@ -234,7 +236,7 @@ class Host:
     def _take(self, frames: list[Frame]) -> None:
         for frame in frames:
             self._act(self._machine.receive(frame))  # type: ignore[arg-type]
-        if self._machine.link is Standing.UP:
+        if self._machine.standing is Standing.UP:
             self._playing.found()
             self._retry_s = RETRY_S
         self._flush()

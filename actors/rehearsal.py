@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from understudy.actors.actor import Actor, Role, Turn
 from understudy.actors.host import Host, HousePlace
+from understudy.protocol import signals
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     ActorHello,
@@ -49,7 +50,7 @@ async def rehearse(house: HousePlace) -> None:
     try:
         await Host(ROLE, house, "", nowhere, _Echo, _NoHouse).run()
     finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        signals.hear(signal.SIGTERM, signals.DEFAULT)
         nowhere.close()
 
 

@@ -144,7 +144,7 @@ class Backstage:
         self.epoch = epoch
         self.pid = pid
         self.ready = True  # False: it could not start, and connects only to say why.
-        self.link = Standing.DOWN
+        self.standing = Standing.DOWN
         self.parted = False  # Our goodbye was answered, so everything before it was heard.
         self.unrecorded_bytes = 0
         self._number = 0
@@ -171,14 +171,14 @@ class Backstage:
 
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
-        self.link = Standing.GREETING
+        self.standing = Standing.GREETING
         self._connections += 1
         self._out = [ActorHello(BACKSTAGE_VERSION, self.actor, self.epoch, self.pid, self._connections, self.ready)]
 
     def disconnected(self) -> None:
         """The connection is gone; what is kept goes out again after the next hello."""
-        if self.link is not Standing.REFUSED:
-            self.link = Standing.DOWN
+        if self.standing is not Standing.REFUSED:
+            self.standing = Standing.DOWN
         self._out = []
 
     def begin(self, session: str, turn: int) -> bool:
@@ -317,15 +317,15 @@ class Backstage:
 
     def _fault(self, frame: Fault) -> list[Cue]:
         if frame.code != NO_HELLO:
-            self.link = Standing.REFUSED
+            self.standing = Standing.REFUSED
             return [LinkRefused(frame.text)]
         # It has given our connection up: hello and all that is not acknowledged are said again.
-        if self.link is Standing.UP:
+        if self.standing is Standing.UP:
             self.connected()
         return []
 
     def _welcome(self, frame: Welcome) -> list[Cue]:
-        self.link = Standing.UP
+        self.standing = Standing.UP
         freed = self._recorded(frame.committed)
         # A question may be recorded and yet unknown to the supervisor that came after: it is put again.
         self._out.extend(ask for ask in self._asked.values() if ask.n <= frame.committed)
@@ -393,7 +393,7 @@ class Backstage:
         return True
 
     def _tell(self, frame: FromActor) -> None:
-        if self.link is Standing.UP:
+        if self.standing is Standing.UP:
             self._out.append(frame)
 
 

@@ -151,7 +151,7 @@ class ClientMachine:
         self.client = client
         self.name = name
         self.pid = pid
-        self.link = Standing.DOWN
+        self.standing = Standing.DOWN
         self.generation = 0  # 0: no house with a log has answered yet (safe mode has none).
         self.pending: dict[str, Request] = {}
         self.places: dict[int, Place] = {}
@@ -169,16 +169,16 @@ class ClientMachine:
 
     def connected(self) -> None:
         """A fresh connection is there: nothing but the hello goes out before it is answered."""
-        assert self.link is Standing.DOWN, f"connected while {self.link.value}"
-        self.link = Standing.GREETING
+        assert self.standing is Standing.DOWN, f"connected while {self.standing.value}"
+        self.standing = Standing.GREETING
         self._connections += 1
         self._out = [Hello(PROTOCOL_VERSION, self.client, self.pid, self.name, self._connections)]
 
     def disconnected(self) -> list[Happening]:
         """The connection is gone. What may have been carried out and would be twice is answered: nobody knows."""
-        if self.link is Standing.REFUSED:
+        if self.standing is Standing.REFUSED:
             return []
-        self.link = Standing.DOWN
+        self.standing = Standing.DOWN
         self._out = []
         happenings: list[Happening] = []
         for name, frame in list(self.pending.items()):
@@ -191,7 +191,7 @@ class ClientMachine:
 
     def misread(self, text: str) -> list[Happening]:
         """The house said what is no frame: it may have been the answer to anything. `disconnected` follows."""
-        if self.link is not Standing.UP:
+        if self.standing is not Standing.UP:
             return []
         return [each for each in self._nameless(Fault(BAD_FRAME, text)) if isinstance(each, Replied)]
 
@@ -203,7 +203,7 @@ class ClientMachine:
         """
         assert frame.request not in self.pending, f"request {frame.request} is under way"
         self.pending[frame.request] = frame
-        if self.link is Standing.UP and not (type(frame) is Prompt and self._cancelling[frame.session]):
+        if self.standing is Standing.UP and not (type(frame) is Prompt and self._cancelling[frame.session]):
             self._send(frame)
         if _cancels_all(frame):
             self._cancelling[frame.session] += 1
@@ -220,25 +220,25 @@ class ClientMachine:
             len(self._answers) > 1 and sum(len(each.body) for each in self._answers.values()) > ANSWERS_KEPT_BYTES_MAX
         ):
             self._let_go(next(iter(self._answers)))
-        if self.link is Standing.UP:
+        if self.standing is Standing.UP:
             self._out.append(frame)
 
     def ask_whether_known(self) -> None:
         """Nothing has been heard for a while: a house that has forgotten us says so."""
-        if self.link is Standing.UP:
+        if self.standing is Standing.UP:
             self._out.append(Ping())
 
     def follow(self, session: str, number: int, window: int = CREDIT_BYTES, holds: bool = False) -> int:
         """Follow `session` from `number`; return the follow's id. `holds`: as in `Follow`."""
         self._follows += 1
         self.places[self._follows] = place = Place(session, max(1, number), window, holds=holds)
-        if self.link is Standing.UP:
+        if self.standing is Standing.UP:
             self._out.append(self._follow(self._follows, place))
         return self._follows
 
     def unfollow(self, follow: int) -> None:
         """No more of this follow."""
-        if self.places.pop(follow, None) is not None and self.link is Standing.UP:
+        if self.places.pop(follow, None) is not None and self.standing is Standing.UP:
             self._out.append(Unfollow(follow))
 
     def consumed(self, follow: int, size: int) -> bool:
@@ -251,7 +251,7 @@ class ClientMachine:
             return False
         place.unconsumed -= size
         place.owed += size
-        if place.owed < place.window // 2 or self.link is not Standing.UP:
+        if place.owed < place.window // 2 or self.standing is not Standing.UP:
             return False
         self._out.append(Credit(follow, place.owed))
         place.owed = 0
@@ -259,7 +259,7 @@ class ClientMachine:
 
     def leave(self, reason: str = "") -> None:
         """Say goodbye."""
-        if self.link is Standing.UP:
+        if self.standing is Standing.UP:
             self._out.append(Goodbye(reason))
 
     def frames_to_send(self) -> list[FromClient]:
@@ -291,9 +291,9 @@ class ClientMachine:
                 return []
 
     def _welcome(self, frame: Welcome) -> list[Happening]:
-        if self.link is not Standing.GREETING:
+        if self.standing is not Standing.GREETING:
             return []
-        self.link, self._welcomed = Standing.UP, True
+        self.standing, self._welcomed = Standing.UP, True
         lost = 0 not in (self.generation, frame.generation) and self.generation != frame.generation
         self.generation = frame.generation or self.generation
         happenings = [Welcomed(frame, lost), *(self._renumbered() if lost else [])]
@@ -325,7 +325,7 @@ class ClientMachine:
             self._cancelling[frame.session] -= 1
             if not self._cancelling[frame.session]:
                 del self._cancelling[frame.session]
-            if self.link is Standing.UP:
+            if self.standing is Standing.UP:
                 self._send_unsent()
         return frame is not None
 
@@ -380,7 +380,7 @@ class ClientMachine:
         return [Arrived(frame.follow, number, fresh)] if fresh else []
 
     def _fault(self, frame: Fault) -> list[Happening]:
-        if frame.code == NO_HELLO and self.link in (Standing.GREETING, Standing.UP):
+        if frame.code == NO_HELLO and self.standing in (Standing.GREETING, Standing.UP):
             self._sent.discard(frame.request)  # It was certainly not carried out, so even a call can be said again.
             return [Unheard(frame)]
         if not frame.request:
@@ -400,12 +400,12 @@ class ClientMachine:
         Then all that was sent and not answered is said once more, on a new connection, since parts of a frame may lie
         on this one; what was under way a second time is refused with this fault.
         """
-        if self.link is Standing.GREETING:
+        if self.standing is Standing.GREETING:
             if self._welcomed and fault.code != VERSION_MISMATCH:
                 return [HelloDeferred(fault)]
-            self.link = Standing.REFUSED
+            self.standing = Standing.REFUSED
             return [HelloRefused(fault)]
-        if self.link is not Standing.UP:
+        if self.standing is not Standing.UP:
             return []
         happenings: list[Happening] = []
         for name in [name for name in self._sent if name in self._doubted]:

@@ -8,7 +8,6 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import zmq
@@ -23,7 +22,14 @@ from understudy.protocol.window import Window
 MESSAGES_PER_DRAIN = 64
 # Plain numbers: the enumerations of pyzmq cost more than the calls that take them.
 EVENTS, POLLIN, NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
-RECONNECT_MS = 3_600_000
+OPTIONS = (
+    (int(zmq.LINGER), 0),
+    (int(zmq.MAXMSGSIZE), MESSAGE_BYTES_MAX),
+    (int(zmq.SNDHWM), 0),
+    # An hour: not by itself while we live, or what it held would reach the next supervisor before our hello. But -1,
+    # never, makes libzmq drop what has come and is not read yet when the connection breaks.
+    (int(zmq.RECONNECT_IVL), 3_600_000),
+)
 PING_FRAME = Ping()
 PING = encode([PING_FRAME])[0]
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -62,20 +68,19 @@ class Dealer:
 
     def _open(self, context: zmq.Context[Any], address: str) -> None:
         see_socket(address.removeprefix("ipc://"))
-        with ExitStack() as undo:
-            self._socket = context.socket(zmq.DEALER)
-            undo.callback(self._socket.close, 0)
-            self._socket.linger = 0
-            self._socket.maxmsgsize = MESSAGE_BYTES_MAX
-            self._socket.sndhwm = 0
-            # Not by itself while we live: what it held would reach the next supervisor before our hello. But -1, never,
-            # makes libzmq drop what has come and is not read yet when the connection breaks.
-            self._socket.reconnect_ivl = RECONNECT_MS
+        self._socket = socket = context.socket(zmq.DEALER)
+        monitor: zmq.Socket[bytes] | None = None
+        try:
+            for option, value in OPTIONS:  # Not as attributes: pyzmq looks in each class for them first.
+                socket.set(option, value)
             # A name of its own: pyzmq would name it by a descriptor, which the one before may have had.
-            self._monitor = self._socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
-            undo.callback(self._monitor.close, 0)
-            self._socket.connect(address)  # It does not block; that nobody listens, the monitor says.
-            undo.pop_all()
+            self._monitor = monitor = socket.get_monitor_socket(BROKEN, f"inproc://monitor-{next(_names)}")
+            socket.connect(address)  # It does not block; that nobody listens, the monitor says.
+        except zmq.ZMQError:
+            if monitor is not None:
+                monitor.close(0)
+            socket.close(0)
+            raise
         self._poll = [(self._socket, POLLIN)]
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._monitor.fileno(), self._changed)

@@ -172,8 +172,8 @@ class TurnWaits(_OfSession, frozen=True, tag="turn_waits"):
                 silent = f"silent for {self.silent_s:.0f} s"
                 return f"the turn waits for {self.actor}, {silent}; cancel it, or: understudy restart {self.agent}"
             case "configuration":
-                missing = f"agent {self.agent} is not in the configuration"
-                return f"turns wait: {missing}; put it back: understudy reload"
+                missing = f"agent {self.agent} is no longer in the configuration"
+                return f"the turn waits: {missing}; put it back, then: understudy reload; or cancel the turn"
 
 
 class TurnOverdue(_OfSession, frozen=True, tag="turn_overdue"):
@@ -280,6 +280,18 @@ class AgentSetApart(_News, frozen=True, tag="agent_set_apart"):
 
     def __str__(self) -> str:
         return f"agent {self.agent} is set apart: {self.why}; it happened at {self.event}; its story: {self.story}"
+
+
+class AgentDeparted(_News, frozen=True, tag="agent_departed"):
+    """It left the configuration. `going`: its turns that go on to their end, `waiting`: those that wait until it is back."""
+
+    agent: str
+    going: int
+    waiting: int
+
+    def __str__(self) -> str:
+        turns = f"{self.going} turn(s) go on to their end, {self.waiting} wait until it is back"
+        return f"agent {self.agent} is no longer in the configuration: {turns}"
 
 
 class MemoryPassed(_News, frozen=True, tag="memory_passed"):
@@ -445,6 +457,7 @@ News = (
     | TurnGivenUp
     | SessionSetApart
     | AgentSetApart
+    | AgentDeparted
     | MemoryPassed
     | LimitReached
     | ClientBroke

@@ -1,4 +1,4 @@
-"""Desks for tests of the core: clients and actors in the test's hand, and a log that commits at once."""
+"""The desk for tests of the core: clients, actors and the log in the test's hand."""
 
 from collections.abc import Sequence
 from random import Random
@@ -22,6 +22,8 @@ from understudy.protocol.frames import (
     Opened,
     Prompt,
     Stop,
+    ToClient,
+    Verb,
     pack,
     unpack,
 )
@@ -39,6 +41,7 @@ from understudy.supervisor.core.events import (
     ReadSessions,
     Record,
     RestoredSession,
+    Row,
     Sampled,
     SessionsRead,
     Spawn,
@@ -47,7 +50,7 @@ from understudy.supervisor.core.events import (
     TellClient,
     Ticked,
 )
-from understudy.supervisor.core.life import State
+from understudy.supervisor.core.life import Actor, State
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.core.status import status_rows
@@ -55,74 +58,46 @@ from understudy.supervisor.core.status import status_rows
 CLIENT = b"client"
 
 
-class House:
-    """A core with two agents that run, a session of each, and a log that never fails."""
-
-    def __init__(self) -> None:
-        spec = HouseSpec((AgentSpec("one"), AgentSpec("two")), "", "")
-        self.core = Core(spec, Restored(), {}, Random(1), [], 0.0, 0.0)
-        self.effects: list[Effect] = []
-        self._take(self.core.start(0.0, 0.0))
-        for name in ("one", "two"):
-            self.handle(Spawned(name, 1, 7, 7))
-            self.handle(ActorSaid(name.encode(), ActorHello(BACKSTAGE_VERSION, name, 1, 7)))
-        self.handle(ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
-        for name in ("one", "two"):
-            self.handle(ClientSaid(CLIENT, Open(f"open {name}", name, "/")))
-        self.sessions = {session.agent: session.id for session in self.core.house.sessions.values()}
-
-    def handle(self, event: Event) -> list[Effect]:
-        """Apply one event and commit what it records; return all effects."""
-        self.effects = []
-        self._take(self.core.handle([event], 0.0, 0.0))
-        return self.effects
-
-    def _take(self, effects: list[Effect]) -> None:
-        while effects:
-            self.effects.extend(effects)
-            tickets = [each.ticket for each in effects if isinstance(each, Record)]
-            effects = self.core.handle([Committed(tickets[-1])], 0.0, 0.0) if tickets else []
-
-    def prompt(self, agent: str) -> None:
-        self.handle(
-            ClientSaid(CLIENT, Prompt(f"p{agent}", self.sessions[agent], pack([{"type": "text", "text": "x"}])))
-        )
-
-    def state(self, agent: str) -> State:
-        return self.core.house.agents[agent].first.state
-
-    def endings(self) -> list[str]:
-        rows = [row for each in self.effects if isinstance(each, Record) for row in each.rows]
-        return [unpack(row.body)["reason"] for row in rows if isinstance(row, Entry) and row.kind == "ended"]
-
-
 class Desk:
-    """A core whose log commits at once, with a client at the desk; whoever is spawned is ready at once."""
+    """A core, with a client at the desk. Its log commits at once unless `stuck`; whoever is spawned is ready at once unless
+    `late`. The rest: as of `Core`, and of `HouseSpec`.
+    """
 
     def __init__(
         self,
         *agents: AgentSpec,
-        actors_max: int = 0,
-        memory_mb: int = 0,
         restored: Restored | None = None,
         living: Sequence[Spawned] = (),
+        life: str = "",
+        seed: int = 1,
+        late: bool = False,
+        **house: Any,
     ) -> None:
-        spec = HouseSpec(agents, "/r", "/s", actors_max=actors_max, memory_mb=memory_mb)
-        self.core = Core(spec, restored or Restored(), {}, Random(1), list(living), 0.0, 0.0)
+        spec = HouseSpec(agents, "/r", "/s", **house)
+        self.core = Core(spec, restored or Restored(), {}, Random(seed), list(living), 0.0, 0.0, life=life)
         self.now = 0.0
-        self.late = False  # Whether those that are spawned from here on are not ready.
-        self.entries: list[Entry] = []
+        self.late, self.stuck = late, False
+        self.ticket = 0
         self.effects: list[Effect] = []
-        self.told: list[Frame] = []
+        self.rows: list[Row] = []
+        self.entries: list[Entry] = []
+        self.told: list[ToClient] = []
         self.to_actor: list[tuple[bytes, Frame]] = []
         self.news: list[News] = []
+        self.spawned: list[tuple[str, int]] = []
+        self.living: set[tuple[str, int]] = set()  # Of those that were spawned.
         self.killed: list[tuple[str, int]] = []
+        self.sessions: dict[str, str] = {}  # The last one of each agent.
         self._run(self.core.start(0.0, 0.0))
-        self.tell(ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
+        self.hello(CLIENT, "c")
 
-    def tell(self, *events: Event, after_s: float = 0.0) -> None:
+    def tell(self, *events: Event, after_s: float = 0.0) -> list[Effect]:
+        """Let `events` happen together; return all effects, also of what comes of them at once."""
         self.now += after_s
+        before = len(self.effects)
+        self.living.difference_update((each.actor, each.epoch) for each in events if isinstance(each, Exited))
         self._run(self.core.handle(list(events), self.now, 0.0))
+        return self.effects[before:]
 
     def _run(self, effects: list[Effect]) -> None:
         ready: list[Event] = []
@@ -130,15 +105,18 @@ class Desk:
         for effect in effects:
             match effect:
                 case Record(ticket=ticket, rows=rows):
+                    self.ticket = ticket
+                    self.rows.extend(rows)
                     self.entries.extend(row for row in rows if isinstance(row, Entry))
-                    ready.append(Committed(ticket))
                 case TellClient(frame=frame):
                     self.told.append(frame)
                 case TellActor(peer=peer, frame=frame):
                     self.to_actor.append((peer, frame))
-                case Spawn(actor=actor, epoch=epoch) if not self.late:
-                    hello = ActorHello(PROTOCOL_VERSION, actor, epoch, 100 + epoch)
-                    ready.append(ActorSaid(peer_of(actor, epoch), hello))
+                case Spawn(actor=actor, epoch=epoch):
+                    self.spawned.append((actor, epoch))
+                    self.living.add((actor, epoch))
+                    if not self.late:
+                        ready.append(self._up(actor, epoch))
                 case Kill(actor=actor, epoch=epoch):
                     self.killed.append((actor, epoch))
                 case Announce(news=news):
@@ -151,30 +129,37 @@ class Desk:
                     ready.append(SessionsRead(peer, request, found))
                 case _:
                     pass
+        if self.ticket > self.core.house.committed and not self.stuck:
+            ready.insert(0, Committed(self.ticket))
         for event in ready:
             self.tell(event)
-
-    @property
-    def warned(self) -> list[str]:
-        """What the house's own log says."""
-        return [str(each) for each in self.news]
 
     def tick(self, after_s: float = 1.0) -> None:
         self.tell(Ticked(), after_s=after_s)
 
-    def ask(self, frame: FromClient) -> Frame:
-        """Say `frame` as the client; return the answer."""
+    # --- clients ---
+
+    def hello(self, peer: bytes, client: str) -> list[Effect]:
+        return self.tell(ClientSaid(peer, Hello(PROTOCOL_VERSION, client)))
+
+    def ask(self, frame: FromClient, peer: bytes = CLIENT) -> ToClient:
+        """Say `frame` as a client; return the answer."""
         before = len(self.told)
-        self.tell(ClientSaid(CLIENT, frame))
+        self.tell(ClientSaid(peer, frame))
         return self.told[before]
 
     def open(self, agent: str = "a") -> str:
         opened = self.ask(Open(f"o{len(self.told)}", agent, "/"))
         assert isinstance(opened, Opened), opened
+        self.sessions[agent] = opened.session
         return opened.session
 
-    def prompt(self, session: str) -> Frame:
+    def prompt(self, session: str) -> ToClient:
         return self.ask(Prompt(f"p{len(self.told)}", session, pack([{"type": "text", "text": "hello"}])))
+
+    def verb(self, verb: str, *names: str) -> list[Effect]:
+        """Say a verb that may be answered later."""
+        return self.tell(ClientSaid(CLIENT, Verb(f"v{len(self.effects)}", verb, pack({"names": names or ("a",)}))))
 
     def refused(self, frame: FromClient) -> str:
         fault = self.ask(frame)
@@ -182,15 +167,42 @@ class Desk:
         assert "limit_reached" == fault.code
         return fault.text
 
-    def said(self, frame: FromActor, actor: str = "a", epoch: int = 1) -> None:
-        self.tell(ActorSaid(peer_of(actor, epoch), frame))
+    # --- actors ---
 
-    def exit(self, actor: str, epoch: int, status: int = 0) -> None:
-        self.tell(Exited(actor, epoch, 100 + epoch, status, shown=[]))
+    def _up(self, actor: str, epoch: int) -> ActorSaid:
+        return ActorSaid(peer_of(actor, epoch), ActorHello(BACKSTAGE_VERSION, actor, epoch, 100 + epoch))
+
+    def up(self, actor: str = "a", epoch: int = 1) -> None:
+        """Let one that was spawned `late` be ready."""
+        self.tell(Spawned(actor, epoch, 100 + epoch, 1))
+        self.tell(self._up(actor, epoch))
+
+    def said(self, frame: FromActor, actor: str = "a", epoch: int = 1) -> list[Effect]:
+        return self.tell(ActorSaid(peer_of(actor, epoch), frame))
+
+    def exit(self, actor: str, epoch: int, status: int = 0, survivors: int = 0) -> list[Effect]:
+        return self.tell(Exited(actor, epoch, 100 + epoch, status, survivors=survivors, shown=[]))
 
     def use(self, **memory_mb: float) -> None:
         """Measure: `a1=100` is a#1."""
         self.tell(*(Sampled(name[:-1], int(name[-1]), used, 10) for name, used in memory_mb.items()))
+
+    # --- how it stands ---
+
+    def actor(self, name: str = "a") -> Actor:
+        return self.core.house.agents[name].first
+
+    def state(self, name: str = "a") -> State:
+        return self.actor(name).state
+
+    def endings(self) -> list[str]:
+        """Return how turns ended, in order."""
+        return [unpack(each.body)["reason"] for each in self.entries if each.kind == "ended"]
+
+    @property
+    def warned(self) -> list[str]:
+        """What the house's own log says."""
+        return [str(each) for each in self.news]
 
     def row(self, name: str) -> dict[str, Any]:
         return next(msgspec.to_builtins(row) for row in status_rows(self.core.house) if row.name == name)
@@ -213,9 +225,17 @@ def agent(name: str = "a", **settings: Any) -> AgentSpec:
     return AgentSpec(name, **settings)
 
 
-def playing(spec: AgentSpec) -> tuple[Desk, str]:
+def two() -> Desk:
+    """Return a desk with two agents, and a session of each."""
+    desk = Desk(agent("one"), agent("two"))
+    for name in ("one", "two"):
+        desk.open(name)
+    return desk
+
+
+def playing(spec: AgentSpec, **house: Any) -> tuple[Desk, str]:
     """Return a desk where turn 2 of a session runs."""
-    desk = Desk(spec)
+    desk = Desk(spec, **house)
     session = desk.open()
     desk.prompt(session)
     desk.said(Begin(session, 2))

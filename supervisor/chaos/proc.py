@@ -33,7 +33,7 @@ def strays(keeper: int, living: set[int]) -> list[str]:
     names = {pid: title(pid) for pid in children(keeper)}
     known = {pid for pid, name in names.items() if pid in living or name.startswith((SUPERVISOR, BLANK))}
     marks = {names[pid].removeprefix(ACTOR) for pid in living if pid in names}
-    spare = [pid for pid, name in names.items() if name.startswith(BLANK)][1:]  # One waits in the wings, no more.
+    spare = [pid for pid, name in names.items() if name.startswith(BLANK)][1:]  # One waits for a role, no more.
     known.difference_update(spare)
     return [
         f"{pid} {name}"

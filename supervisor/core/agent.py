@@ -13,6 +13,7 @@ from understudy.supervisor.core.restart import Restarts
 from understudy.supervisor.core.specs import AgentSpec
 
 GIVEN_UP = (State.FATAL, State.UNKNOWN)  # Nobody is to come there for the sake of work that waits.
+GONE = "no longer in the configuration"
 OCCUPIED = (State.STARTING, State.RUNNING, State.STOPPING, State.BACKOFF, *GIVEN_UP)
 
 
@@ -31,6 +32,7 @@ class Agent:
     waiting: dict[str, None] = field(default_factory=dict[str, None])  # Sessions with turns, the oldest first.
     by_person: bool = False  # A person stopped it: it stays so until a person starts it.
     apart: str = ""  # Why it is set apart: an invariant of ours broke about it. A person's start ends that.
+    departed: bool = False  # It left the configuration while something of it was under way: see `departed`.
     held_by: int = 0  # Clients that want its actors to stay up.
     digest: str = ""  # Of its configuration.
     rests: dict[str, RestRow] = field(default_factory=dict[str, RestRow])  # How its actors were written down last.
@@ -49,7 +51,7 @@ class Agent:
     @property
     def stays_down(self) -> str:
         """Why work does not start it, "" when it does."""
-        return "stopped by a person" if self.by_person else self.apart
+        return GONE if self.departed else "stopped by a person" if self.by_person else self.apart
 
     @property
     def places_max(self) -> int:

@@ -89,6 +89,11 @@ def refuse(house: House, agent: str, code: str, text: str) -> None:
     _refuse(house, [name for name, pending in house.calls.items() if pending.agent == agent], code, text)
 
 
+def refuse_unsent(house: House, agent: Agent, code: str, text: str) -> None:
+    """Answer the calls that wait for somebody to play the agent with a fault."""
+    _refuse(house, list(house.calls.unsent(agent.name)), code, text)
+
+
 def refuse_sent(house: House, actor: Actor, code: str, text: str) -> None:
     """Answer the open calls that an actor had with a fault."""
     _refuse(house, list(house.calls.with_actor(actor)), code, text)

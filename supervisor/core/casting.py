@@ -109,6 +109,8 @@ def dismiss(house: House, launch: Launch) -> None:
 def go_on(house: House, agent: Agent, actor: Actor) -> None:
     """The actor is there: give it what waits; then come understudies, and whoever starts after it."""
     house.touch(actor)
+    if actor.leaves:
+        places.rested(house, actor)  # It may have nothing to do any more.
     prepare(house, house.launches[actor.launch])
     calls.send_waiting(house, agent)
     turns.admit_waiting(house, agent)
@@ -129,6 +131,10 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
     """An actor of the agent is gone: call it back when it is needed, give up on it when it will not come."""
     if house.stopping:
         return  # What waits comes back with the house.
+    if agent.departed:
+        for session in (house.sessions[name] for name in agent.waiting):
+            turns.tell_wait(house, session, session.mailbox[0], agent)
+        return
     if actor.state is State.BACKOFF and not actor.starts:
         for session in (house.sessions[name] for name in agent.waiting):
             turns.tell_wait(house, session, session.mailbox[0], agent)

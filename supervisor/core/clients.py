@@ -51,6 +51,7 @@ from understudy.protocol.frames import (
 from understudy.protocol.news import ClientBroke, LogUnreadable
 from understudy.protocol.sizes import RESULT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from understudy.supervisor.core import asks, bounds, calls, casting, control, flow, follows, requests, turns
+from understudy.supervisor.core.agent import GONE
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import (
     ClientSaid,
@@ -210,8 +211,9 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     asked = requests.digest(frame)
     if requests.opened_before(house, client, frame, asked):
         return
-    if frame.agent not in house.agents:
-        text = f"there is no agent {frame.agent!r}; the cast is: {', '.join(sorted(house.agents))}"
+    if frame.agent not in house.agents or frame.agent in house.departed:
+        cast = ", ".join(sorted(name for name in house.agents if name not in house.departed))
+        text = f"there is no agent {frame.agent!r}; the cast is: {cast}"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
     if not DRIVERS[house.agents[frame.agent].spec.driver].holds_sessions:
@@ -273,8 +275,8 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
     if refusal(house, client, frame.request):
         return
     agent = house.agents.get(session.agent)
-    if agent is None:
-        text = f"the agent {session.agent!r} of this session is no longer in the configuration"
+    if agent is None or agent.departed:
+        text = f"the agent {session.agent!r} of this session is {GONE}; put it back, then: understudy reload"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
     if agent.apart:
@@ -324,7 +326,8 @@ def of_session(house: House, client: Client, frame: Cancel | Answer | Call) -> N
     """Act on a frame about one session."""
     request = "" if isinstance(frame, Answer) else frame.request
     session = house.sessions.get(frame.session)
-    if session is None or session.agent not in house.agents:
+    gone = session is not None and session.agent in house.departed and isinstance(frame, Call)
+    if session is None or session.agent not in house.agents or gone:
         house.fault(client.peer, UNKNOWN_SESSION, f"there is no session {frame.session!r} that is played", request)
         return
     match frame:

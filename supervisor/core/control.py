@@ -3,11 +3,11 @@
 import signal
 
 from understudy.protocol.doors import packed_answer
-from understudy.protocol.errors import BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
+from understudy.protocol.errors import AGENT_FAILED, BAD_FRAME, NOT_RUNNING, SHUTTING_DOWN, UNKNOWN_AGENT
 from understudy.protocol.frames import ActorCall, Result, pack
 from understudy.protocol.verbs import Outcome
-from understudy.supervisor.core import bounds, casting, places, turns
-from understudy.supervisor.core.agent import GIVEN_UP, Agent
+from understudy.supervisor.core import bounds, calls, casting, places, turns
+from understudy.supervisor.core.agent import GIVEN_UP, GONE, Agent
 from understudy.supervisor.core.events import StopRow
 from understudy.supervisor.core.house import Client, House, Wait
 from understudy.supervisor.core.life import AT_REST, Actor, Hindrance, State
@@ -19,17 +19,19 @@ WAITS_PER_CLIENT_MAX = 100
 
 def control(house: House, client: Client, request: str, verb: str, names: list[str]) -> None:
     """Start, stop or restart the actors `names` ("all": every one); the answer comes when each has reached its state."""
-    names = sorted(house.agents) if names == ["all"] else list(dict.fromkeys(names))
-    if not _may(house, client, request, names):
+    starts = verb != "stop"
+    cast = sorted(name for name in house.agents if not (starts and name in house.departed))
+    names = cast if names == ["all"] else list(dict.fromkeys(names))
+    if not _may(house, client, request, names, starts):
         return
     agents = [house.agents[name] for name in names]
     house.waits.append(Wait(client.peer, request, verb, [(agent.name, agent.first.epoch) for agent in agents]))
     for agent in agents:
         if verb != "start":
             places.end_all(house, agent)
-        if agent.by_person != (verb == "stop"):
-            house.record(StopRow(agent.name, house.life, verb == "stop"))
-        agent.by_person = verb == "stop"
+        if agent.by_person == starts and not agent.departed:
+            agent.by_person = not starts
+            house.record(StopRow(agent.name, house.life, agent.by_person))
         for actor in agent.actors:
             house.touch(actor)
         if verb == "restart":  # What stands by was started before, as the one that is ended was.
@@ -37,6 +39,7 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
                 places.end(house, each)
     for agent in agents:
         if verb == "stop":
+            calls.refuse_unsent(house, agent, AGENT_FAILED, f"{agent.name} was stopped by a person")
             casting.dismiss(house, agent.launch)
         else:
             for actor in [each for each in agent.actors[1:] if each.state in GIVEN_UP]:
@@ -57,14 +60,18 @@ def send_signal(house: House, client: Client, request: str, names: list[str], nu
     _signal(house, client, request, house.agents[names[0]], number)
 
 
-def _may(house: House, client: Client, request: str, names: list[str]) -> bool:
-    """Refuse what cannot be asked of these actors now; return whether it can."""
+def _may(house: House, client: Client, request: str, names: list[str], starts: bool = False) -> bool:
+    """Refuse what cannot be asked of these actors now; return whether it can. `starts`: it is that they start."""
     unknown = [name for name in names if name not in house.agents]
     if unknown or not names:
         agents = [agent for agent in map(_agent_of, unknown) if agent in house.agents]
         text = f"there is no agent {', '.join(map(repr, unknown))}; the cast is: {', '.join(sorted(house.agents))}"
         if agents:
             text = f"{', '.join(unknown)}: one actor cannot be asked for by itself; name its agent: {', '.join(agents)}"
+        house.fault(client.peer, UNKNOWN_AGENT, text, request)
+        return False
+    if gone := [name for name in names if starts and name in house.departed]:
+        text = f"{', '.join(gone)}: {GONE}; put it back, then: understudy reload"
         house.fault(client.peer, UNKNOWN_AGENT, text, request)
         return False
     if house.stopping:
@@ -135,7 +142,7 @@ def _outcome(house: House, agent: Agent, verb: str, epoch: int) -> str | None:
     """Return "" when the actor is there, what is wrong when it will not be, None while it is under way."""
     actor = agent.first
     if verb == "stop":  # Somebody may have started it again meanwhile.
-        over = all(each.state in AT_REST for each in agent.actors) or not agent.by_person
+        over = all(each.state in AT_REST for each in agent.actors) or not (agent.by_person or agent.departed)
         return "" if over else None
     if actor.state is State.RUNNING and (verb == "start" or actor.epoch != epoch):
         return ""

@@ -25,6 +25,7 @@ from understudy.supervisor.core import (
     casting,
     clients,
     control,
+    departed,
     flow,
     follows,
     invariants,
@@ -113,8 +114,8 @@ class Core:
         for key, row in restored.rests.items():
             if row.life == life:
                 stood[key.partition("/")[0]][key] = row
-        for role in spec.agents:
-            self._add(role, stood[role.name])
+        for agent_spec in spec.agents:
+            self._add(agent_spec, stood[agent_spec.name])
         for agent in self.house.agents.values():
             for name in agent.spec.after:
                 self.house.agents[name].dependents.append(agent)
@@ -184,10 +185,11 @@ class Core:
     def _adopt(self, process: Spawned, number: int, plays: str, place: int) -> None:
         """Expect an actor back, in its place; it is ended when there is none for it."""
         house = self.house
+        departed.expected(house, process, plays)
         launch, agent = house.launches.get(process.actor), house.agents.get(plays)
         if launch is None and agent is not None:  # It was launched so before the configuration changed.
             launch = house.launches[process.actor] = Launch(process.actor, agent.launch.spec, agent.restarts)
-        if launch is None or (plays and agent is None):
+        if launch is None or not (agent or launch.agents):  # It stood by for agents that left the configuration.
             self._elsewhere.append(process)
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
@@ -205,7 +207,7 @@ class Core:
             actor = there.get(place)
             if actor is None or actor.lives or plays in self._resting:
                 actor = places.added(house, agent, agent.free_place() if place in there else place)
-            stays = actor.place <= agent.places_max
+            stays = actor.place <= agent.places_max and not agent.departed
         launch.know(actor, process.epoch)
         grace_s = house.spec.orphan_grace_s + RETURN_S
         actor.adopt(process, number, grace_s, house.now, rests.running_since(agent, actor.name, process))
@@ -224,9 +226,13 @@ class Core:
                     else (lives.pid, lives.started, None, lives.agent, lives.place)
                 )
                 house.record(EpochRow(launch.name, launch.epoch, *told))
-        for surplus in [each for each in house.actors() if each.leaves and not house.turns_of(each)]:
+        leaving = [each for each in house.actors() if each.leaves and each.agent not in house.departed]
+        for surplus in [each for each in leaving if not house.turns_of(each)]:
             house.effects.extend(surplus.leave(now))
+        departed.start(house)
         for name, agent in house.agents.items():
+            if agent.departed:
+                continue
             if name in self._stopped:
                 agent.by_person = True
                 for each in agent.actors:
@@ -305,6 +311,8 @@ class Core:
         house.acks.clear()
         if house.waits:
             control.answer(house)
+        if house.departed:
+            departed.forget(house)
         self._finish_if_over()
         requests.let_go(house)
         at_rest.let_go(house)

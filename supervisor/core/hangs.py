@@ -145,6 +145,8 @@ def _look_at_turns(house: House, actor: Actor) -> list[Kill]:
     if not spec.turn_timeout_s and not spec.quiet_timeout_s:
         return kills
     for session, turn in house.turns_of(actor):
+        if turn.since is None:
+            continue  # It is not on its way yet.
         over, quiet = _over_at(spec, turn), _quiet_at(house, spec, session, turn)
         if over is not None and house.now >= over:
             turn.over_told = True
@@ -161,13 +163,17 @@ def _look_at_turns(house: House, actor: Actor) -> list[Kill]:
 
 def _over_at(spec: AgentSpec, turn: Turn) -> float | None:
     timeout_s = spec.turn_timeout_s
-    return turn.since + timeout_s if timeout_s and not turn.over_told and not turn.cancelled else None
+    if not timeout_s or turn.since is None or turn.over_told or turn.cancelled:
+        return None
+    return turn.since + timeout_s
 
 
 def _quiet_at(house: House, spec: AgentSpec, session: Session, turn: Turn) -> float | None:
     """Quiet is counted while nobody is asked, and while we can take what the agent says."""
     timeout_s = spec.quiet_timeout_s
-    if not timeout_s or turn.quiet_told or turn.cancelled or session.asks or house.log_failed_at is not None:
+    if not timeout_s or turn.since is None or turn.quiet_told or turn.cancelled:
+        return None
+    if session.asks or house.log_failed_at is not None:
         return None
     return max(turn.since, turn.progressed) + timeout_s
 

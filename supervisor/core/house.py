@@ -89,6 +89,7 @@ class House:
     life: str = ""
     agents: dict[str, Agent] = field(default_factory=dict[str, Agent])
     launches: dict[str, Launch] = field(default_factory=dict[str, Launch])
+    departed: dict[str, None] = field(default_factory=dict[str, None])  # Agents that left the configuration.
     # Those that are in memory: see `at_rest`. Of a plain dict the oldest is found by a walk over all that went before it.
     sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict[str, Session])
     session_count: int = 0  # Of those in the log, too.
@@ -109,7 +110,6 @@ class House:
     handing: deque[tuple[int, Turn]] = field(default_factory=deque[tuple[int, Turn]])  # Until they are on their way.
     unfed: deque[tuple[int, Entry]] = field(default_factory=deque[tuple[int, Entry]])
     unfed_bytes: int = 0  # Of their bodies.
-    unsettled: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # Actors whose turns wait in the log.
     ticket: int = 0
     committed: int = 0
     calls_made: int = 0
@@ -281,12 +281,8 @@ class House:
             self.tell_actor(actor, Ping(), self.after)
 
     def forget_marks(self, actor: str, epoch: int) -> None:
-        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice.
-
-        Nothing was made of those that only the log has: of an agent that left the configuration, say.
-        """
-        if (actor, epoch) not in self.unsettled:
-            self.effects.append(ForgetMarks(actor, epoch, self.after))
+        """Forget what actor#epoch had shown, once what was made of its turns is committed; or a crash runs them twice."""
+        self.effects.append(ForgetMarks(actor, epoch, self.after))
 
     def announce(self, news: News) -> None:
         """Have it written to the house's own log."""

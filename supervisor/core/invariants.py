@@ -108,7 +108,7 @@ def of_house(house: House) -> None:
         of_agent(house, agent)
         for actor in agent.actors:
             stands = agent.rests.get(actor.name)
-            written = house.stopping or stands == row(house, agent, actor)
+            written = house.stopping or agent.departed or stands == row(house, agent, actor)
             assert written, f"{actor.name} stands otherwise than it was written"
         counted, kept = (running[name], queued[name]), (agent.running, agent.queued)
         assert counted == kept, f"{name} has (running, queued) {counted}, and is said to have {kept}"

@@ -70,7 +70,8 @@ def _gone(house: House, actor: Actor, event: Exited | None, why: Why) -> None:
     actor.gone(verdict.step, house.now, verdict.why, verdict.due)
     actor.cannot_start = was_starting and event is not None and event.status in starts.CANNOT_START
     house.freed = True
-    forgotten = actor.leaves and verdict.step is not Step.SURVIVED
+    stays = agent is not None and actor is agent.first
+    forgotten = actor.leaves and verdict.step is not Step.SURVIVED and not stays
     if agent is None:
         if forgotten:
             launch.forget(actor)

@@ -3,7 +3,7 @@
 from understudy.protocol.errors import ACTOR_LOST, AGENT_FAILED
 from understudy.protocol.frames import ActorCall, Fault
 from understudy.supervisor.core import asks, calls, places, turns
-from understudy.supervisor.core.agent import GIVEN_UP, Agent
+from understudy.supervisor.core.agent import GIVEN_UP, GONE, Agent
 from understudy.supervisor.core.events import LogState, TurnRow, Unreadable
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.life import Actor
@@ -58,7 +58,8 @@ def settle(
     elif unseen or again:
         _put_back(house, session, turn, seen=not unseen)
     else:
-        text = f"{what}; what it had said is kept, the session goes on"
+        then = f"agent {session.agent} is {GONE}" if house.agents[session.agent].departed else "the session goes on"
+        text = f"{what}; what it had said is kept, {then}"
         turns.finish(house, session, turn, "interrupted", {"text": text})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from understudy.protocol.frames import Stop
 from understudy.supervisor.core import rests
-from understudy.supervisor.core.agent import GIVEN_UP, Agent
+from understudy.supervisor.core.agent import GIVEN_UP, GONE, Agent
 from understudy.supervisor.core.events import HoldRow
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.launches import Launch
@@ -73,7 +73,8 @@ def rested(house: House, actor: Actor) -> None:
     actor.idle_from = house.now
     spec = house.agents[actor.agent].spec if actor.agent else None
     if actor.leaves and actor.state is State.RUNNING and not actor.playing:
-        end(house, actor, Why(Reason.STOPPED, LEAVES))
+        agent = house.agents.get(actor.agent)
+        end(house, actor, Why(Reason.STOPPED, GONE if agent is not None and agent.departed else LEAVES))
     elif spec is not None and (spec.idle_stop_s or spec.sessions_per_actor):
         house.touch(actor)  # It may end, or others may have its place.
 

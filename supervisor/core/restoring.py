@@ -2,9 +2,9 @@
 
 from understudy.protocol.codec import UNREADABLE
 from understudy.protocol.errors import QUARANTINED
-from understudy.protocol.news import TurnGivenUp, TurnWaits
+from understudy.protocol.news import TurnGivenUp
 from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, SERVES_MAX
-from understudy.supervisor.core import asks, at_rest, losses, turns
+from understudy.supervisor.core import asks, at_rest, departed, losses, turns
 from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import LogState, TurnRow
@@ -26,22 +26,18 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
     house.session_count = sum(restored.counts.values())
     for name, held in restored.holds.items():
         _hold(house, house.sessions[name], *held)
-    told: set[str] = set()
     for open_turn in restored.turns:
         session = house.sessions[open_turn.session]
-        its = house.agents.get(session.agent)
         if session.quarantined:
             _end(house, session, open_turn)
-        elif its is None:  # Its agent left the configuration: until that is back.
-            house.unsettled.add((open_turn.launch or session.agent, open_turn.epoch))
-            if session.id not in told:
-                told.add(session.id)  # Who waits for its turns would see but silence.
-                waits = TurnWaits(session.id, open_turn.turn, session.agent, "configuration")
-                house.note(session, open_turn.turn, waits)
-        elif open_turn.state in WAITING:
+            continue
+        agent = departed.agent_of(house, session.agent)
+        if open_turn.state in WAITING:
             turns.enqueue(house, session, _turn(house, open_turn))
+            if agent.departed and len(session.mailbox) == 1:
+                turns.tell_wait(house, session, session.mailbox[0], agent)
         else:
-            _take_back_handed(house, its, session, open_turn, shown)
+            _take_back_handed(house, agent, session, open_turn, shown)
 
 
 def _hold(house: House, session: Session, name: str, epoch: int) -> None:

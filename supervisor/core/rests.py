@@ -29,7 +29,7 @@ def record(house: House) -> None:
     if house.stopping:
         return  # This life of the house is over.
     for actor in house.touched:
-        if actor.agent:
+        if actor.agent and actor.agent not in house.departed:
             agent = house.agents[actor.agent]
             stands = row(house, agent, actor)
             if stands != agent.rests.get(actor.name):

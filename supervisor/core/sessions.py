@@ -53,7 +53,8 @@ class Turn(msgspec.Struct, eq=False, gc=False):
     unmarked: bool = False  # Handed over without the handshake: nobody marks when the agent sees it.
     cancel_ticket: int = 0  # Its cancel goes to the actor once this is committed; 0: it has gone, or there is none.
     cancel_due: float | None = None
-    since: float = 0.0  # When it was put where it is; once it is handed over: when that was on its way.
+    # When it was put where it is; once it is handed over: when that was on its way, None while that waits for the log.
+    since: float | None = 0.0
     progressed: float = 0.0  # When it had its last entry or answer.
     quiet_told: bool = False
     over_told: bool = False

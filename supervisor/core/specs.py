@@ -49,7 +49,7 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """One agent (a role) of the cast.
+    """One agent of the cast.
 
     `driver`: scripted, acp, program (no sessions; ready when it lived `start_s`), or python.
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.

@@ -2,7 +2,7 @@
 
 from understudy.protocol.verbs import AgentStatus, HouseStatus, SessionStatus
 from understudy.supervisor.core import bounds
-from understudy.supervisor.core.agent import Agent
+from understudy.supervisor.core.agent import GONE, Agent
 from understudy.supervisor.core.at_rest import from_log
 from understudy.supervisor.core.events import RestoredSession
 from understudy.supervisor.core.house import House
@@ -52,8 +52,7 @@ def _row(house: House, agent: Agent, actor: Actor, name: str) -> AgentStatus:
         log=f"{house.spec.state_dir}/agents/{actor.launch}.log",
         at_rest=actor.state is State.STOPPED
         and not actor.starts
-        and not agent.stays_down
-        and (agent.may_rest or actor.place > 1),
+        and (agent.departed or (not agent.stays_down and (agent.may_rest or actor.place > 1))),
     )
 
 
@@ -84,8 +83,12 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
         return f"the actor, silent for {house.now - actor.heard.at:.0f} s"
     if house.log_failed_at is not None:  # With no turn that runs or waits, an ending may wait to be told.
         return f"the log, which cannot be written for {house.now - house.log_failed_at:.0f} s: {house.log_failure}"
+    if agent.departed and actor.lives:
+        return f"the end of its turns: {GONE}"
     if not agent.queued or actor is not agent.first:
         return ""
+    if agent.departed:
+        return f"the agent, {GONE}; understudy reload once it is"
     if agent.by_person:
         return f"stopped by a person; understudy start {agent.name}"
     match actor.state:

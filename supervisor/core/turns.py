@@ -5,8 +5,6 @@ queued --gate--> handed over --begin, started committed--> running --ended--> (g
    `-----------------+------------------- retry ----------------'
 """
 
-import math
-
 from understudy.protocol.codec import sliced
 from understudy.protocol.frames import (
     Begin,
@@ -77,7 +75,7 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     if skip:
         turn.start_ticket = _record_start(house, session, turn)
     hand_over(house, session, turn, actor, skip)
-    turn.since = math.inf
+    turn.since = None
     house.handing.append((house.after, turn))
     handed(house)
 
@@ -302,7 +300,9 @@ def tell_wait(house: House, session: Session, turn: Turn, agent: Agent) -> None:
     name, actor = agent.name, session.actor or agent.first
     if turn.wait_told or house.stopping:
         return
-    if agent.by_person:
+    if agent.departed:
+        waits = TurnWaits(session.id, turn.number, name, "configuration")
+    elif agent.by_person:
         waits = TurnWaits(session.id, turn.number, name, "person")
     elif actor.state is State.BACKOFF and not actor.starts:
         waits = TurnWaits(session.id, turn.number, name, "start", actor.title, why=actor.why.text)

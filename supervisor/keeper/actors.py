@@ -11,8 +11,9 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,13 +25,13 @@ from understudy.protocol import processes
 from understudy.protocol.drivers import DRIVERS
 from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, mark_of
 from understudy.protocol.stderr import say
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core.events import Exited, FromKeeper, Spawn, Spawned, SpawnFailed, Suspended
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
 from understudy.supervisor.keeper import reload
 from understudy.supervisor.keeper.blanks import Blanks
 from understudy.supervisor.keeper.cgroups import Groups
-from understudy.supervisor.keeper.children import Process, fork
+from understudy.supervisor.keeper.children import Process, fork_each
 from understudy.supervisor.keeper.folders import Folders
 
 SWEEP_S_MAX = 2.0
@@ -119,20 +120,27 @@ class Actors:
 
     # --- starts ---
 
-    def spawn(self, request: Spawn) -> None:
-        """Start an actor, and report it or why there can be none."""
-        title = f"{request.actor}#{request.epoch}"
-        mark = f"{self._folders.house_id}/{title}"
-        role = self._role(self._specs[request.agent], request)
-        process = self.blanks.give((role, mark)) or fork(self._be_actor, lambda: (role, mark))
-        if isinstance(process, str):
-            self._report(SpawnFailed(request.actor, request.epoch, process))
-            return
-        started = processes.start_ticks(process.pid)
-        spawned = Spawned(request.actor, request.epoch, process.pid, started, request.plays, request.place)
-        self._trees[process.pid] = _Tree(spawned, process, mark)
-        self._report(spawned)
-        self._noted = False
+    def spawn(self, requests: Sequence[Spawn]) -> None:
+        """Start actors, and report each, or why there can be none.
+
+        What is to be done for all of them is done before and after the forks: see `fork_each`.
+        """
+        given = [
+            (self._role(self._specs[each.agent], each), f"{self._folders.house_id}/{each.actor}#{each.epoch}")
+            for each in requests
+        ]
+        blank = self.blanks.give(given[0]) if given else None
+        started: list[Process | str] = [] if blank is None else [blank]
+        started += fork_each([partial(self._be_actor, partial(_same, each)) for each in given[len(started) :]])
+        for request, (_, mark), process in zip(requests, given, started, strict=True):
+            if isinstance(process, str):
+                self._report(SpawnFailed(request.actor, request.epoch, process))
+                continue
+            ticks = processes.start_ticks(process.pid)
+            spawned = Spawned(request.actor, request.epoch, process.pid, ticks, request.plays, request.place)
+            self._trees[process.pid] = _Tree(spawned, process, mark)
+            self._report(spawned)
+            self._noted = False
 
     def fork_blank(self, known: set[int]) -> None:
         """Fork the next blank. `known`: children who are no actors."""
@@ -162,8 +170,8 @@ class Actors:
         """Go through what a death takes: after a fork the first write to each page costs a copy of it."""
         for spec in self._house.agents[:1]:
             pickle.dumps((self._role(spec, Spawn(spec.name, 0, spec.name)), spec.name))
-        link.encode(Exited("", 0, 0, -signal.SIGKILL))
-        link.encode(Spawned("", 0, 0, processes.start_ticks(os.getpid())))
+        pair.encode(Exited("", 0, 0, -signal.SIGKILL))
+        pair.encode(Spawned("", 0, 0, processes.start_ticks(os.getpid())))
         self._unknown_children(known)
         self._noted = False
         self.note()
@@ -262,6 +270,10 @@ class Actors:
     def clear_groups(self) -> None:
         """End and remove every group of the house."""
         self._groups.clear(self._folders.house_id)
+
+
+def _same(given: tuple[Role, str]) -> tuple[Role, str]:
+    return given
 
 
 def load_actors(drivers: set[str]) -> Act:

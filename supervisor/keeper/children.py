@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -37,21 +37,38 @@ class Process:
             os.kill(self.pid, signal.SIGKILL)
 
 
-def fork(target: Callable[..., NoReturn], *arguments: object) -> Process | str:
+def fork(target: Callable[[], NoReturn]) -> Process | str:
     """Fork a child that runs `target`, which leaves by `sys.exit`; return the reason when that fails."""
+    return fork_each([target])[0]
+
+
+def fork_each(targets: Sequence[Callable[[], NoReturn]]) -> list[Process | str]:
+    """As `fork`, a child for each of `targets`.
+
+    Nothing is done in between: after each fork the first write to each page copies it, and the child keeps the old one.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):  # Or what waits in them would be written twice.
         sys.stdout.flush()
         sys.stderr.flush()
-    try:
-        pid = os.fork()
-    except OSError as error:
-        return str(error)
-    if pid:
-        return Process(pid)
+    forked: list[int | str] = []
+    for target in targets:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            forked.append(str(error))
+            continue
+        if not pid:
+            _be(target)
+        forked.append(pid)
+    return [each if isinstance(each, str) else Process(each) for each in forked]
+
+
+def _be(target: Callable[[], NoReturn]) -> NoReturn:
+    """Be that child."""
     status = 1
     try:
         _leave_stdin()
-        target(*arguments)
+        target()
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001 (nothing of the parent's may go on here)
@@ -82,6 +99,6 @@ def _end(status: int) -> NoReturn:
 def close_others(kept: list[int]) -> None:
     """Close all descriptors but the standard ones and those that are `kept`: a fresh child has whatever its parent had."""
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
-            with contextlib.suppress(OSError):  # The listing's own is closed by now.
-                os.close(int(name))
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in kept:
+            os.closerange(descriptor, descriptor + 1)  # The listing's own is closed by now: that is no error here.

@@ -23,7 +23,7 @@ from understudy.protocol import processes
 from understudy.protocol.mark import SUPERVISOR
 from understudy.protocol.prctl import become_subreaper
 from understudy.protocol.stderr import say
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core.events import (
     Alive,
     FromKeeper,
@@ -43,13 +43,13 @@ from understudy.supervisor.keeper.folders import Folders
 from understudy.supervisor.keeper.wakeup import NOTED, Wakeup
 
 SWEEP_POLL_MS = 2
-REQUESTS_AT_ONCE = 8  # A start takes milliseconds: in between the supervisor hears who lives and who ended.
+REQUESTS_AT_ONCE = 16  # A start takes milliseconds: in between the supervisor hears who lives and who ended.
 
 Supervise = Callable[[HouseSpec, socket.socket, list[Spawned], str], int]
 SuperviseSafely = Callable[[HouseSpec, socket.socket], int]
 
 
-@dataclass(slots=True, repr=False)  # signal.signal makes a repr of each handler that it replaces: of the whole house.
+@dataclass(slots=True, repr=False)  # A text of it would be one of the whole house.
 class Keeper:
     """Keeps one house. `supervise`, `supervise_safely` and `act` are what its children run."""
 
@@ -57,7 +57,7 @@ class Keeper:
     supervise: Supervise
     supervise_safely: SuperviseSafely
     act: Act
-    _link: socket.socket = field(init=False)
+    _pair: socket.socket = field(init=False)
     _supervisor: Process | None = None
     _starts_at: float | None = None  # A failed start is tried again then.
     _actors: Actors = field(init=False)
@@ -108,7 +108,7 @@ class Keeper:
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
         if self._supervisor is not None and not self._hung_up:
-            poll.register(self._link, select.POLLIN | (select.POLLOUT if self._queue else 0))
+            poll.register(self._pair, select.POLLIN | (select.POLLOUT if self._queue else 0))
         for descriptor, events in poll.poll(self._wait_ms()):
             if descriptor == self._wakeup.fileno():
                 self._wakeup.empty()
@@ -144,13 +144,17 @@ class Keeper:
         self._report(ShutdownAsked(hurry=self._wakeup.told > 1))
 
     def _requests(self) -> None:
-        requests = link.read_requests(self._link, REQUESTS_AT_ONCE)
+        requests = pair.read_requests(self._pair, REQUESTS_AT_ONCE)
         if requests:
             self._succession.alive(time.monotonic())  # Its word for that waits behind what it asks for.
+        spawns: list[Spawn] = []
         for request in requests:
+            if isinstance(request, Spawn):
+                spawns.append(request)
+                continue
+            self._actors.spawn(spawns)  # A kill may be of one of them.
+            spawns.clear()
             match request:
-                case Spawn():
-                    self._actors.spawn(request)
                 case Kill(actor=actor, epoch=epoch, signal=number):
                     self._actors.kill(actor, epoch, number)
                 case Ready():
@@ -162,6 +166,7 @@ class Keeper:
                     self._actors.forget_exit(actor, epoch)
                 case _:
                     assert_never(request)
+        self._actors.spawn(spawns)
 
     def _be_supervisor(self, theirs: socket.socket, living: list[Spawned]) -> NoReturn:
         os.setsid()  # A terminal's Ctrl-C is the keeper's to hear.
@@ -177,7 +182,7 @@ class Keeper:
         """Undo in a fresh child what only the keeper wants; of its descriptors leave only those that are `kept`."""
         self._wakeup.leave(ignored)
         self._actors.blanks.dismiss()
-        self._link.close()
+        self._pair.close()
         close_others(kept)
 
     # --- reaping ---
@@ -200,12 +205,12 @@ class Keeper:
 
     def _start_supervisor(self) -> None:
         try:
-            self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._pair, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             _say(f"there can be no supervisor now: {error}")
             self._starts_at = None
             return
-        self._link.setblocking(False)
+        self._pair.setblocking(False)
         self._queue.clear()
         living = self._actors.living
         for spawned in living if self._succession.safe else []:
@@ -214,7 +219,7 @@ class Keeper:
             living.append(each.spawned)
             self._report(each.exited)
         self._hung_up, self._starts_at = False, None
-        process = fork(self._be_supervisor, theirs, living)
+        process = fork(lambda: self._be_supervisor(theirs, living))
         theirs.close()
         if isinstance(process, str):
             _say(f"the supervisor could not be forked: {process}")
@@ -235,9 +240,9 @@ class Keeper:
         if status is None:
             return None
         # The next one asks for what this one still wanted; but that it served decides what its end means.
-        if any(isinstance(each, Ready) for each in link.read_requests(self._link, sys.maxsize)):
+        if any(isinstance(each, Ready) for each in pair.read_requests(self._pair, sys.maxsize)):
             self._succession.ready(time.monotonic())
-        self._link.close()
+        self._pair.close()
         self._supervisor = None
         following, wait_s = self._succession.ended(status, time.monotonic())
         if following is Next.END or (self._wakeup.told and following is not Next.RELOAD):
@@ -295,12 +300,12 @@ class Keeper:
         return processes.end_all(self._folders.house_id, [(each.pid, each.started) for each in living])
 
     def _report(self, message: FromKeeper) -> None:
-        self._queue.append(link.encode(message))
+        self._queue.append(pair.encode(message))
 
     def _write(self) -> None:
         while self._queue and self._supervisor is not None:
             try:
-                self._link.send(self._queue[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self._pair.send(self._queue[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError:

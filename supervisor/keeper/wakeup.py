@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
+from understudy.protocol import signals
 from understudy.protocol.stderr import say
 
 READ_BYTES = 4096
@@ -46,7 +47,7 @@ class Wakeup:
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in HEARD:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # Left alone under nohup.
-                signal.signal(number, self._hear)
+                signals.hear(number, self._hear)
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -62,7 +63,7 @@ class Wakeup:
         """Undo all of it, in a fresh child, which is to be deaf to `ignored`. A terminal's Ctrl-C stays the keeper's."""
         signal.set_wakeup_fd(-1)
         for number in HEARD:
-            signal.signal(number, signal.SIG_IGN if number in (signal.SIGINT, *ignored) else signal.SIG_DFL)
+            signals.hear(number, signals.IGNORED if number in (signal.SIGINT, *ignored) else signals.DEFAULT)
         self._reader.close()
         self._writer.close()
 

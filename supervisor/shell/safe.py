@@ -31,7 +31,7 @@ from understudy.protocol.frames import (
 from understudy.protocol.owners import open_ours
 from understudy.protocol.paths import gateway_address
 from understudy.protocol.stderr import say
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core.events import Ready, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import STATUS_RELOAD, STATUS_TRY_AGAIN
@@ -119,7 +119,7 @@ class SafeMode:
             lambda _: None,
         )
         loop.add_reader(keeper.fileno(), self._hear)
-        link.send_if_room(keeper, Ready())
+        pair.send_if_room(keeper, Ready())
         loop.call_later(TRY_AGAIN_S, self._end, STATUS_TRY_AGAIN)
 
     def _take(self, peer: bytes, frames: list[Frame]) -> None:
@@ -132,7 +132,7 @@ class SafeMode:
         self._gateway.flush()
 
     def _hear(self) -> None:
-        messages = link.read_messages(self._keeper)
+        messages = pair.read_messages(self._keeper)
         if messages is None or any(isinstance(each, ShutdownAsked) for each in messages):
             self._end(0)
 

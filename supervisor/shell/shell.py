@@ -21,7 +21,7 @@ from understudy.protocol.news import KeeperGone, LogDoubtful, LogStalled, LogWri
 from understudy.protocol.paths import backstage_address, gateway_address
 from understudy.protocol.processes import end_all, start_ticks
 from understudy.protocol.stderr import say
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core import at_rest, invariants
 from understudy.supervisor.core.core import Core
 from understudy.supervisor.core.events import (
@@ -69,8 +69,8 @@ class Shell:
 
     def __init__(self, house: HouseSpec, keeper: socket.socket, living: list[Spawned], house_id: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._link = keeper
-        self._to_keeper = link.ToKeeperQueue(keeper)
+        self._keeper = keeper
+        self._to_keeper = pair.ToKeeperQueue(keeper)
         self._house_id = house_id
         # First of all: who comes back connects while the log is read, and is heard right after.
         self._backstage, self._gateway = self._open_sockets(house.runtime_dir, house.state_dir)
@@ -186,7 +186,7 @@ class Shell:
         self._events.extend(ActorSaid(peer, frame) for frame in frames)  # type: ignore[arg-type]
 
     def _from_keeper(self) -> None:
-        messages = link.read_messages(self._link)
+        messages = pair.read_messages(self._keeper)
         if messages is None:
             self._keeper_died()
             return
@@ -208,7 +208,7 @@ class Shell:
 
     def _keeper_died(self) -> None:
         """Without a keeper nobody reaps: end everything in order; the next start goes on from the log."""
-        self._loop.remove_reader(self._link.fileno())
+        self._loop.remove_reader(self._keeper.fileno())
         self._to_keeper.close()
         self._announce(KeeperGone())
         end_all(self._house_id, [(each.pid, each.started) for each in self._living.values()])

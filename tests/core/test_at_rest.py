@@ -48,9 +48,10 @@ class House(Desk):
         super().__init__(*agents, restored=self.disk.restore())
         self.core.house.sessions_kept_max = self.core.house.requests_kept_max = kept
 
-    def tell(self, *events: Event, after_s: float = 0.0) -> None:
-        super().tell(*at_rest.with_past(self.core.house, events, self.disk), after_s=after_s)
+    def tell(self, *events: Event, after_s: float = 0.0) -> list[Effect]:
+        effects = super().tell(*at_rest.with_past(self.core.house, events, self.disk), after_s=after_s)
         invariants.of_house(self.core.house)
+        return effects
 
     def _run(self, effects: list[Effect]) -> None:
         for effect in effects:

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from tests.desk import House
-from understudy.protocol.frames import PROTOCOL_VERSION, Entries, Hello, ToActor, ToClient
+from tests.desk import Desk, agent
+from understudy.protocol.frames import Entries, ToActor, ToClient
 from understudy.supervisor.core.budget import FRAME_BYTES, Body, Budget, Limits, weight
-from understudy.supervisor.core.events import ClientSaid, Ticked
 
 A, B = b"a", b"b"
 LIMITS = Limits(1000, 100, 2000, 50, 20, 50)
@@ -151,17 +150,17 @@ def test_what_is_spent_is_what_had_room_and_was_said(sizes: list[tuple[bytes, in
 
 
 def test_those_who_take_nothing_are_given_up_until_there_is_room_for_a_while() -> None:
-    house = House()
-    budget, clients = house.core.house.budget, house.core.house.clients
+    desk = Desk(agent())
+    budget, clients = desk.core.house.budget, desk.core.house.clients
     budget.limits = Limits(share_bytes=1_000, under_way_bytes_max=10_000)
     for number in range(5):
         peer = b"%d" % number
-        house.handle(ClientSaid(peer, Hello(PROTOCOL_VERSION, f"still {number}")))
+        desk.hello(peer, f"still {number}")
         budget.said(peer, 2_500)
         budget.pinged(peer, 0, 0, 0.0)
     assert budget.crowded
 
-    house.core.handle([Ticked()], 11.0, 0.0)
+    desk.tick(11.0)
 
     assert budget.roomy
     assert 1 == sum(each.id.startswith("still") for each in clients.values())

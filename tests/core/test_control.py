@@ -2,10 +2,9 @@
 
 import sys
 from collections.abc import Callable
-from random import Random
 from types import FrameType
 
-from tests.desk import CLIENT, House
+from tests.desk import CLIENT, Desk, agent, two
 from understudy.protocol.frames import (
     BACKSTAGE_VERSION,
     PROTOCOL_VERSION,
@@ -18,10 +17,7 @@ from understudy.protocol.frames import (
     Verb,
     pack,
 )
-from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import ActorSaid, ClientSaid, Event
-from understudy.supervisor.core.restored import Restored
-from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+from understudy.supervisor.core.events import ActorSaid, ClientSaid
 
 
 def calls(act: Callable[[], object]) -> int:
@@ -41,38 +37,27 @@ def calls(act: Callable[[], object]) -> int:
     return count
 
 
-def core_of(*agents: AgentSpec) -> Core:
-    core = Core(HouseSpec(agents, "", ""), Restored(), {}, Random(1), [], 0.0, 0.0)
-    core.start(0.0, 0.0)
-    handle(core, ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
-    return core
-
-
-def handle(core: Core, *events: Event) -> None:
-    core.handle(list(events), 0.0, 0.0)
-
-
 def test_verbs_that_wait_for_many_agents_are_not_gone_through_at_each_step() -> None:
-    core = core_of(*(AgentSpec(f"a{at}") for at in range(60)))
+    desk = Desk(*(agent(f"a{at}") for at in range(60)), late=True)
     for at in range(100):
-        handle(core, ClientSaid(CLIENT, Verb(f"v{at}", "start", pack({"names": ["all"]}))))
+        desk.tell(ClientSaid(CLIENT, Verb(f"v{at}", "start", pack({"names": ["all"]}))))
 
-    assert 100 == len(core.house.waits)
-    assert calls(lambda: handle(core)) < 1_000
+    assert 100 == len(desk.core.house.waits)
+    assert calls(desk.tell) < 1_000
 
 
 def test_a_verb_for_many_agents_costs_the_last_one_that_is_ready_no_more_than_the_first() -> None:
     count = 200
-    core = core_of(*(AgentSpec(f"a{at:03}") for at in range(count)))
-    handle(core, ClientSaid(CLIENT, Verb("v", "start", pack({"names": ["all"]}))))
+    desk = Desk(*(agent(f"a{at:03}") for at in range(count)), late=True)
+    desk.tell(ClientSaid(CLIENT, Verb("v", "start", pack({"names": ["all"]}))))
 
     def ready(at: int) -> int:
         hello = ActorHello(BACKSTAGE_VERSION, f"a{at:03}", 1, 7)
-        return calls(lambda: handle(core, ActorSaid(b"p%d" % at, hello)))
+        return calls(lambda: desk.tell(ActorSaid(b"p%d" % at, hello)))
 
     taken = [ready(at) for at in range(count - 1)]
 
-    assert 1 == len(core.house.waits)
+    assert 1 == len(desk.core.house.waits)
     assert taken[-1] <= 2 * taken[0]
 
 
@@ -81,40 +66,40 @@ def test_a_verb_for_one_that_starts_after_layers_of_others_looks_at_each_once() 
     below: list[str] = []
     agents = []
     for layer in layers:
-        agents += [AgentSpec(name, after=tuple(below)) for name in layer]
+        agents += [agent(name, after=tuple(below)) for name in layer]
         below = layer
-    core = core_of(*agents)
+    desk = Desk(*agents, late=True)
 
-    assert calls(lambda: handle(core, ClientSaid(CLIENT, Verb("v", "start", pack({"names": below}))))) < 10_000
+    assert calls(lambda: desk.verb("start", *below)) < 10_000
 
 
 def test_a_client_that_leaves_turns_behind_is_not_looked_for_once_for_each() -> None:
-    house = House()
+    desk = two()
     for at in range(200):
-        house.handle(ClientSaid(b"other%d" % at, Hello(PROTOCOL_VERSION, f"other{at}")))
-    house.prompt("one")
-    house.prompt("two")
+        desk.tell(ClientSaid(b"other%d" % at, Hello(PROTOCOL_VERSION, f"other{at}")))
+    desk.prompt(desk.sessions["one"])
+    desk.prompt(desk.sessions["two"])
     for at in range(200):  # As many turns of its as that.
-        house.handle(ClientSaid(CLIENT, Open(f"again{at}", "one", "/")))
-    for at, session in enumerate([each for each in house.core.house.sessions if each not in house.sessions.values()]):
-        house.handle(ClientSaid(CLIENT, Prompt(f"again{at}", session, pack([{"type": "text", "text": "x"}]))))
+        desk.tell(ClientSaid(CLIENT, Open(f"again{at}", "one", "/")))
+    for at, session in enumerate([each for each in desk.core.house.sessions if each not in desk.sessions.values()]):
+        desk.tell(ClientSaid(CLIENT, Prompt(f"again{at}", session, pack([{"type": "text", "text": "x"}]))))
 
-    assert calls(lambda: house.handle(ClientSaid(CLIENT, Goodbye("")))) < 1_000
+    assert calls(lambda: desk.tell(ClientSaid(CLIENT, Goodbye("")))) < 1_000
 
 
 def test_a_question_costs_no_more_the_more_of_them_are_open() -> None:
-    house = House()
-    session = house.sessions["one"]
-    house.handle(ClientSaid(CLIENT, Prompt("p", session, pack([{"type": "text", "text": "x"}]), ["read"])))
-    turn = house.core.house.sessions[session].current
+    desk = two()
+    session = desk.sessions["one"]
+    desk.tell(ClientSaid(CLIENT, Prompt("p", session, pack([{"type": "text", "text": "x"}]), ["read"])))
+    turn = desk.core.house.sessions[session].current
     assert turn is not None
 
     def ask(number: int) -> int:
         frame = Ask(number, session, turn.number, f"a{number}", "read", pack({}), public=False)
-        return calls(lambda: house.handle(ActorSaid(b"one", frame)))
+        return calls(lambda: desk.said(frame, "one"))
 
     first, *_, last = [ask(number) for number in range(1, 400)]
 
-    assert 399 == len(house.core.house.sessions[session].asks)
-    assert 399 * len(pack({})) == house.core.house.agents["one"].question_bytes
+    assert 399 == len(desk.core.house.sessions[session].asks)
+    assert 399 * len(pack({})) == desk.core.house.agents["one"].question_bytes
     assert last < first + 100

@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from tests.core.test_control import calls, core_of
+from tests.core.test_control import calls
+from tests.desk import Desk, agent
 from understudy.protocol.frames import BACKSTAGE_VERSION, ActorHello
 from understudy.supervisor.core.dues import Dues
 from understudy.supervisor.core.events import ActorSaid, Exited, Ticked
@@ -55,7 +56,7 @@ def test_a_tick_looks_at_who_is_due_and_not_at_all() -> None:
     """But when all are asked whether they are there."""
 
     def cost(count: int) -> int:
-        core = core_of(*(AgentSpec(f"a{at:04}") for at in range(count)))
+        core = Desk(*(agent(f"a{at:04}") for at in range(count)), late=True).core
         for at in range(count - 1):
             hello = ActorHello(BACKSTAGE_VERSION, f"a{at:04}", 1, 7)
             core.handle([ActorSaid(b"p%d" % at, hello)], 0.0, 0.0)

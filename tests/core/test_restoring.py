@@ -84,10 +84,14 @@ def test_whoever_waits_for_turns_of_an_agent_that_left_the_configuration_is_told
     start = Start(turn("s", 1), turn("t", 0, LogState.QUEUED), shown={}, agent="another")
 
     rows = [row for each in start.effects if isinstance(each, Record) for row in each.rows]
-    text = "turns wait: agent a is not in the configuration; put it back: understudy reload"
-    notes = [(row.session, row.turn, unpack(row.body)["text"]) for row in rows if isinstance(row, Entry)]
-    assert [("s", 1, text), ("t", 1, text)] == notes
-    assert {} == start.settled
+    text = "the turn waits: agent a is no longer in the configuration; put it back, then: understudy reload; or cancel the turn"
+    notes = [
+        (row.session, row.turn, unpack(row.body)["text"])
+        for row in rows
+        if isinstance(row, Entry) and row.kind == "note"
+    ]
+    assert [("t", 1, text)] == notes
+    assert {"s": "interrupted"} == start.settled
 
 
 def test_the_turns_of_who_lives_wait_and_those_of_the_dead_beside_it_do_not() -> None:
@@ -118,15 +122,14 @@ def test_marks_are_forgotten_once_what_was_made_of_their_turns_is_committed() ->
     assert [("a", 1, ticket), ("a", 2, ticket)] == start.forgotten
 
 
-def test_the_marks_of_an_agent_that_left_stay_with_its_open_turns_and_the_others_go() -> None:
+def test_the_turns_of_an_agent_that_left_are_settled_by_the_marks_of_its_actors() -> None:
     shown: Shown = {("a", 1): {("s", 1)}, ("a", 2): set()}
-    start = Start(turn("s", 1), shown=shown, living=(3,), agent="b")
+    start = Start(turn("s", 1), turn("t", 2), turn("u", 3), shown=shown, living=(3,), agent="b")
 
-    assert ([("a", 2)], {}) == ([each[:2] for each in start.forgotten], start.settled)
-    start.handle(Exited("a", 3, 73, -9))
-    assert [("a", 3)] == [each[:2] for each in start.forgotten]
-    start.handle(Exited("a", 1, 71, -9))
-    assert [] == start.forgotten
+    assert [("a", 1), ("a", 2)] == [each[:2] for each in start.forgotten]
+    assert {"s": "interrupted", "t": "queued"} == start.settled
+    start.handle(Exited("a", 3, 73, -9, shown=[("u", 1)]))
+    assert ([("a", 3)], {"u": "interrupted"}) == ([each[:2] for each in start.forgotten], start.settled)
 
 
 @pytest.mark.parametrize("body", [b"\xc1", pack([]), pack({"ask": 5})], ids=["no msgpack", "no map", "no name"])

@@ -6,87 +6,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Hello, Open, Pong, Prompt, Verb, pack
+from tests.desk import CLIENT, Desk
+from understudy.protocol.frames import PROTOCOL_VERSION, ActorHello, Pong
 from understudy.supervisor.core import invariants, rests
 from understudy.supervisor.core.core import Core
-from understudy.supervisor.core.events import (
-    ActorSaid,
-    ClientSaid,
-    Committed,
-    Effect,
-    Event,
-    Exited,
-    Record,
-    RestRow,
-    Spawn,
-    Spawned,
-    Ticked,
-)
-from understudy.supervisor.core.life import Actor, State
+from understudy.supervisor.core.events import ActorSaid, ClientSaid, Effect, Event, Exited, RestRow, Spawned
+from understudy.supervisor.core.life import State
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import AgentSpec, Comeback, HouseSpec, RestartPolicy
 
-CLIENT = b"client"
 
-
-class Cast:
-    """A core whose log commits at once, with its agents' processes in the test's hand."""
+class Cast(Desk):
+    """A desk for agents without understudies, whose actors are ready when the test says so."""
 
     def __init__(self, *agents: AgentSpec, seed: int = 1) -> None:
-        self.core = Core(HouseSpec(agents, "/r", "/s"), Restored(), {}, Random(seed), [], 0.0, 0.0)
-        self.now = 0.0
-        self.spawned: list[tuple[str, int]] = []
-        self.living: set[tuple[str, int]] = set()
-        self._take(self.core.start(0.0, 0.0))
-        self.tell(ClientSaid(CLIENT, Hello(PROTOCOL_VERSION, "c")))
+        super().__init__(*agents, seed=seed, late=True)
 
-    def _take(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Spawn):
-                assert not [each for each in self.living if each[0] == effect.actor], f"two of {effect.actor} live"
-                self.spawned.append((effect.actor, effect.epoch))
-                self.living.add((effect.actor, effect.epoch))
-            elif isinstance(effect, Record):
-                self._take(self.core.handle([Committed(effect.ticket)], self.now, 0.0))
-
-    def tell(self, event: Event) -> None:
-        self._take(self.core.handle([event], self.now, 0.0))
+    def tell(self, *events: Event, after_s: float = 0.0) -> list[Effect]:
+        effects = super().tell(*events, after_s=after_s)
+        assert len(self.living) == len({name for name, _ in self.living}), f"two of one live: {self.living}"
         invariants.of_house(self.core.house)
-
-    def actor(self, name: str = "a") -> Actor:
-        return self.core.house.agents[name].first
-
-    def state(self, name: str = "a") -> State:
-        return self.actor(name).state
+        return effects
 
     def run(self, name: str = "a") -> None:
         """Bring it to RUNNING."""
-        epoch = self.actor(name).epoch
-        self.tell(ActorSaid(f"{name}{epoch}".encode(), ActorHello(PROTOCOL_VERSION, name, epoch, epoch)))
+        self.up(name, self.actor(name).epoch)
 
     def end(self, status: int = 1, name: str = "a", survivors: int = 0) -> None:
-        epoch = self.actor(name).epoch
-        self.living.discard((name, epoch))
-        self.tell(Exited(name, epoch, epoch, status, survivors=survivors, shown=[]))
+        self.exit(name, self.actor(name).epoch, status, survivors)
 
     def at(self, now: float) -> None:
-        self.now = now
         self.tell(ClientSaid(CLIENT, Pong()))  # Or it would be forgotten.
-        self.tell(Ticked())
+        self.tick(now - self.now)
 
     def due(self) -> None:
         """Let the time come for which it waits."""
         due = self.actor().due
         assert due is not None
         self.at(max(due, self.now))
-
-    def verb(self, verb: str, name: str = "a") -> None:
-        self.tell(ClientSaid(CLIENT, Verb(f"v{self.now}{verb}", verb, pack({"names": [name]}))))
-
-    def prompt(self) -> None:
-        self.tell(ClientSaid(CLIENT, Open(f"o{self.now}", "a", "/")))
-        session = list(self.core.house.sessions)[-1]
-        self.tell(ClientSaid(CLIENT, Prompt("p", session, pack([{"type": "text", "text": "hello"}]))))
 
 
 def cast(policy: RestartPolicy | None = None, seed: int = 1) -> Cast:
@@ -170,7 +127,7 @@ def test_one_that_could_not_be_ended_is_not_started_beside_what_is_left() -> Non
 
 def test_an_exited_one_that_is_needed_again_keeps_to_its_budget() -> None:
     made = cast(RestartPolicy(Comeback.TEMPORARY, intensity=1))
-    made.prompt()
+    made.prompt(made.open())
     made.end(0)
     first = made.state()
     made.end(0)
@@ -254,7 +211,7 @@ def test_at_most_one_process_lives_whatever_happens(policy: Comeback, retry_s: f
             case "tick":
                 made.at(made.now if actor.due is None else max(made.now, actor.due))
             case "prompt":
-                made.prompt()
+                made.prompt(made.open())
             case _:
                 continue
         assert actor.lives == (("a", actor.epoch) in made.living)

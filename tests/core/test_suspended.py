@@ -2,20 +2,19 @@
 
 import pytest
 
-from tests.desk import House
+from tests.desk import peer_of, two
 from understudy.protocol.frames import Pong, Result
 from understudy.supervisor.core.events import ActorSaid, Event, Suspended, Ticked
 from understudy.supervisor.core.hangs import ANSWER_S_MAX
 
-PONG = ActorSaid(b"one", Pong())
-OTHER = ActorSaid(b"one", Result("c99"))
+PONG = ActorSaid(peer_of("one", 1), Pong())
+OTHER = ActorSaid(peer_of("one", 1), Result("c99"))
 
 
 @pytest.mark.parametrize("late", [[], [PONG], [OTHER], [OTHER, PONG]], ids=["nothing", "pong", "other", "both"])
 @pytest.mark.parametrize("asked", [True, False])
 def test_what_an_actor_said_before_it_was_suspended_proves_nothing(late: list[Event], asked: bool) -> None:
-    house = House()
-    core = house.core
+    core = two().core
     link = core.house.agents["one"].first.heard
     core.handle([Ticked()], 1.0, 1.0)  # The ping that all get now and then.
     if not asked:
@@ -31,8 +30,7 @@ def test_what_an_actor_said_before_it_was_suspended_proves_nothing(late: list[Ev
 
 
 def test_one_that_goes_on_is_not_silent() -> None:
-    house = House()
-    core = house.core
+    core = two().core
     link = core.house.agents["one"].first.heard
     core.handle([Suspended("one", 1)], 1.0, 1.0)
 

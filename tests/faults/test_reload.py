@@ -83,6 +83,37 @@ def test_the_configuration_is_read_anew(house: RealHouse) -> None:
     assert {"second": with_both["second"]} == {row["name"]: row["pid"] for row in house.rows()}
 
 
+def test_the_turn_of_an_agent_that_leaves_the_configuration_goes_on_and_what_waits_is_played_when_it_is_back(
+    house: RealHouse,
+) -> None:
+    whole = house.config.read_text()
+    first = house.pid()
+
+    def reload_with(text: str) -> None:
+        house.config.write_text(text)
+        ended = house.run("reload")
+        assert 0 == ended.returncode, ended.stderr
+
+    async def play() -> tuple[str, list[tuple[str, int]], str]:
+        async with connect(house.runtime_dir) as client, asyncio.timeout(100):
+            session = await client.open("rehearsal", "/tmp")
+            asking = await session.prompt("[[ask May I?]] [[say done]]")
+            waiting = await session.prompt("[[say later]]")
+            asked = await anext(each async for each in session.follow(1) if each.kind == "asked")
+            await asyncio.to_thread(reload_with, '[agent.second]\ndriver = "scripted"\n')
+            assert first == await asyncio.to_thread(house.pid), "another process has the turn"
+            option = asked.body["params"]["options"][0]["optionId"]
+            await session.answer(asked.body["ask"], {"outcome": {"outcome": "selected", "optionId": option}})
+            ended = (await asking.ending()).reason
+            gone = Path(f"/proc/{first}")
+            await asyncio.to_thread(wait_until, lambda: not gone.exists(), "the actor that left the cast to be gone")
+            rows = [(row["state"], row["queue"]) for row in house.rows() if row["name"] == "rehearsal"]
+            await asyncio.to_thread(reload_with, whole)
+            return ended, rows, (await waiting.ending()).reason
+
+    assert ("end_turn", [("STOPPED", 1)], "end_turn") == asyncio.run(play())
+
+
 def test_a_mistake_in_the_configuration_changes_nothing(house: RealHouse) -> None:
     supervisor = house.supervisor()
     house.config.write_text(house.config.read_text() + "turns_mx = 3\n")

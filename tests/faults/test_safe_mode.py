@@ -95,7 +95,7 @@ def test_a_log_that_is_unsound_from_the_first_is_told_at_once(tmp_path: Path) ->
 MOMENT = """
 import os, signal, sys
 from pathlib import Path
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.cli.main import main
 from understudy.supervisor.core.events import Alive, Ready
 from understudy.supervisor.core.succession import STATUS_HOPELESS
@@ -104,7 +104,7 @@ def serves_for_a_moment(house, keeper, living, house_id):
     parent, supervisor = os.getppid(), os.getpid()
     os.kill(parent, signal.SIGSTOP)  # So that it finds all that was said, and the end, at once.
     for each in [Alive()] * 50 + [Ready()]:
-        keeper.send(link.encode(each))
+        keeper.send(pair.encode(each))
     if os.fork() == 0:
         while " Z " not in Path(f"/proc/{supervisor}/stat").read_text():
             pass

@@ -81,10 +81,10 @@ class FuzzedActor:
     def step(self) -> None:
         """Let one thing happen."""
         random, machine = self._random, self._machine
-        if machine.link is Standing.REFUSED:
+        if machine.standing is Standing.REFUSED:
             machine, self._turns = Backstage("a", 1, 7), []
             self._machine = machine
-        if machine.link is Standing.DOWN or random.random() < 0.01:
+        if machine.standing is Standing.DOWN or random.random() < 0.01:
             machine.disconnected()
             machine.connected()
             self._receive(Welcome(1, 1))
@@ -142,9 +142,9 @@ class FuzzedClient:
     def step(self) -> None:
         """Let one thing happen."""
         random = self._random
-        if self._machine.link is Standing.REFUSED:
+        if self._machine.standing is Standing.REFUSED:
             self._machine = ClientMachine("me")
-        if self._machine.link is Standing.DOWN:
+        if self._machine.standing is Standing.DOWN:
             self._machine.connected()
             self._machine.receive(Welcome(1, 1))
         elif random.random() < 0.01:

@@ -152,3 +152,41 @@ def test_a_house_ends_with_its_terminal_and_not_with_a_mere_hang_up_signal(tmp_p
         assert 0 == house.keeper.wait(20)
     finally:
         house.stop()
+
+
+ASKED_AT_ONCE = """
+import os, select, signal, sys
+from understudy.supervisor import pair
+from understudy.supervisor.config.config import load
+from understudy.supervisor.core.events import Exited, Kill, Spawn, Spawned
+from understudy.supervisor.keeper.keeper import Keeper
+
+def supervise(house, keeper, living, house_id):
+    if living:  # The first one was ended: it waited in vain.
+        return 0
+    os.kill(os.getppid(), signal.SIGSTOP)  # It reads all of them at once.
+    for request in (Spawn("a", 1, "a"), Spawn("b", 1, "a"), Kill("a", 1, signal.SIGKILL), Spawn("c", 1, "a")):
+        keeper.send(pair.encode(request))
+    os.kill(os.getppid(), signal.SIGCONT)
+    told = []
+    while len(told) < 4 and select.select([keeper], [], [], 20)[0]:
+        told += [(type(each).__name__, each.actor) for each in pair.read_messages(keeper)]
+    print(sorted(told), flush=True)
+    return 0
+
+def act(receive, house, waits_at):
+    receive()
+    signal.pause()
+
+sys.exit(Keeper(load(*sys.argv[1:], {}), supervise, supervise, act).run())
+"""
+
+
+def test_what_is_asked_at_once_is_done_in_order(tmp_path: Path) -> None:
+    """Actors are forked together, but a kill finds the one that was asked for before it, and not one that comes after."""
+    (tmp_path / "house.toml").write_text("[agent.a]\ndriver = 'scripted'\n")
+    paths = [str(tmp_path / name) for name in ("house.toml", "run", "state")]
+    ran = subprocess.run([sys.executable, "-c", ASKED_AT_ONCE, *paths], capture_output=True, timeout=30, check=False)
+
+    assert b"[('Exited', 'a'), ('Spawned', 'a'), ('Spawned', 'b'), ('Spawned', 'c')]\n" == ran.stdout, ran.stderr
+    assert 0 == ran.returncode

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from understudy.protocol.frames import PROTOCOL_VERSION, Hello
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core.events import ClientSaid, ShutdownAsked
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.shell.shell import Shell
@@ -27,7 +27,7 @@ def test_what_comes_after_its_end_is_left_to_the_next_supervisor(
         keeper, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with keeper, ours:
             shell = Shell(HouseSpec((), str(tmp_path), str(tmp_path)), ours, [], "house")
-            keeper.send(link.encode(ShutdownAsked()))
+            keeper.send(pair.encode(ShutdownAsked()))
             assert 0 == await shell.status
 
             shell.push(ClientSaid(b"peer", Hello(PROTOCOL_VERSION, "late")))

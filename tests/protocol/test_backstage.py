@@ -80,7 +80,7 @@ def said(frame: FromActor) -> Any:
     return unpack(getattr(frame, "body", b""))
 
 
-# --- the link ---------------------------------------------------------------------
+# --- the connection ---------------------------------------------------------------
 
 
 def test_nothing_but_the_hello_goes_out_before_it_is_answered() -> None:
@@ -107,7 +107,7 @@ def test_a_refused_incarnation_stays_refused() -> None:
     assert [LinkRefused("too old")] == machine.receive(Fault("version_mismatch", "too old"))
     machine.disconnected()
 
-    assert Standing.REFUSED is machine.link
+    assert Standing.REFUSED is machine.standing
 
 
 def test_a_broken_link_is_down_and_sends_nothing() -> None:
@@ -116,7 +116,7 @@ def test_a_broken_link_is_down_and_sends_nothing() -> None:
 
     machine.disconnected()
 
-    assert (Standing.DOWN, []) == (machine.link, machine.frames_to_send())
+    assert (Standing.DOWN, []) == (machine.standing, machine.frames_to_send())
 
 
 def test_an_actor_that_was_given_up_says_hello_again_and_what_is_not_acknowledged() -> None:

@@ -161,7 +161,7 @@ def test_a_full_house_is_final_at_the_first_hello_only_and_another_version_alway
     machine.disconnected()
     machine.connected()
     assert [HelloRefused(other)] == machine.receive(other)
-    assert Standing.REFUSED is machine.link
+    assert Standing.REFUSED is machine.standing
 
 
 def test_a_new_generation_ends_follows_and_cancels_of_the_one_before_and_says_the_rest_again() -> None:

@@ -58,7 +58,7 @@ def test_the_end_of_an_actor_tells_who_takes_over_and_how_it_stands() -> None:
         ),
         (
             TurnWaits("s", 2, "a", "configuration"),
-            "turns wait: agent a is not in the configuration; put it back: understudy reload",
+            "the turn waits: agent a is no longer in the configuration; put it back, then: understudy reload; or cancel the turn",
         ),
         (
             TurnQuiet("s", 2, 3.21, 3.0, "cancel"),

@@ -112,7 +112,7 @@ class Actor:
         if self.due() <= self.scene.now or self.calls:
             return True
         if self.phase is Phase.LEAVING:
-            return self.machine.all_recorded and self.machine.link is not Standing.GREETING
+            return self.machine.all_recorded and self.machine.standing is not Standing.GREETING
         if self.phase is Phase.STOPPING:
             return all(not play.deaf or not play.shown for play in self.plays.values())
         return any(self._can_go_on(play) for play in self.plays.values())
@@ -155,7 +155,7 @@ class Actor:
         if self.phase is Phase.STOPPING and (scene.now >= self.until or not self.plays):
             self.leave("stopped", 0)
         if self.phase is Phase.LEAVING:
-            said = self.machine.all_recorded and self.machine.link is not Standing.GREETING
+            said = self.machine.all_recorded and self.machine.standing is not Standing.GREETING
             if said or scene.now >= self.until:
                 self.machine.leave(self.words)
                 self.flush()
@@ -244,7 +244,7 @@ class Actor:
             self.promises.acknowledged(self.name, self.epoch, frame.committed)
         for happening in self.machine.receive(frame):  # type: ignore[arg-type]
             self._happen(happening)
-        if self.machine.link is Standing.UP:
+        if self.machine.standing is Standing.UP:
             self.playing.found()
         self.flush()
 
@@ -369,7 +369,7 @@ class Actor:
         wire, self.wire = self.wire, None
         if wire is not None:
             self.scene.cut(wire)
-        if self.machine.link in (Standing.UP, Standing.GREETING):
+        if self.machine.standing in (Standing.UP, Standing.GREETING):
             self.machine.disconnected()
             self.playing.lost(self.scene.now)
 
@@ -379,7 +379,7 @@ class Actor:
             self.wire.up.extend(self.machine.frames_to_send())
 
     def _may_connect(self) -> bool:
-        return self.wire is None and self.scene.bound and self.machine.link is not Standing.REFUSED
+        return self.wire is None and self.scene.bound and self.machine.standing is not Standing.REFUSED
 
     def _connect(self) -> None:
         if self._may_connect():

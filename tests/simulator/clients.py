@@ -270,7 +270,7 @@ class Client:
     @property
     def is_content(self) -> bool:
         """Whether it waits for nothing, and has seen all there is."""
-        if self.machine.link is not Standing.UP or self.machine.pending or self.questions:
+        if self.machine.standing is not Standing.UP or self.machine.pending or self.questions:
             return False
         ends = self.promises.disk.entries
         return all(session in ends and self.seen[at] == ends[session][-1].last for session, at in self.follows.items())

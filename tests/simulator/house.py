@@ -214,7 +214,14 @@ class Supervisor:
 
     def begin(self) -> None:
         """Carry out what a start takes."""
-        self.run(self.core.start(self.scene.now, self.scene.wall))
+        effects = self.core.start(self.scene.now, self.scene.wall)
+        for effect in effects:
+            if isinstance(effect, Kill) and effect.signal == signal.SIGKILL:
+                had = self.keeper.actors.get((effect.actor, effect.epoch))
+                open_turns = set(had.plays if had is not None else ()) & set(self.scene.disk.turns)
+                lost = [turn for turn in open_turns - set(self.promises.endings) if turn[0] not in self.promises.broken]
+                assert not lost, f"{effect} at a start, in the midst of {lost}"
+        self.run(effects)
 
     def handle(self) -> None:
         """Give the core what has come: what came together at once, but each fall alone, to keep its account."""
@@ -244,7 +251,7 @@ class Supervisor:
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
             for name in before:
-                if after[name] < before[name]:
+                if after.get(name, 0) < before[name]:
                     self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
         if len(events) == 1:
             self._see_refusals(effects)

@@ -341,8 +341,8 @@ class World:
             if each.state is not State.RUNNING and not self._may_rest(each):
                 return f"{each.title}, {each.state.value}: {each.why}"
         for actor in self.keeper.living():
-            if not actor.machine.all_recorded or actor.machine.link is not Standing.UP:
-                return f"{actor.title}, {actor.machine.link} to be heard"
+            if not actor.machine.all_recorded or actor.machine.standing is not Standing.UP:
+                return f"{actor.title}, {actor.machine.standing} to be heard"
             plays = [turn for turn in actor.plays if turn[0] not in self.promises.broken]
             if plays:  # In a session that was set apart the agent may go on in vain.
                 return f"{actor.title} for {plays}"

@@ -2,7 +2,7 @@
 
 import socket
 
-from understudy.supervisor import link
+from understudy.supervisor import pair
 from understudy.supervisor.core.events import Alive
 
 
@@ -12,8 +12,8 @@ def test_a_keeper_that_reads_nothing_does_not_hold_up_the_supervisor() -> None:
         supervisor.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
 
         for _ in range(1_000):
-            link.send_if_room(supervisor, Alive())
+            pair.send_if_room(supervisor, Alive())
 
-        heard = link.read_requests(keeper, 100)
+        heard = pair.read_requests(keeper, 100)
     assert 0 < len(heard) < 1_000
     assert {Alive()} == set(heard)

@@ -25,6 +25,7 @@ from understudy.protocol.jsonrpc import (
 )
 from understudy.protocol.verbs import SESSIONS_SHOWN_MAX, Sessions, Status
 from understudy.supervisor.directories import directories
+from understudy.supervisor.edges.editor import Editor
 from understudy.supervisor.edges.reach import NoHouse, Reach
 from understudy.supervisor.edges.stdio import Input, Output
 from understudy.supervisor.edges.view import View
@@ -129,7 +130,10 @@ class Bridge:
             asyncio.ensure_future(view.cancel()).add_done_callback(_seen)
 
     def _made(self, session: Session) -> View:
-        return View(session, self._connection, self._output.drained, self._notices)
+        return View(session, self._editor(session.id))
+
+    def _editor(self, session: str) -> Editor:
+        return Editor(session, self._connection, self._output.drained, self._notices)
 
     def _view(self, params: dict[str, Any]) -> View:
         name = _text(params, "sessionId")
@@ -200,7 +204,7 @@ class Bridge:
                 view.stop()
                 self._views.pop(view.session.id, None)
                 raise told from error
-            view.warn(f"the agent is not ready: {error.text}")
+            self._editor(view.session.id).warn(f"the agent is not ready: {error.text}")
             return {}
 
     async def _list(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +237,7 @@ class Bridge:
         if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
             raise JsonRpcError(INVALID_PARAMS, "session/prompt: prompt must be a list of content blocks")
         async with self._reach.client():
-            return await view.prompt(content, self._serves)
+            return acp.prompt_result(await view.prompt(content, self._serves))
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:
         view = self._view(params)
@@ -260,7 +264,9 @@ class Bridge:
     def _on_away(self, text: str) -> None:
         for view in self._views.values():
             if view.playing:
-                view.warn(f"the house is away and cannot be started again, which is tried on: {text}")
+                self._editor(view.session.id).warn(
+                    f"the house is away and cannot be started again, which is tried on: {text}"
+                )
 
 
 def _seen(done: "asyncio.Future[None]") -> None:

@@ -1,18 +1,15 @@
-"""One session as one editor sees it: the follow of its log, the editor's own turns, questions at the editor.
+"""One session as one viewer sees it: the follow of its log, the viewer's own turns, questions at the viewer.
 
-It keeps no history: what the editor has not read yet stays in the log.
+It keeps no history, what the viewer has not taken yet stays in the log; and it knows nothing of how the viewer is spoken to.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
 
-from understudy.protocol import acp
 from understudy.protocol.client import Session, Turn
-from understudy.protocol.connection import Connection
-from understudy.protocol.errors import LocalError, RemoteError
+from understudy.protocol.errors import INTERNAL, LocalError, RemoteError, UnderstudyError
 from understudy.protocol.items import Item
-from understudy.protocol.jsonrpc import INTERNAL_ERROR, JsonRpcError
 
 ERROR_CHARACTERS_MAX = 1000
 ENDINGS_KEPT_MAX = 100  # Of turns whose acceptance has not come yet; it comes at once.
@@ -20,24 +17,37 @@ ENDINGS_KEPT_MAX = 100  # Of turns whose acceptance has not come yet; it comes a
 Accepted = tuple[Turn, "asyncio.Future[dict[str, Any]]"]  # A prompt that the house has, and its ending to come.
 
 
+class Viewer(Protocol):
+    """Whoever looks at one session: an editor, a page."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is there any more."""
+
+    async def show(self, item: Item, foreign: bool, live: bool) -> None:
+        """Show an item. `foreign`: of a turn that this viewer did not ask for. Returns when it may be shown more."""
+
+    def answers(self, item: Item) -> bool:
+        """Return whether the viewer can answer this question."""
+
+    async def ask(self, item: Item) -> tuple[Any, str] | None:
+        """Ask it; return the answer, or in place of it what is wrong; None when the viewer is gone."""
+
+    async def serve(self, method: str, params: Any) -> Any:
+        """Have the viewer do what only it can."""
+
+
 class View:
-    """Shows one session to the editor behind `connection`; `drained` waits for a slow one.
+    """Shows one session to its viewer, and passes on what that asks for."""
 
-    `notices`: the editor shows what happens in the house apart from what the agent says.
-    """
-
-    def __init__(
-        self, session: Session, connection: Connection, drained: Callable[[], Awaitable[None]], notices: bool = False
-    ) -> None:
+    def __init__(self, session: Session, viewer: Viewer) -> None:
         self.session = session
-        self.notices = notices
         self.loading = asyncio.Lock()
         self.playing: set[asyncio.Task[dict[str, Any]]] = set()
-        self._connection = connection
-        self._drained = drained
+        self._viewer = viewer
         self._items: AsyncIterator[Item] | None = None
         self._follower: asyncio.Task[None] | None = None
-        self._failure: JsonRpcError | None = None
+        self._failure: UnderstudyError | None = None
         self._own: set[int] = set()
         self._accepting: set[asyncio.Future[Accepted]] = set()
         self._cancelling: asyncio.Task[None] | None = None
@@ -58,13 +68,13 @@ class View:
         if number <= last:
             async for item in self._items:
                 if show:
-                    await self._show(item, foreign=True, notices=False)
+                    await self._viewer.show(item, foreign=True, live=False)
                 self._note(item)
                 if item.number >= last:
                     break
 
     def go(self) -> None:
-        """Follow live. The answer to the editor must be sent before this task runs: start it last."""
+        """Follow live. What the viewer is to hear before that must be sent before this task runs: start it last."""
         assert self._items is not None, "go before take_in"
         self._failure = None
         self._follower = asyncio.ensure_future(self._follow(self._items))
@@ -72,7 +82,7 @@ class View:
             self._ask(item)
 
     def stop(self) -> None:
-        """Follow no more, withdraw the questions from the editor; the session goes on in the house."""
+        """Follow no more, withdraw the questions from the viewer; the session goes on in the house."""
         tasks = [self._follower, *self._asks.values(), *(task for tasks in self._direct.values() for task in tasks)]
         for task in tasks:
             if task is not None:
@@ -84,19 +94,14 @@ class View:
     async def _follow(self, items: AsyncIterator[Item]) -> None:
         try:
             async for item in items:
-                await self._show(item, not await self._is_own(item), self.notices)
+                await self._viewer.show(item, not await self._is_own(item), live=True)
                 self._note(item)
                 if item.kind == "asked":
                     self._ask(item)
         except RemoteError as error:
-            self._fail(acp.rpc_error(error))
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 (one session's trouble is told to its prompts)
-            self._fail(JsonRpcError(INTERNAL_ERROR, f"the session cannot be shown: {type(error).__name__}: {error}"))
-
-    async def _show(self, item: Item, foreign: bool, notices: bool) -> None:
-        await self._drained()  # A slow editor stops the follow, not the house.
-        for update in acp.updates(item.kind, item.body, foreign, notices):
-            self.tell(update)
+            self._fail(LocalError(INTERNAL, f"the session cannot be shown: {type(error).__name__}: {error}"))
 
     def _note(self, item: Item) -> None:
         """Remember what an item means for questions and turns."""
@@ -124,25 +129,17 @@ class View:
             if len(self._endings) > ENDINGS_KEPT_MAX:
                 del self._endings[next(iter(self._endings))]
 
-    def _fail(self, error: JsonRpcError) -> None:
+    def _fail(self, error: UnderstudyError) -> None:
         self._failure = error
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(error)
         self._waiting.clear()
 
-    def warn(self, text: str) -> None:
-        """Tell the person at the editor what happens in the house."""
-        self.tell(acp.told(text, self.notices))
-
-    def tell(self, update: dict[str, Any]) -> None:
-        """Send one update to the editor."""
-        self._connection.notify("session/update", {"sessionId": self.session.id, "update": update})
-
-    # --- turns of this editor ---
+    # --- turns of this viewer ---
 
     async def prompt(self, content: list[Any], serves: tuple[str, ...]) -> dict[str, Any]:
-        """Play one prompt and return its result; all its updates are sent before. Cancelled, it cancels the turn."""
+        """Play one prompt and return how it ended; all its updates are shown before. Cancelled, it cancels the turn."""
         if self._failure is not None:
             raise self._failure
         self._cancelling = None  # What is under way is not meant for this one.
@@ -155,7 +152,7 @@ class View:
         try:
             return await asyncio.shield(playing)
         except asyncio.CancelledError:
-            if self._connection.closed_reason:
+            if self._viewer.gone:
                 raise
             await (await accepted)[0].cancel()
             return await playing
@@ -174,10 +171,10 @@ class View:
         _, ending = await accepted
         if self._failure is not None and not ending.done():
             raise self._failure
-        return acp.prompt_result(await ending)
+        return await ending
 
     async def _is_own(self, item: Item) -> bool:
-        """Return whether the editor prompted this item's turn: while an acceptance is on its way, wait for it."""
+        """Return whether the viewer prompted this item's turn: while an acceptance is on its way, wait for it."""
         if item.kind == "prompt":
             await self._all_accepted()
         return item.turn in self._own
@@ -197,7 +194,7 @@ class View:
             await self._cancelling
 
     async def cancel_own(self) -> None:
-        """Cancel the turns that this editor prompted and wait for their endings."""
+        """Cancel the turns that this viewer prompted and wait for their endings."""
         await self._all_accepted()
         playing = list(self.playing)
         for number in list(self._own):
@@ -208,7 +205,7 @@ class View:
     # --- questions ---
 
     def withdraw(self) -> None:
-        """Take the questions back from the editor: it cancels."""
+        """Take the questions back from the viewer: it cancels."""
         for task in list(self._asks.values()):
             task.cancel()
 
@@ -218,13 +215,12 @@ class View:
             await self._answer(name, result, error)
 
     async def serve(self, turn: int, method: str, params: Any) -> Any:
-        """Ask the editor what only it can do for a turn that it prompted; withdrawn when the turn ends."""
+        """Ask the viewer what only it can do for a turn that it prompted; withdrawn when the turn ends."""
         task = asyncio.current_task()
         assert task is not None
         self._direct.setdefault(turn, set()).add(task)
         try:
-            await self._drained()
-            return await self._connection.request(method, params)
+            return await self._viewer.serve(method, params)
         finally:
             tasks = self._direct.get(turn)
             if tasks is not None:
@@ -240,7 +236,7 @@ class View:
             task.cancel()
 
     def _unasked(self, turn: int) -> None:
-        """Withdraw what the editor was asked for a turn: who asked is gone."""
+        """Withdraw what the viewer was asked for a turn: who asked is gone."""
         for name in [name for name, item in self._questions.items() if item.turn == turn]:
             self._answered(name)
         for task in self._direct.pop(turn, ()):
@@ -248,30 +244,23 @@ class View:
 
     def _ask(self, item: Item) -> None:
         name = item.body["ask"]
-        if item.body.get("method") == acp.PERMISSION and name not in self._asks:
-            task = self._asks[name] = asyncio.ensure_future(self._permission(name, item.body["params"]))
+        if name not in self._asks and self._viewer.answers(item):
+            task = self._asks[name] = asyncio.ensure_future(self._put(name, item))
             task.add_done_callback(lambda done: self._asked(name, done))
 
     def _asked(self, name: str, task: "asyncio.Task[None]") -> None:
         if self._asks.get(name) is task:
             del self._asks[name]
 
-    async def _permission(self, name: str, params: Any) -> None:
-        shown = {**params, "sessionId": self.session.id} if isinstance(params, dict) else params
-        await self._drained()
-        try:
-            result = await self._connection.request(acp.PERMISSION, shown)
-        except JsonRpcError as error:
-            if self._connection.closed_reason:
-                return
-            self._answers[name] = (None, error.message or f"the editor answered with error {error.code}")
-        else:
-            self._answers[name] = (result, "")
-        await self._answer(name, *self._answers[name])
+    async def _put(self, name: str, item: Item) -> None:
+        answer = await self._viewer.ask(item)
+        if answer is not None:
+            self._answers[name] = answer
+            await self._answer(name, *answer)
 
     async def _answer(self, name: str, result: Any, text: str) -> None:
         try:
             await self.session.answer(name, result, text)
         except (TypeError, ValueError, OverflowError, LocalError) as error:  # Who asked must hear something.
-            self._answers[name] = (None, f"the editor's answer cannot be passed on: {error}"[:ERROR_CHARACTERS_MAX])
+            self._answers[name] = (None, f"the answer cannot be passed on: {error}"[:ERROR_CHARACTERS_MAX])
             await self.session.answer(name, *self._answers[name])

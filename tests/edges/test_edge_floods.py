@@ -15,6 +15,7 @@ from tests.faults.house import RealHouse
 from understudy.protocol.client import Session
 from understudy.protocol.connection import Connection
 from understudy.supervisor.edges.bridge import VIEWS_MAX
+from understudy.supervisor.edges.editor import Editor as Viewer
 from understudy.supervisor.edges.view import View
 
 STANDS_STILL_S = 1.0
@@ -186,7 +187,7 @@ def test_cancels_that_mean_the_same_are_one_while_the_house_is_away() -> None:
         async def ignore(*_: Any) -> None: ...
 
         session = Slow()
-        view = View(session, Connection(lambda _: None, ignore, ignore), ignore)
+        view = View(session, Viewer(session.id, Connection(lambda _: None, ignore, ignore), ignore))
         wanted = (view.cancel, view.cancel, lambda: view.prompt([], ()), view.cancel, view.cancel)
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(each()) for each in wanted]
         for _ in range(10):

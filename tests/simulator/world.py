@@ -8,7 +8,8 @@ from tests.simulator.actors import Actor
 from tests.simulator.cast import draw
 from tests.simulator.clients import Client, Ledger
 from tests.simulator.disk import Health
-from tests.simulator.house import FellError, Keeper, Supervisor, supervise
+from tests.simulator.house import FellError, Supervisor, supervise
+from tests.simulator.keeper import Keeper
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene, Wire
 from understudy.protocol.frames import Verb

@@ -29,7 +29,8 @@ class Agent:
     queued: int = 0
     sessions: int = 0
     question_bytes: int = 0  # Of the open questions that only one client can answer.
-    waiting: dict[str, None] = field(default_factory=dict[str, None])  # Sessions with turns, the oldest first.
+    # Sessions with turns that wait, since when (for their first turn, or since the one before it ended), the oldest first.
+    waiting: dict[str, float] = field(default_factory=dict[str, float])
     by_person: bool = False  # A person stopped it: it stays so until a person starts it.
     apart: str = ""  # Why it is set apart: an invariant of ours broke about it. A person's start ends that.
     departed: bool = False  # It left the configuration while something of it was under way: see `departed`.

@@ -17,7 +17,9 @@ def pass_on(house: House, session: Session, frame: Call, peer: bytes) -> None:
     """Pass a call on to the session's actor, now or when it is ready."""
     house.calls_made += 1
     name = f"c{house.calls_made}"
-    house.calls[name] = OpenCall(peer, frame.request, session.id, session.agent, frame.method, frame.body)
+    house.calls[name] = OpenCall(
+        peer, frame.request, session.id, session.agent, frame.method, frame.body, since=house.now
+    )
     _send(house, name)
 
 

@@ -144,6 +144,7 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
         _see_to(house, agent, actor)
     elif (name := next(_waiting(house, agent), None)) is not None:  # For it to end, and nobody was wanted meanwhile.
         needed(house, agent, house.sessions[name])
+    calls.send_waiting(house, agent)
     turns.admit_waiting(house, agent)
 
 

@@ -5,6 +5,8 @@ waits on, and who waits for it is told why: it is played when the agent is back.
 is forgotten.
 """
 
+from collections.abc import Mapping
+
 from understudy.protocol.news import AgentDeparted
 from understudy.supervisor.core import places
 from understudy.supervisor.core.agent import GONE, Agent
@@ -22,11 +24,14 @@ def expected(house: House, process: Spawned, name: str) -> None:
         _add(house, name, process.actor)
 
 
-def agent_of(house: House, name: str) -> Agent:
-    """Return the agent of a session with turns that have no ending; one that is not in the configuration is added."""
+def agent_of(house: House, name: str, counts: Mapping[str, int]) -> Agent:
+    """Return the agent of a session with turns that have no ending; one that is not in the configuration is added.
+
+    `counts`: how many sessions each agent has.
+    """
     if name not in house.agents:
         _add(house, name, name)
-        house.agents[name].sessions = sum(each.agent == name for each in house.sessions.values())
+        house.agents[name].sessions = counts.get(name, 0)
     return house.agents[name]
 
 

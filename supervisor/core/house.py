@@ -41,6 +41,7 @@ CALLS_MAX = 10_000
 SESSIONS_MAX = 100_000
 SESSIONS_KEPT_MAX = 10_000  # When more are in memory, those at rest go.
 FOLLOWS_PER_CLIENT_MAX = 4_096
+YIELDS_AFTER_S = 10.0  # A session that waits for a place so long has the next that a turn leaves: see `places`.
 PING_BUSY_EVERY_S = 1.0  # So long may an actor with turns be silent before it is asked.
 
 
@@ -124,6 +125,7 @@ class House:
     stopping: bool = False
     finished: bool = False
     idle_since: float = 0.0
+    yields_after_s: float = YIELDS_AFTER_S
     next_ping: float = 0.0
     return_due: float | None = None  # Until then clients and actors of the last supervisor are expected back.
     due: float = 0.0
@@ -166,7 +168,8 @@ class House:
         """Return whether the actor is one of the house's: of some that were there is no more to be seen to."""
         if not actor.agent:
             return actor in self.launches[actor.launch].understudies
-        return actor in self.agents[actor.agent].actors
+        agent = self.agents.get(actor.agent)  # None: it had left the configuration, and all that it played is over.
+        return agent is not None and actor in agent.actors
 
     def turns_of(self, actor: Actor) -> list[tuple[Session, Turn]]:
         """Return the turns that an actor has."""

@@ -351,6 +351,7 @@ class Actor:
         self.wanted = self.starts = self.returning = False
         self.hindered = None
         if self.state is State.UNKNOWN:
+            self.changed(self)
             return []  # Something of it lives: that matters more.
         if gone or not self.lives:
             self.peer, self.pid = None, 0

@@ -20,6 +20,7 @@ class OpenCall:
     body: bytes
     sent: bool = False
     actor: Actor | None = None
+    since: float = 0.0  # When it came.
 
 
 class OpenCalls(MutableMapping[str, OpenCall]):

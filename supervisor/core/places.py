@@ -1,9 +1,12 @@
 """Which actor plays which session, and which places an agent has for actors. Pure; nobody is started here.
 
 One actor plays all sessions of an agent, unless its program holds few of them (`sessions_per_actor`): then each actor has
-its own, and there are as many actors as sessions want and `actors_max` allows.
+its own, and there are as many actors as sessions want and `actors_max` allows. When all are taken, a session that waits has
+the place of an actor that is idle; once it has waited for long also of one that would have a next turn. That costs the
+program's start, and the sessions' loading: so not at each turn.
 """
 
+import math
 from collections.abc import Sequence
 
 from understudy.protocol.frames import Stop
@@ -41,6 +44,40 @@ def ready(house: House, session: Session) -> Actor | None:
         actor.want()
         bind(house, session, actor)
     return None
+
+
+def yields(house: House, session: Session, actor: Actor) -> bool:
+    """Return whether the actor takes no next turn of a session that it holds: another session has its place, or its turn.
+
+    Of several actors the one with the fewest turns yields, so that it is idle soonest; and none while one is ending.
+    """
+    agent = house.agents[session.agent]
+    if session.id not in actor.holds or not _owing(house, agent, [actor]):
+        return False
+    if any(each.state is State.STOPPING for each in agent.actors):
+        return False  # Of that one it has the place.
+    room = _with_room(agent)
+    if room is not None or agent.has_place():  # It waits for an actor that comes, or for its turn only.
+        return (room is None or room.state is State.RUNNING) and agent.running >= agent.spec.turns_max - 1
+    running = (each for each in agent.actors if each.state is State.RUNNING)
+    return actor is min(running, key=lambda each: (len(each.playing), each.place))
+
+
+def _owing(house: House, agent: Agent, among: Sequence[Actor]) -> list[Actor]:
+    """Return who holds only sessions that play, or wait less long than one that waits for a place, too long by now."""
+    since = _waits_since(house, agent)
+    if house.now - since < house.yields_after_s:
+        return []
+    longer = {name for each in among for name in each.holds if agent.waiting.get(name, math.inf) <= since}
+    return [each for each in among if all(house.sessions[name].current for name in longer & each.holds.keys())]
+
+
+def _waits_since(house: House, agent: Agent) -> float:
+    """Return since when a session with a turn or a call has waited that no actor holds, the longest; infinite: none does."""
+    since = (since for name, since in agent.waiting.items() if house.sessions[name].actor is None)
+    calls = (house.calls[name] for name in house.calls.unsent(agent.name))
+    called = (each.since for each in calls if house.sessions[each.session].actor is None)
+    return min(next(since, math.inf), next(called, math.inf))
 
 
 def bind(house: House, session: Session, actor: Actor) -> None:
@@ -167,15 +204,18 @@ def _another(house: House, agent: Agent) -> Actor | None:
     if agent.has_place():
         idle = next((each for each in agent.actors if each.state in RESTING and not (each.starts or each.leaves)), None)
         return idle if idle is not None else added(house, agent, agent.free_place())
-    make_room(house, agent.actors)
+    make_room(house, agent.actors, _owing(house, agent, agent.actors))
     return None
 
 
-def make_room(house: House, among: Sequence[Actor]) -> None:
-    """Another actor is wanted: let the one go that was idle longest, unless one is on its way out already."""
-    idle = [each for each in among if is_idle(house, each) and not has_work(house, each)]
+def make_room(house: House, among: Sequence[Actor], owing: Sequence[Actor] = ()) -> None:
+    """Another actor is wanted: let the one go that was idle longest, unless one is on its way out already.
+
+    `owing`: of those, who would have something to do, but for the other's sake.
+    """
+    idle = [each for each in among if is_idle(house, each) and (each in owing or not has_work(house, each))]
     if idle and not any(each.state is State.STOPPING for each in among):
-        actor = min(idle, key=lambda each: each.idle_from)
+        actor = min(idle, key=lambda each: (has_work(house, each), each.idle_from))
         actor.leaves = actor.place > 1
         end(house, actor, Why(Reason.IDLE, "its place is needed"))
 

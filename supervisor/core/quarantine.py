@@ -161,7 +161,7 @@ def _keep(session: Session) -> _Kept:
 
 def _keep_all(house: House, agent: Agent) -> list[_Kept]:
     names = dict.fromkeys(name for actor in agent.actors for name in (*actor.playing, *actor.holds))
-    return [_keep(house.sessions[name]) for name in {**names, **agent.waiting}]
+    return [_keep(house.sessions[name]) for name in dict.fromkeys((*names, *agent.waiting))]
 
 
 def _cast_of(agent: Agent) -> tuple[int, int, int, list[tuple[Actor, int]], list[Actor]]:
@@ -221,7 +221,10 @@ def _give_back(
     if session.current is None and session.actor is not None and session.id not in session.actor.holds:
         session.actor = None  # What it was bound to is gone.
     if agent is not None:
-        _put(agent.waiting, session.id, bool(session.mailbox))
+        if session.mailbox:
+            agent.waiting.setdefault(session.id, house.now)
+        else:
+            agent.waiting.pop(session.id, None)
         for actor in agent.actors:
             _put(actor.playing, session.id, session.current is not None and actor is session.actor)
             if actor is not session.actor:
@@ -236,7 +239,7 @@ def _withdraw(house: House, session: Session) -> None:
     session.current = None
     session.mailbox.insert(0, turn)
     agent.running, agent.queued = agent.running - 1, agent.queued + 1
-    agent.waiting[session.id] = None
+    agent.waiting.setdefault(session.id, house.now)
     if actor is not None:
         actor.playing.pop(session.id, None)
         if session.id not in actor.holds:

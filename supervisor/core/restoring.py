@@ -31,7 +31,7 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         if session.quarantined:
             _end(house, session, open_turn)
             continue
-        agent = departed.agent_of(house, session.agent)
+        agent = departed.agent_of(house, session.agent, restored.counts)
         if open_turn.state in WAITING:
             turns.enqueue(house, session, _turn(house, open_turn))
             if agent.departed and len(session.mailbox) == 1:

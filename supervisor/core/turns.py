@@ -41,7 +41,7 @@ def enqueue(house: House, session: Session, turn: Turn, at_head: bool = False) -
     else:
         session.mailbox.append(turn)
     agent.queued += 1
-    agent.waiting[session.id] = None
+    agent.waiting.setdefault(session.id, house.now)
     admit(house, session, agent)
 
 
@@ -57,7 +57,11 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     ):
         return
     actor = places.ready(house, session)
-    if actor is None or not house.room(actor.peer, session.bytes_to_hand(session.mailbox[0].body.size)):
+    if (
+        actor is None
+        or places.yields(house, session, actor)
+        or not house.room(actor.peer, session.bytes_to_hand(session.mailbox[0].body.size))
+    ):
         return
     turn = session.mailbox.pop(0)
     agent.queued -= 1
@@ -133,10 +137,10 @@ def hand_over_again(house: House, actor: Actor) -> None:
 def admit_waiting(house: House, agent: Agent) -> None:
     """Let the gate look at every session that waits for this agent, as long as one might get through.
 
-    First come those that an actor holds, then the others, oldest first.
+    First come those that an actor holds, then the others, who waits longest first.
     """
     held = [name for actor in agent.actors for name in actor.holds if name in agent.waiting]
-    for name in [*held, *agent.waiting]:
+    for name in [*sorted(held, key=agent.waiting.__getitem__), *agent.waiting]:
         if agent.running >= agent.spec.turns_max or house.memory_over:
             return
         session = house.sessions[name]
@@ -224,17 +228,19 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
         session.current = None
         session.answers.clear()
         agent.running -= 1
+        agent.waiting.pop(session.id, None)  # Its next turn comes after those of others who wait by now.
         places.unbind(house, session)
     else:
         session.mailbox.remove(turn)
         agent.queued -= 1
     if session.mailbox:
-        agent.waiting[session.id] = None
-        admit(house, session, agent)
+        agent.waiting.setdefault(session.id, house.now)
     else:
         agent.waiting.pop(session.id, None)
     if agent.running == agent.spec.turns_max - 1:
         admit_waiting(house, agent)  # It was full: others wait for its sake.
+    elif session.mailbox:
+        admit(house, session, agent)
 
 
 def cancel(house: House, session: Session, number: int) -> int:

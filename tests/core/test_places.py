@@ -5,6 +5,7 @@ import pytest
 from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.frames import ActorCall, Begin, Call, Cancel, Ended, Fault, Goodbye, Result, Verb, pack, unpack
 from understudy.supervisor.core.events import ClientSaid, Exited, HoldRow, Record, RestoredSession, RestRow
+from understudy.supervisor.core.house import YIELDS_AFTER_S
 from understudy.supervisor.core.restored import Restored
 from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
@@ -225,3 +226,113 @@ def test_who_asks_for_one_actor_is_told_to_name_its_agent(name: str) -> None:
 
     assert isinstance(fault, Fault)
     assert f"{name}: one actor cannot be asked for by itself; name its agent: a" == fault.text
+
+
+def busy(desk: Desk, session: str, epoch: int, turns: int) -> None:
+    """Queue so many turns of a session, and let the first begin at a#epoch."""
+    for _ in range(turns):
+        desk.prompt(session)
+    desk.said(Begin(session, 2), epoch=epoch)
+
+
+def test_a_session_that_always_has_a_next_turn_gives_its_place_to_one_that_waited_for_long() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    busy(desk, first, 1, turns=3)
+    desk.prompt(second)
+    desk.tick(YIELDS_AFTER_S)
+
+    ends(desk, first, 1)
+    asked = desk.asked_to_stop()
+    desk.exit("a", 1)
+    desk.said(Begin(second, 2), epoch=2)
+    ends(desk, second, 2)
+    desk.exit("a", 2)
+
+    assert [b"a#1"] == asked
+    assert [(b"a#1", 2), (b"a#2", 2), (b"a#3", 3)] == desk.handed()  # And the place goes back.
+
+
+def test_a_session_keeps_its_place_while_nobody_has_waited_for_long() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    busy(desk, first, 1, turns=3)
+    desk.tick(YIELDS_AFTER_S)
+    desk.prompt(second)
+
+    ends(desk, first, 1)
+
+    assert ([], [(b"a#1", 2), (b"a#1", 3)]) == (desk.asked_to_stop(), desk.handed())
+
+
+def test_a_session_that_just_got_its_place_is_played_before_it_gives_it_to_another() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second, third = (desk.open() for _ in range(3))
+    busy(desk, first, 1, turns=3)
+    desk.prompt(second)
+    desk.tick(1.0)
+    desk.prompt(third)
+    desk.tick(2 * YIELDS_AFTER_S)
+
+    ends(desk, first, 1)
+    desk.exit("a", 1)
+
+    assert (b"a#2", 2) == desk.handed()[-1]
+    assert [second] == list(desk.core.house.agents["a"].first.holds)
+
+
+def test_of_several_places_one_is_given_and_the_others_go_on() -> None:
+    desk = Desk(agent(sessions_per_actor=2, actors_max=2))
+    sessions = [desk.open() for _ in range(5)]
+    for at, session in enumerate(sessions[:4]):
+        busy(desk, session, 1 + at // 2, turns=3)
+    desk.prompt(sessions[4])
+    desk.tick(YIELDS_AFTER_S)
+
+    desk.said(Ended(1, sessions[0], 2, "end_turn"), epoch=1)
+    desk.said(Ended(1, sessions[2], 2, "end_turn"), epoch=2)
+    before = desk.asked_to_stop()
+    desk.said(Ended(2, sessions[1], 2, "end_turn"), epoch=1)
+    desk.exit("a", 1)
+
+    handed = desk.handed()
+    assert ([], [b"a#1"]) == (before, desk.asked_to_stop())
+    assert (b"a#2", 3) in handed, "the actor with more turns went on"
+    assert (b"a#3", 2) in handed, "who waited has the place"
+
+
+def test_a_call_that_waited_for_long_gets_a_place_as_well() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    busy(desk, first, 1, turns=3)
+    call(desk, second)
+    desk.tick(YIELDS_AFTER_S)
+
+    ends(desk, first, 1)
+    desk.exit("a", 1)
+
+    assert [second] == called(desk)
+
+
+def test_where_few_turns_may_run_sessions_take_turns() -> None:
+    desk = Desk(agent(turns_max=1))
+    first, second = desk.open(), desk.open()
+    busy(desk, first, 1, turns=3)
+    desk.prompt(second)
+
+    ends(desk, first, 1)
+
+    running = [each.id for each in desk.core.house.sessions.values() if each.current is not None]
+    assert [second] == running
+
+
+def test_where_few_turns_may_run_who_waited_for_long_has_the_next_whoever_has_it_in_hand() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=2, turns_max=1))
+    first, second = desk.open(), desk.open()
+    busy(desk, first, 1, turns=4)
+    desk.prompt(second)
+    desk.tick(YIELDS_AFTER_S)
+
+    ends(desk, first, 1)
+
+    assert [(b"a#1", 2), (b"a#2", 2)] == desk.handed()

@@ -43,6 +43,7 @@ from understudy.supervisor.core.life import Reason, State
 from understudy.supervisor.core.outbox import Act, Outbox
 from understudy.supervisor.core.specs import Comeback, RestartPolicy
 
+SOON_S = 0.1  # In one schedule of two sessions give their places to others so soon.
 TIGHT = Limits(1500, 600, 4000, 500, 20, 200)  # What waits for room in one schedule of three.
 
 
@@ -194,8 +195,14 @@ class Supervisor:
             if actor is not None and actor.why.reason is Reason.IDLE and actor.agent:
                 agent = self.core.house.agents[actor.agent]
                 few = agent.spec.sessions_per_actor
-                waits = [name for name in agent.waiting if not few or name in actor.holds]
-                assert not waits, f"{actor.title} is stopped for idleness, and {waits} wait for it"
+                waits = {name: since for name, since in agent.waiting.items() if not few or name in actor.holds}
+                others = [since for name, since in agent.waiting.items() if name not in waits]
+                others += [each.since for each in self.core.house.calls.values() if each.agent == agent.name]
+                longest = min(others, default=self.scene.now)
+                fair = self.scene.now - longest >= self.core.house.yields_after_s and longest < min(
+                    waits.values(), default=0
+                )
+                assert fair or not waits, f"{actor.title} is stopped for idleness, and {waits} wait for it"
 
     def _states(self) -> list[tuple[int, State]]:
         """Return who plays and who stands by, in which state."""
@@ -399,6 +406,8 @@ def supervise(
         core.house.budget.limits = TIGHT
     if scene.seed % 4 < 2:  # What is at rest goes at once, or nearly.
         core.house.sessions_kept_max = core.house.requests_kept_max = scene.seed % 4
+    if scene.seed % 2 == 0:
+        core.house.yields_after_s = SOON_S
     newest = {each.actor: each.epoch for each in sorted(living, key=lambda each: each.epoch)}
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
     digests = {name: agent.digest for name, agent in core.house.agents.items()}

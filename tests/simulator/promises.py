@@ -219,7 +219,7 @@ class Promises:
                 asked = turn in self.cancels or any(
                     each[0] == turn[0] and self._means(turn, *each) for each in self.cancels_of_all
                 )
-                hung = spec.on_hang is OnHang.CANCEL or spec.memory_soft_mb
+                hung = spec.on_hang is OnHang.CANCEL or self.agents[spec.launch or spec.name].memory_soft_mb
                 assert asked or stopped or hung, f"turn {turn} was cancelled by nobody"
             case "interrupted":
                 assert shown or on_crash is OnCrash.RETRY or turn in self.unknown, (

@@ -9,7 +9,6 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn
@@ -105,8 +104,12 @@ class Host:
     async def run(self) -> int:
         """Play until told to stop or until the program is gone; return the exit status."""
         loop = asyncio.get_running_loop()
-        told = partial(loop.call_soon_threadsafe, self._ask_stop, self._role.stop_grace_s)
-        signals.hear(signal.SIGTERM, lambda *_: told())
+
+        def told(*_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: it has ended already.
+                loop.call_soon_threadsafe(self._ask_stop, self._role.stop_grace_s)
+
+        signals.hear(signal.SIGTERM, told)
         try:
             self._actor = actor = self._cast(self._role, self)
             if not await self._start_or_stop(actor):

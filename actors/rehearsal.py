@@ -30,7 +30,7 @@ from understudy.protocol.frames import (
     Welcome,
     pack,
 )
-from understudy.protocol.messages import decode, decoder, encode
+from understudy.protocol.messages import Joiner, decode, decoder, encode
 from understudy.protocol.shown import ShownFile
 
 ROLE = Role("rehearsal", 0, (), "", {}, 0, 0, {}, "")
@@ -67,6 +67,7 @@ class _NoHouse:
         del on_broken
         self._on_frames = on_frames
         self._from_actor, self._to_actor = decoder(FromActor), decoder(ToActor)
+        Joiner(ToActor)  # Each connection has one, and what it decodes with is made once.
 
     def send(self, frames: list[Frame]) -> None:
         for message in encode(frames) if frames else []:

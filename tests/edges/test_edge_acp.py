@@ -18,7 +18,7 @@ from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import Client, connect
 from understudy.protocol.one_verb import verb
 from understudy.protocol.processes import children
-from understudy.protocol.verbs import Sessions
+from understudy.protocol.verbs import SESSIONS_SHOWN_MAX, Sessions
 
 PUPPET = Path(__file__).parent.with_name("puppet.py")
 CAST = f"""
@@ -287,6 +287,20 @@ def test_the_sessions_of_a_folder_are_listed(start: Start, tmp_path: Path) -> No
 
     assert {"sessions": [{"sessionId": session, "cwd": str(tmp_path)}]} == found
     assert session in [each["sessionId"] for each in editor.ask("session/list")["sessions"]]
+
+
+def test_a_long_list_goes_on_behind_its_cursor(start: Start, house: RealHouse, tmp_path: Path) -> None:
+    folder, many = str(tmp_path), SESSIONS_SHOWN_MAX + 1
+    opened = with_client(house, lambda client: asyncio.gather(*(client.open("rehearsal", folder) for _ in range(many))))
+    editor = start()
+
+    first = editor.ask("session/list", cwd=folder)
+    second = editor.ask("session/list", cwd=folder, cursor=first["nextCursor"])
+
+    found = [each["sessionId"] for page in (first, second) for each in page["sessions"]]
+    assert {each.id for each in opened} == set(found)
+    assert (many, None) == (len(found), second.get("nextCursor"))
+    assert "cursor is missing" in editor.error("session/list", cursor=7)["message"]
 
 
 def test_sessions_play_side_by_side_and_prompts_of_one_in_turn(start: Start) -> None:

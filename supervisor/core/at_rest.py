@@ -112,13 +112,14 @@ def _beyond_bounds(row: RestoredSession) -> str:
 
 def is_at_rest(house: House, session: Session) -> bool:
     """Return whether the log has all that is to be known of the session, once what was decided is committed."""
-    agent = house.agents.get(session.agent)
-    if agent is None or session.current is not None or session.actor is not None:
+    if session.current is not None or session.actor is not None:
         return False
     kept = session.mailbox or session.followers or session.asks or session.answers
     if kept or session.dropped or session.quarantined or house.calls.in_session(session.id):
         return False
-    return not any(session.id in actor.playing or session.id in actor.holds for actor in agent.actors)
+    agent = house.agents.get(session.agent)  # None: it is not in the configuration.
+    actors = agent.actors if agent is not None else ()
+    return not any(session.id in actor.playing or session.id in actor.holds for actor in actors)
 
 
 def let_go(house: House) -> None:

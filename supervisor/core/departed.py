@@ -5,8 +5,6 @@ waits on, and who waits for it is told why: it is played when the agent is back.
 is forgotten.
 """
 
-from collections.abc import Mapping
-
 from understudy.protocol.news import AgentDeparted
 from understudy.supervisor.core import places
 from understudy.supervisor.core.agent import GONE, Agent
@@ -24,14 +22,10 @@ def expected(house: House, process: Spawned, name: str) -> None:
         _add(house, name, process.actor)
 
 
-def agent_of(house: House, name: str, counts: Mapping[str, int]) -> Agent:
-    """Return the agent of a session with turns that have no ending; one that is not in the configuration is added.
-
-    `counts`: how many sessions each agent has.
-    """
+def agent_of(house: House, name: str) -> Agent:
+    """Return the agent of a session with turns that have no ending; one that is not in the configuration is added."""
     if name not in house.agents:
         _add(house, name, name)
-        house.agents[name].sessions = counts.get(name, 0)
     return house.agents[name]
 
 

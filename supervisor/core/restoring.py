@@ -21,8 +21,6 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
     """Restore the sessions that have something to do, and their turns; settle those turns whose actors are dead. `shown`: by dead actors."""
     for row in restored.sessions:
         at_rest.take_in(house, row)
-    for name, agent in house.agents.items():
-        agent.sessions = restored.counts.get(name, 0)
     house.session_count = sum(restored.counts.values())
     for name, held in restored.holds.items():
         _hold(house, house.sessions[name], *held)
@@ -31,13 +29,15 @@ def take_back(house: House, restored: Restored, shown: Shown) -> None:
         if session.quarantined:
             _end(house, session, open_turn)
             continue
-        agent = departed.agent_of(house, session.agent, restored.counts)
+        agent = departed.agent_of(house, session.agent)
         if open_turn.state in WAITING:
             turns.enqueue(house, session, _turn(house, open_turn))
             if agent.departed and len(session.mailbox) == 1:
                 turns.tell_wait(house, session, session.mailbox[0], agent)
         else:
             _take_back_handed(house, agent, session, open_turn, shown)
+    for name, agent in house.agents.items():
+        agent.sessions = restored.counts.get(name, 0)
 
 
 def _hold(house: House, session: Session, name: str, epoch: int) -> None:

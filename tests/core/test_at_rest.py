@@ -217,6 +217,32 @@ def test_who_is_not_followed_any_more_may_go(house: House) -> None:
     assert [] == house.in_memory
 
 
+def test_the_session_of_an_agent_that_is_not_in_the_configuration_may_go() -> None:
+    before = House(agent("gone"))
+    name = before.open("gone")
+    after = House(agent(), disk=before.disk)
+
+    followed(after, name)
+    was_there = after.in_memory
+    after.tell(ClientSaid(CLIENT, Unfollow(1)))
+
+    assert [name] == was_there
+    assert [] == after.in_memory
+
+
+def test_what_an_agent_has_in_the_log_is_counted_though_it_left_the_configuration() -> None:
+    before = House(agent("gone"))
+    names = [before.open("gone") for _ in range(3)]
+    before.late = True
+    before.exit("gone", 1)
+    before.prompt(names[0])
+
+    after = House(agent(), disk=before.disk)
+
+    assert [names[0]] == after.in_memory
+    assert (3, 3) == (after.core.house.agents["gone"].sessions, after.core.house.session_count)
+
+
 def test_so_many_stay_in_memory_as_may_and_those_that_were_named_last() -> None:
     house = House(agent(), kept=2)
 

@@ -37,7 +37,7 @@ class Agent:
     held_by: int = 0  # Clients that want its actors to stay up.
     digest: str = ""  # Of its configuration.
     rests: dict[str, RestRow] = field(default_factory=dict[str, RestRow])  # How its actors were written down last.
-    dependents: list["Agent"] = field(default_factory=list["Agent"])  # They start after it, which therefore stays up.
+    awaited: bool = False  # Others start after it, which therefore stays up.
 
     @property
     def name(self) -> str:
@@ -62,12 +62,12 @@ class Agent:
     @property
     def is_lazy(self) -> bool:
         """Whether nobody plays it before a prompt needs it."""
-        return self.spec.lazy and not self.dependents
+        return self.spec.lazy and not self.awaited
 
     @property
     def may_rest(self) -> bool:
         """Whether nobody need play it while there is nothing to do."""
-        return (self.spec.lazy or self.spec.idle_stop_s > 0) and not (self.dependents or self.held_by)
+        return (self.spec.lazy or self.spec.idle_stop_s > 0) and not (self.awaited or self.held_by)
 
     def others(self, actor: Actor) -> Iterator[Actor]:
         """Yield the other actors that play it."""

@@ -118,7 +118,7 @@ class Core:
             self._add(agent_spec, stood[agent_spec.name])
         for agent in self.house.agents.values():
             for name in agent.spec.after:
-                self.house.agents[name].dependents.append(agent)
+                self.house.agents[name].awaited = True
         casts = {(each.actor, each.epoch): self._cast_of(each, restored) for each in living}
         playing = defaultdict[str, list[Spawned]](list)
         for each in living:

@@ -15,6 +15,7 @@ from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 from understudy.supervisor.core.specs import AgentSpec
 
 LASTING = {State.EXITED: Step.RETIRED, State.FATAL: Step.GIVEN_UP, State.UNKNOWN: Step.SURVIVED}
+STATES = {state.value: state for state in State}
 WHY_CHARACTERS_MAX = 1_000
 GRANTED_MAX = 1_000  # Restarts that are remembered; who has more of them in a period never gives up in earnest.
 
@@ -58,6 +59,11 @@ def row(house: House, agent: Agent, actor: Actor) -> RestRow:
     )
 
 
+def stood(row: RestRow) -> State | None:
+    """Return the state that a row names, None when that passed by itself."""
+    return STATES.get(row.state)
+
+
 def take_budget(agent: Agent, row: RestRow) -> None:
     """Go on with the budget that the last supervisor had written down."""
     restarts = agent.restarts
@@ -75,15 +81,15 @@ def resting(agent: Agent, first: int | None, spares: bool) -> bool:
     row = agent.rests.get(agent.name)
     if row is None or row.digest != agent.digest or (first is not None and first >= row.epoch):
         return False
-    if row.state == State.FATAL.value:
+    if stood(row) is State.FATAL:
         return not spares  # An understudy takes over.
-    return row.state in (State.EXITED.value, State.UNKNOWN.value)
+    return stood(row) in (State.EXITED, State.UNKNOWN)
 
 
 def running_since(agent: Agent | None, name: str, process: Spawned) -> float | None:
     """Return since when that incarnation was RUNNING, None when that was not written down."""
     row = None if agent is None else agent.rests.get(name)
-    running = row is not None and row.state == State.RUNNING.value and row.epoch == process.epoch
+    running = row is not None and stood(row) is State.RUNNING and row.epoch == process.epoch
     return row.since if running and row is not None else None
 
 
@@ -98,7 +104,7 @@ def left_over(agent: Agent, living: list[Spawned]) -> list[tuple[int, RestRow]]:
     """Return the places, beside the first, where something could not be ended, and how they stood."""
     found = [(int(name.rpartition("/")[2]), row) for name, row in agent.rests.items() if name != agent.name]
     there = {each.epoch for each in living}
-    lasting = [each for each in found if each[1].state == State.UNKNOWN.value and each[1].digest == agent.digest]
+    lasting = [each for each in found if stood(each[1]) is State.UNKNOWN and each[1].digest == agent.digest]
     return [each for each in lasting if each[1].epoch not in there]
 
 
@@ -107,7 +113,8 @@ def rest(agent: Agent, actor: Actor, row: RestRow) -> None:
     agent.apart = row.why if row.apart else agent.apart
     agent.launch.know(actor, row.epoch)
     actor.epoch = row.epoch
-    state = State(row.state)
+    state = stood(row)
+    assert state is not None, f"{row.agent} was at rest, and nothing says how"
     retry_s = agent.spec.restart.fatal_retry_s if state is State.FATAL and not row.apart else 0.0
     reason = Reason.APART if row.apart else Reason.ENDED
     actor.rest(LASTING[state], Why(reason, row.why), row.since, row.since + retry_s if retry_s else None)
@@ -116,5 +123,5 @@ def rest(agent: Agent, actor: Actor, row: RestRow) -> None:
 def stopped(agent: Agent) -> None:
     """A person had stopped it: since then."""
     row, actor = agent.rests.get(agent.name), agent.first
-    if row is not None and row.state == actor.state.value == State.STOPPED.value:
+    if row is not None and stood(row) is actor.state is State.STOPPED:
         actor.since = row.since

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from understudy.protocol.errors import NOT_OURS, LocalError, UnderstudyError
+from understudy.protocol.errors import NO_HELLO, NOT_OURS, LocalError, RemoteError
 from understudy.protocol.one_verb import verb
 from understudy.protocol.owners import OwnerError, make_folder, open_ours
 from understudy.protocol.presence import held, keeper
 from understudy.protocol.stderr import write_line
-from understudy.protocol.verbs import House
+from understudy.protocol.verbs import House, HouseStatus
 from understudy.supervisor.directories import directories, is_full
 
 READY_S_MAX = 30.0
@@ -40,7 +40,7 @@ def start_in_background(
 ) -> int:
     """Start a house and return the keeper's pid when the house answers. Raises `UpError` with its last words.
 
-    One that runs already, or that another starts in this moment, keeps this one from starting: that is an error, too.
+    A house that is in safe mode by then is up, and of no use: an error that says why. One that runs already, or that another starts in this moment, keeps this one from starting: that is an error, too.
     `asserts`: a breach of its own invariants ends its supervisor.
     """
     os.getcwd()  # noqa: PTH109 (the house is to stand in it: it may be gone)
@@ -62,7 +62,12 @@ def start_in_background(
             status = start.ended()
             if status is not None:
                 raise UpError(f"the house did not start (status {status}):\n{last_words(output, begin)}")
-            if start.pid and keeper(f"{runtime}/lock") == start.pid and ready(runtime):
+            house = _answers(runtime) if start.pid and keeper(f"{runtime}/lock") == start.pid else None
+            if house is not None and house.safe_mode:
+                text = f"the house is up (pid {start.pid}) in safe mode: its supervisor fell, and no agents run"
+                remedy = "mend that, then: understudy reload; or end it: understudy shutdown"
+                raise UpError(f"{text}:\n{house.safe_mode}\n{remedy}")
+            if house is not None:
                 return start.pid
             if time.monotonic() > deadline:
                 raise UpError(f"the house did not answer within {READY_S_MAX:g} s:\n{last_words(output, begin)}")
@@ -133,15 +138,19 @@ def share(config: str | None, runtime_dir: str | None, state_dir: str | None, id
 
 def ready(runtime_dir: str) -> bool:
     """Return whether a house answers at `runtime_dir`. Raises `LocalError` (not_ours) where only another user's could."""
+    return _answers(runtime_dir) is not None
+
+
+def _answers(runtime_dir: str) -> HouseStatus | None:
+    """Return what the house says of itself, None while none answers. Raises as `ready`."""
     try:
-        verb(runtime_dir, House(), timeout_s=0.5)
+        return verb(runtime_dir, House(), timeout_s=0.5)
     except LocalError as error:
         if error.code == NOT_OURS:
             raise
-        return False
-    except UnderstudyError:
-        return True
-    return True
+        return None
+    except RemoteError as error:  # Of another version, say; it is there. `no_hello`: it fell before it answered.
+        return None if error.code == NO_HELLO else HouseStatus(0, 0, "", [], "")
 
 
 def last_words(path: Path, begin: int = 0) -> str:

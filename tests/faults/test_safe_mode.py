@@ -92,6 +92,35 @@ def test_a_log_that_is_unsound_from_the_first_is_told_at_once(tmp_path: Path) ->
     assert "Traceback" not in ended.stderr
 
 
+FALLS = """
+import sys
+if "understudy.supervisor.detached" in sys.orig_argv:
+    from understudy.supervisor.shell import safe, shell
+    def falls(house, keeper, living, life):
+        safe.note_fall(house.runtime_dir, "the disk is made of cheese")
+        return 3
+    shell.main = falls
+"""
+
+
+@pytest.mark.faults
+def test_a_house_whose_supervisor_falls_at_once_is_not_said_to_be_up(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(FALLS)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    try:
+        ended = subprocess.run(
+            house.command("up", "-d", "-c", str(house.config)), env=environ, capture_output=True, text=True, timeout=100
+        )
+    finally:
+        house.run("shutdown")
+
+    assert (1, "") == (ended.returncode, ended.stdout)
+    assert (
+        "in safe mode: its supervisor fell, and no agents run:\nthe disk is made of cheese\nmend that" in ended.stderr
+    )
+
+
 MOMENT = """
 import os, signal, sys
 from pathlib import Path

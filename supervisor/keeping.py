@@ -9,7 +9,7 @@ from dataclasses import replace
 from understudy.protocol.bodies import quick_decode
 from understudy.protocol.presence import held
 from understudy.protocol.stderr import say, write_line
-from understudy.supervisor.config.config import ConfigError, load
+from understudy.supervisor.config.config import ConfigError, read
 from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.keeper import actors, keeper, reload
 from understudy.supervisor.keeper.folders import HouseError
@@ -26,7 +26,7 @@ def keep(
     inherited = reload.receive()
     same = inherited.house.source if inherited is not None else ""  # Which `understudy reload` has checked.
     try:
-        house = load(config or same or None, runtime_dir, state_dir, os.environ)
+        house, remarks = read(config or same or None, runtime_dir, state_dir, os.environ)
         if idle_exit_s is not None:
             house = replace(house, idle_exit_s=idle_exit_s)
     except Exception as error:
@@ -38,29 +38,31 @@ def keep(
         if inherited is None:
             return 2
         write_line("understudy: the configuration stays as it was")
-        house = inherited.house
+        house, remarks = inherited.house, []
     try:
         house = replace(house, command=command)
         if inherited is not None or not held(f"{house.runtime_dir}/lock"):
             names = ", ".join(agent.name for agent in house.agents)
             say(f"the cast is {names}; sockets in {house.runtime_dir}, log in {house.state_dir}")
+            for remark in remarks:
+                say(remark)
         return keeper.Keeper(house, *_load_code(house)).run(inherited)
     except HouseError as error:
         write_line(f"understudy: {error}")
         return 1
 
 
-def check(config: str | None, runtime_dir: str | None, state_dir: str | None) -> tuple[list[str], str]:
-    """Return the configuration's mistakes and its file, "" for the built-in cast, as `keep` would read it.
+def check(config: str | None, runtime_dir: str | None, state_dir: str | None) -> tuple[list[str], list[str], str]:
+    """Return the configuration's mistakes, remarks on it, and its file, "" for the built-in cast, as `keep` would read it.
 
     Loads the code that a house needs, and raises whatever a broken module raises.
     """
     try:
-        house = load(config, runtime_dir, state_dir, os.environ)
+        house, remarks = read(config, runtime_dir, state_dir, os.environ)
     except ConfigError as error:
-        return error.mistakes, ""
+        return error.mistakes, [], ""
     _load_code(house)
-    return [], house.source
+    return [], remarks, house.source
 
 
 def _load_code(house: HouseSpec) -> tuple[keeper.Supervise, keeper.SuperviseSafely, actors.Act]:

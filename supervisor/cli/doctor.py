@@ -23,7 +23,7 @@ from understudy.protocol.presence import held
 from understudy.protocol.processes import children, stat, title
 from understudy.protocol.verbs import House, HouseStatus, Status
 from understudy.supervisor.chaos.proc import keeper_of, left
-from understudy.supervisor.config.config import ConfigError, load
+from understudy.supervisor.config.config import ConfigError, read
 from understudy.supervisor.directories import OURS, directories, is_full, see_ours
 from understudy.supervisor.formats import JOURNAL_HEADER, SCHEMA_VERSION
 
@@ -132,12 +132,13 @@ def _agents(runtime_dir: str) -> Iterator[Finding]:
 def _configuration(source: str, runtime_dir: str, state_dir: str) -> Iterator[Finding]:
     """Look at the file of the house that runs, or at the one that the next would read."""
     try:
-        house = load(source or None, runtime_dir, state_dir, os.environ)
+        house, remarks = read(source or None, runtime_dir, state_dir, os.environ)
     except ConfigError as error:
         yield Finding("configuration", "\n".join(error.mistakes), "mend that")
         return
     names = ", ".join(agent.name for agent in house.agents)
-    yield Finding("configuration", f"{house.source or 'none, so the built-in cast'}: {names}")
+    told = f"{house.source or 'none, so the built-in cast'}: {names}"
+    yield Finding("configuration", "\n".join((told, *remarks)))
     for agent in house.agents:
         if agent.command:
             found = shutil.which(agent.command[0], path=agent.env.get("PATH"))

@@ -55,7 +55,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--idle-exit-s", type=_checked(seconds), metavar="SECONDS", help="end after so long without a client"
     )
     up.add_argument(
-        "--check", action="store_true", help="only load the code and the configuration, and tell what is wrong"
+        "--check",
+        action="store_true",
+        help="only load the code and the configuration, and tell what is wrong, and what is in vain",
     )
     verb("reload", "take the installed code and the configuration anew; agents work on", "understudy reload")
     verb("doctor", "look for what is wrong with the installation, the configuration and the log", "understudy doctor")

@@ -18,11 +18,14 @@ def run(options: Any) -> int:
     from understudy.supervisor import keeping
 
     if options.check:
-        mistakes, source = keeping.check(options.config, options.runtime_dir, options.state_dir)
+        mistakes, remarks, source = keeping.check(options.config, options.runtime_dir, options.state_dir)
         for mistake in mistakes:
             write_line(mistake)
+        for remark in remarks:
+            print(remark)
         if not mistakes:
-            print(f"{source or 'the built-in cast'}: no mistakes")
+            counted = f", {len(remarks)} of its settings in vain" if remarks else ""
+            print(f"{source or 'the built-in cast'}: no mistakes{counted}")
         return EXIT_MISTAKES if mistakes else 0
     command = (sys.executable, *sys.orig_argv[1:])
     return keeping.keep(command, options.config, options.runtime_dir, options.state_dir, options.idle_exit_s)

@@ -19,6 +19,7 @@ from understudy.protocol.drivers import DRIVERS, EXAMPLES
 from understudy.protocol.owners import see_file, see_way
 from understudy.supervisor.config import persona
 from understudy.supervisor.config.persona import PersonaFile
+from understudy.supervisor.config.remarks import remarks
 from understudy.supervisor.config.values import (
     a_table,
     a_text,
@@ -76,10 +77,17 @@ class ConfigError(Exception):
 
 def load(config: str | None, runtime_dir: str | None, state_dir: str | None, environ: Mapping[str, str]) -> HouseSpec:
     """Return the house's specification; without a file, the built-in cast. Raises `ConfigError`."""
+    return read(config, runtime_dir, state_dir, environ)[0]
+
+
+def read(
+    config: str | None, runtime_dir: str | None, state_dir: str | None, environ: Mapping[str, str]
+) -> tuple[HouseSpec, list[str]]:
+    """As `load`, with remarks on what has no effect as it is written, each with its place and remedy."""
     runtime, state = directories(runtime_dir, state_dir, environ)
     path = find(config, environ)
     if path is None:
-        return _packable(HouseSpec(BUILT_IN, runtime, state))
+        return _packable(HouseSpec(BUILT_IN, runtime, state)), []
     try:
         text = _read(str(path))
     except OSError as error:
@@ -92,7 +100,7 @@ def load(config: str | None, runtime_dir: str | None, state_dir: str | None, env
     house = reader.house(table, HouseSpec((), runtime, state, source=str(path)))
     if reader.mistakes:
         raise ConfigError(reader.mistakes)
-    return _packable(house)
+    return _packable(house), reader.remarks
 
 
 def _read(path: str) -> str:
@@ -137,13 +145,14 @@ def find(config: str | None, environ: Mapping[str, str]) -> Path | None:
 
 
 class Reader:
-    """Checks one file. `mistakes` grows; values that are wrong keep their default."""
+    """Checks one file. `mistakes` and `remarks` grow; values that are wrong keep their default."""
 
     def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
         self.path = path
         self.lines = text.splitlines()
         self.environ = environ
         self.mistakes: list[str] = []
+        self.remarks: list[str] = []
 
     def house(self, table: dict[str, Any], default: HouseSpec) -> HouseSpec:
         """Return the house that `table` describes."""
@@ -169,7 +178,11 @@ class Reader:
         found |= {name: self._part(name, agents[name], found) for name in agents if name not in found}
         specs = tuple(found.values())  # A part comes after the agent that it is launched as, wherever the file has it.
         self._order({spec.name: spec.after for spec in specs})
-        return replace(default, agents=specs, **changes)
+        house = replace(default, agents=specs, **changes)
+        if not self.mistakes:
+            for header, key, text in remarks(house, agents):
+                self._remark(header, key, text)
+        return house
 
     def _part(self, name: str, table: dict[str, Any], others: Mapping[str, AgentSpec]) -> AgentSpec:
         """Return an agent that is launched as another one."""
@@ -189,7 +202,8 @@ class Reader:
             self._mistake(header, "persona", f"{base} is a program, which holds no sessions; leave it out")
         if "start" in values:
             values["lazy"] = values.pop("start")
-        values = {"lazy": True, "idle_stop_s": PART_IDLE_STOP_S, "understudies": 0} | values
+        rests = {"idle_stop_s": PART_IDLE_STOP_S} if values.get("lazy", True) else {"idle_stop_s": 0.0}
+        values = {"lazy": True, "understudies": 0} | rests | values
         return replace(spec, name=name, launch=spec.name, **values)
 
     def _launched(self, header: str, base: str, others: Iterable[str]) -> None:
@@ -212,7 +226,7 @@ class Reader:
         if values["as"] not in launched:  # Told once, and not for each of the files.
             self._launched("roster", values["as"], launched)
             return {}
-        folder, found = values["path"], dict[str, Any]()
+        folder, found, editions_found = values["path"], dict[str, Any](), False
         try:
             files = sorted(each for each in folder.iterdir() if each.suffix == ".md")
         except OSError as error:
@@ -224,6 +238,7 @@ class Reader:
             except ValueError as error:
                 self._mistake("roster", "path", str(error))
                 continue
+            editions_found = editions_found or "edition" in found_file.front
             editions = [each.strip() for each in found_file.front.get("edition", "").split(",") if each.strip()]
             if "edition" in values and editions and values["edition"] not in editions:
                 continue
@@ -231,6 +246,13 @@ class Reader:
                 self._mistake("roster", "path", f"{file}: {NAMED.format(file.stem)}")
             elif file.stem not in agents:  # Who has a table of its own is what that says.
                 found[file.stem] = {"as": values["as"], "persona": str(file)}
+            elif "persona" not in agents[file.stem]:
+                text = f"{file} is not used, since there is a table [agent.{file.stem}]: write its persona there"
+                self._remark("roster", "path", text)
+        if "edition" in values and not editions_found:
+            self._remark("roster", "edition", f"does nothing: no file in {folder} says edition: …; take it out")
+        elif not found:
+            self._remark("roster", "path", f"nobody is cast: {folder} has no file NAME.md that is taken from it")
         return found
 
     def _own_checks(self, header: str) -> dict[str, Callable[[Any], Any]]:
@@ -372,6 +394,9 @@ class Reader:
     def _mistake(self, header: str, key: str, text: str) -> None:
         name = ".".join(part for part in (header, key) if part)
         self.mistakes.append(f"{self.path}:{self._line(header, key)}: {name}: {text}")
+
+    def _remark(self, header: str, key: str, text: str) -> None:
+        self.remarks.append(f"{self.path}:{self._line(header, key)}: {header}.{key}: {text}")
 
     def _line(self, header: str, key: str) -> int:
         """Return the line of `key` in the table `header` (of the table itself when the key is not found), from 1."""

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.faults.house import RealHouse
 from understudy.protocol.drivers import DRIVERS
-from understudy.supervisor.config.config import ConfigError, Reader, load
+from understudy.supervisor.config.config import ConfigError, Reader, load, read
 from understudy.supervisor.core.specs import HouseSpec, OnCrash
 from understudy.supervisor.keeper.reload import VERSION, Inherited
 
@@ -273,7 +274,7 @@ def test_an_agent_that_is_launched_as_another_is_lazy_and_has_what_is_its_own(tm
     assert ("", False, 2) == (base.launch, base.lazy, base.understudies)
     assert ("base", True, 300.0, 1, 0) == (poet.launch, poet.lazy, poet.idle_stop_s, poet.turns_max, poet.understudies)
     assert (("agent",), 1024, "You write verse.") == (poet.command, poet.memory_mb, poet.persona)
-    assert (False, 3, "") == (plain.lazy, plain.turns_max, plain.persona)
+    assert (False, 0.0, 3, "") == (plain.lazy, plain.idle_stop_s, plain.turns_max, plain.persona)
 
 
 def test_a_roster_is_a_folder_of_personas_and_a_table_goes_before_it(tmp_path: Path) -> None:
@@ -346,3 +347,135 @@ def test_what_is_wrong_with_a_rosters_files_or_agent_is_told_at_the_roster_and_o
             load(write(tmp_path, f'{BASE}[roster]\npath = "cast"\nas = "{launched}"\n'), None, None, {})
 
         assert [True] == [text in each for each in caught.value.mistakes]
+
+
+def remarked(folder: Path, text: str) -> list[str]:
+    """Return the remarks on a configuration, without the folder."""
+    return [each.removeprefix(f"{folder}/") for each in read(write(folder, text), None, None, {})[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        (BASE + "actors_max = 3", "7: agent.base.actors_max: does nothing without sessions_per_actor"),
+        (BASE + "[agent.p]\nas = 'base'\nactors_max = 3", "9: agent.p.actors_max: does nothing without sessions_per_"),
+        (
+            BASE + "sessions_per_actor = 1\nactors_max = 9\n[house]\nactors_max = 4",
+            "8: agent.base.actors_max: is never reached: [house] actors_max is 4, for all agents together",
+        ),
+        (
+            BASE + "play = 'm:C'",
+            '7: agent.base.play: does nothing with driver = "acp": take it out, or write driver = "py',
+        ),
+        (BASE + "start_s = 3", '7: agent.base.start_s: does nothing with driver = "acp", which says itself when it is'),
+        (
+            BASE + "memory_soft = '1 GB'",
+            "7: agent.base.memory_soft: is never reached: memory (1024 MB) ends the agent before",
+        ),
+        (
+            BASE + "data_limit = '2 GB'",
+            "7: agent.base.data_limit: is never reached: memory (1024 MB) ends the agent before",
+        ),
+        (
+            BASE + "[house]\nmemory = '512 MB'",
+            "4: agent.base.memory: is more than [house] memory (512 MB), from which on",
+        ),
+        (
+            BASE + "turn_timeout_s = 5\nquiet_timeout_s = 9",
+            "8: agent.base.quiet_timeout_s: is never reached: turn_timeout_s (5 s) comes before",
+        ),
+        (
+            BASE + "restart = { expected = [3] }",
+            '7: agent.base.restart.expected: does nothing with policy = "permanent": write policy = "transient"',
+        ),
+        (
+            BASE + "[agent.base.restart]\nbackoff_min_s = 60",
+            "8: agent.base.restart.backoff_min_s: backoff_min_s (60 s) is more than backoff_max_s, which counts",
+        ),
+        (
+            BASE + "idle_stop_s = 5\n[agent.b]\ndriver = 'scripted'\nafter = ['base']",
+            "7: agent.base.idle_stop_s: does nothing: b starts after it, which keeps it up; take it out, or out of agent.b.after",
+        ),
+        (
+            BASE + "[agent.b]\ndriver = 'scripted'\n[house]\nactors_max = 1",
+            '10: house.actors_max: 2 agents are to be up, and 1 may: the others wait for ever; raise it, or write start = "lazy"',
+        ),
+        (
+            BASE + "[house]\nactors_max = 1",
+            "5: agent.base.understudies: none ever starts: 1 agents are to be up, and [house] actors_max is 1",
+        ),
+    ],
+)
+def test_what_has_no_effect_as_it_is_written_is_told_with_the_remedy(tmp_path: Path, text: str, remark: str) -> None:
+    told = remarked(tmp_path, text)
+
+    assert 1 == len(told), told
+    assert told[0].startswith(f"understudy.toml:{remark}")
+
+
+def test_what_does_nothing_for_a_program_is_told(tmp_path: Path) -> None:
+    program = "[agent.p]\ndriver = 'program'\ncommand = 'p'\n"
+    told = remarked(tmp_path, f"{program}turns_max = 3\nactors_max = 2\nstart = 'lazy'\nidle_stop_s = 3\n")
+
+    nothing = "does nothing: a program holds no sessions; take it out"
+    start = "only understudy start p does; take it out"
+    assert {
+        f"understudy.toml:4: agent.p.turns_max: {nothing}",
+        f"understudy.toml:5: agent.p.actors_max: {nothing}",
+        f"understudy.toml:6: agent.p.start: nobody prompts a program, so nothing starts it, {start}",
+        "understudy.toml:7: agent.p.idle_stop_s: nobody prompts a program: once it is ended nothing starts it, "
+        + start,
+    } == set(told)
+
+
+@pytest.mark.parametrize(
+    ("roster", "remark"),
+    [
+        ("edition = 'school'\n", "10: roster.edition: does nothing: no file in {}/cast says edition: …; take it out"),
+        (
+            "[agent.poet]\nas = 'base'\n",
+            "8: roster.path: {}/cast/poet.md is not used, since there is a table [agent.poet]: write its persona there",
+        ),
+    ],
+)
+def test_a_persona_that_nobody_has_and_an_edition_that_none_is_of_are_told(
+    tmp_path: Path, roster: str, remark: str
+) -> None:
+    (tmp_path / "cast").mkdir()
+    (tmp_path / "cast" / "poet.md").write_text("You are a poet.\n")
+    (tmp_path / "cast" / "nurse.md").write_text("You are a nurse.\n")
+
+    told = remarked(tmp_path, f"{BASE}[roster]\npath = 'cast'\nas = 'base'\n{roster}")
+
+    assert [f"understudy.toml:{remark.format(tmp_path)}"] == told
+
+
+def test_a_roster_that_casts_nobody_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cast").mkdir()
+
+    told = remarked(tmp_path, f"{BASE}[roster]\npath = 'cast'\nas = 'base'\n")
+
+    text = f"nobody is cast: {tmp_path}/cast has no file NAME.md that is taken from it"
+    assert [f"understudy.toml:8: roster.path: {text}"] == told
+
+
+def test_of_what_the_documents_show_nothing_is_in_vain(tmp_path: Path) -> None:
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "reviewer.md").write_text("You review.\n")
+    (tmp_path / "agents" / "poet.md").write_text("---\nedition: base\n---\nYou write verse.\n")
+    for page in ("README.md", "docs/cast.md"):
+        text = (Path(__file__).parents[2] / page).read_text()
+        shown = next(each for each in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "as = " in each)
+
+        assert [] == remarked(tmp_path, shown)
+
+
+def test_a_check_tells_what_is_in_vain_and_finds_no_mistake_in_that(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, '[agent.a]\ndriver = "scripted"\nactors_max = 3\n')
+
+    ended = house.run("up", "--check", "-c", str(house.config))
+
+    text = "does nothing without sessions_per_actor, since one actor plays all sessions: write sessions_per_actor = 1"
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert ended.stdout.startswith(f"{house.config}:3: agent.a.actors_max: {text}")
+    assert ended.stdout.endswith(f"\n{house.config}: no mistakes, 1 of its settings in vain\n")

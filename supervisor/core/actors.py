@@ -70,14 +70,14 @@ def said(house: House, peer: bytes, frame: FromActor) -> None:
 
 
 def not_read(house: House, event: ActorSaid, reason: str, passes: bool) -> None:
-    """The log does not tell what the frame names. When that passes, the actor is to say all again, on a new connection.
-
-    Else it is as of a session that nobody knows.
+    """The log does not tell what the frame names. When that passes, the connection is given up: after its next hello the
+    actor says all again. Else it is as of a session that nobody knows.
     """
     house.announce(LogUnreadable(reason))
     if passes:
         flow.unreachable(house, event.peer)
-    said(house, event.peer, event.frame)
+    else:
+        said(house, event.peer, event.frame)
 
 
 def count_unheard(house: House, actor: Actor, frame: FromActor) -> None:

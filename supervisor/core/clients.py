@@ -424,10 +424,14 @@ def _answer(house: House, client: Client, verb: str, request: str, body: object)
 
 
 def not_read(house: House, event: ClientSaid, reason: str, passes: bool) -> None:
-    """The log does not tell what the frame names. When that passes, the client is to say all again, on a new connection."""
+    """The log does not tell what the frame names: the client is told.
+
+    When that passes, by a fault that names nothing: what it waits for it says once more, on a new connection.
+    """
     house.announce(LogUnreadable(reason))
-    if passes:
-        lost(house, event.peer)
     client = _may_say(house, event.peer, event.frame)
-    if client is not None:
+    if client is not None and passes:
+        lost(house, client.peer)
+        house.fault(client.peer, LOG_STALLED, f"the log cannot be read: {reason}")
+    elif client is not None:
         house.fault(client.peer, UNREADABLE, reason, about(event.frame))

@@ -169,7 +169,7 @@ class Log:
 
     def newest(self, before: str, count: int) -> list[RestoredSession]:
         """Return the `count` newest sessions, or those opened before the session `before`, without opening and memory."""
-        return self._of_session(before or "newest", lambda: self._recall.newest(before, count))
+        return self._of_session("", lambda: self._recall.newest(before, count))
 
     def opened(self, request: str) -> tuple[str, bytes] | None:
         """Return which session the request opened, and the request's digest; None when it opened none."""
@@ -185,7 +185,8 @@ class Log:
         except sqlite3.Error as error:
             raise self._error(error) from error
         except DamageError as error:
-            raise LogError(f"the log {self._path}: session {session} is damaged: {error}; check the disk") from error
+            what = f": session {session}" if session else ""
+            raise LogError(f"the log {self._path}{what} is damaged: {error}; check the disk") from error
 
     def restore(self, prompt_bytes_max: int = PROMPT_BYTES_MAX) -> Restored:
         """Return everything the core needs to go on; of a larger prompt, opening or memory only its size."""

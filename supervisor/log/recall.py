@@ -6,6 +6,7 @@ wanted. A session with a turn that cannot be read is given back with its damage;
 
 import sqlite3
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -107,12 +108,8 @@ class Recall:
     def _sessions(
         self, which: str, values: tuple[str | int, ...] = (), blob_bytes_max: int = BLOB_BYTES_MAX
     ) -> list[RestoredSession]:
-        found = []
-        for row in self._query(SESSION + which, (blob_bytes_max, blob_bytes_max, *values)).fetchall():
-            if tuple(map(type, row)) != TYPES:
-                raise DamageError(f"its row holds what no session has: {row!r:.200}")
-            found.append(self._up_to_date(RestoredSession(*row), blob_bytes_max))
-        return found
+        rows = self._query(SESSION + which, (blob_bytes_max, blob_bytes_max, *values)).fetchall()
+        return [self._up_to_date(_session(row), blob_bytes_max) for row in rows]
 
     def _pending_session(self, row: SessionRow, blob_bytes_max: int) -> RestoredSession:
         size = len(row.opening)
@@ -179,7 +176,9 @@ class Recall:
                 state = LogState.STARTED  # Whether an agent has seen it nobody can tell.
                 turns.append(RestoredTurn(row[0], row[1], state, row[3], [], b"", epoch=row[6], launch=row[8]))
         if damaged:
-            sessions = [msgspec.structs.replace(each, damage=damaged.get(each.session, "")) for each in sessions]
+            sessions = [
+                msgspec.structs.replace(each, damage=damaged.get(each.session, each.damage)) for each in sessions
+            ]
         stopped = {
             key.removeprefix(STOPPED): life
             for key, life in query("SELECT key, value FROM meta WHERE key LIKE ?", (STOPPED + "%",))
@@ -219,6 +218,17 @@ class Recall:
         return RestoredTurn(
             session, turn, state, request, names, body if size <= bytes_max else b"", client, told, epoch, size, launch
         )
+
+
+def _session(row: tuple[Any, ...]) -> RestoredSession:
+    """Return the session of a row; with its damage when that holds what no session has."""
+    kinds = tuple(map(type, row))
+    if kinds == TYPES:
+        return RestoredSession(*row)
+    session, agent, last = row[0], row[1], row[5]
+    if (type(session), type(agent), type(last)) != (str, str, int):
+        raise DamageError(f"a row of the sessions holds what none has: {row!r:.200}")
+    return RestoredSession(session, agent, "", b"", b"", last, 0.0, damage="its row in the log is damaged")
 
 
 def _entries_of(segment: bytes) -> list[Entry]:

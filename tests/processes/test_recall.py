@@ -222,16 +222,32 @@ def test_keys_that_are_forgotten_are_found_again(log: Log, monkeypatch: pytest.M
     assert [[1, 2]] * 5 == [[each.first for each in log.read(name, 1, 1000)] for name in names]
 
 
-def test_one_damaged_session_is_told_of_and_the_others_are_read(log: Log, tmp_path: Path) -> None:
-    opened(log, "s1", "s2")
+@pytest.mark.parametrize("is_busy", [False, True], ids=["at rest", "busy"])
+def test_one_damaged_session_is_given_back_with_its_damage_and_the_others_whole(
+    log: Log, tmp_path: Path, is_busy: bool
+) -> None:
+    for name in ("s1", "s2"):
+        prompted(log, name, content(5)) if is_busy else opened(log, name)
     log.tend()
     with closing(sqlite3.connect(tmp_path / "log", isolation_level=None)) as other:
         other.execute("UPDATE sessions SET cwd = x'ff' WHERE session = 's1'")
 
-    with pytest.raises(LogError, match=r"session s1 is damaged: its row holds what no session has"):
-        log.session("s1")
-    assert log.session("s2") is not None
-    assert [] == log.restore().sessions
+    read = [log.session("s1"), log.session("s2")]
+
+    damage = ["its row in the log is damaged", ""]
+    assert damage == [each.damage for each in read if each is not None]
+    assert damage == [each.damage for each in log.newest("", 2)][::-1]
+    assert (damage if is_busy else []) == [each.damage for each in log.restore().sessions]
+
+
+def test_a_row_that_names_no_session_is_told_with_the_file(log: Log, tmp_path: Path) -> None:
+    opened(log, "s1")
+    log.tend()
+    with closing(sqlite3.connect(tmp_path / "log", isolation_level=None)) as other:
+        other.execute("UPDATE sessions SET agent = x'ff'")
+
+    with pytest.raises(LogError, match=r"the log .*/log is damaged: a row of the sessions .*; check the disk"):
+        log.newest("", 10)
 
 
 @pytest.mark.parametrize(

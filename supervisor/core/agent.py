@@ -19,12 +19,17 @@ OCCUPIED = (State.STARTING, State.RUNNING, State.STOPPING, State.BACKOFF, *GIVEN
 
 @dataclass(slots=True, eq=False)
 class Agent:
-    """One agent. `actors`: by their places; the first is always there. `sessions`: how many it has."""
+    """One agent. `actors`: by their places; the first is always there. `sessions`: how many it has.
+
+    `restarts`: the budget of its first place, `beside`: those of others: a session at which one actor falls again and again
+    does not cost the others theirs.
+    """
 
     spec: AgentSpec
     launch: Launch
     restarts: Restarts
     actors: list[Actor] = field(default_factory=list[Actor])
+    beside: dict[int, Restarts] = field(default_factory=dict[int, Restarts])
     running: int = 0
     queued: int = 0
     sessions: int = 0
@@ -68,6 +73,14 @@ class Agent:
     def may_rest(self) -> bool:
         """Whether nobody need play it while there is nothing to do."""
         return (self.spec.lazy or self.spec.idle_stop_s > 0) and not (self.awaited or self.held_by)
+
+    def budget(self, place: int) -> Restarts:
+        """Return the budget of restarts of the actor in that place; of an understudy (0) it is that of the first."""
+        if place <= 1:
+            return self.restarts
+        if place not in self.beside:
+            self.beside[place] = Restarts(self.restarts.policy, self.restarts.random)
+        return self.beside[place]
 
     def others(self, actor: Actor) -> Iterator[Actor]:
         """Yield the other actors that play it."""

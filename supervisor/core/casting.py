@@ -21,8 +21,8 @@ def start(agent: Agent, actor: Actor) -> None:
     """Somebody wants the actor: it starts, or an understudy takes over, when the step ends."""
     agent.apart = ""
     if actor.state is State.FATAL:
-        agent.restarts.forgive()
-        agent.first.changed(agent.first)  # With which the budget is written down.
+        agent.budget(actor.place).forgive()
+        actor.changed(actor)  # With which the budget is written down.
     actor.want()
 
 

@@ -158,8 +158,8 @@ class Core:
         agent = house.agents[spec.name] = Agent(spec, launch, restarts, digest=rests.digest(spec))
         places.added(house, agent, 1)
         agent.rests.update(stood)
-        if spec.name in agent.rests:
-            rests.take_budget(agent, agent.rests[spec.name])
+        for row in stood.values():
+            rests.take_budget(agent, row)
 
     def _lie_down(self, agent: Agent, living: list[Spawned]) -> None:
         """Let those be at rest who are to stay so. `living`: the processes that play the agent."""

@@ -147,6 +147,7 @@ def gone(house: House, agent: Agent, actor: Actor) -> None:
     free(house, actor)
     rests.forget(house, agent, actor)
     agent.actors.remove(actor)
+    agent.beside.pop(actor.place, None)
     house.launches[actor.launch].forget(actor)
     house.touched.pop(actor, None)
     house.acks.pop(actor, None)
@@ -157,8 +158,8 @@ def end(house: House, actor: Actor, why: Why | None = None) -> None:
     """Let an actor end in order; one that had given up has its budget anew when it is wanted again."""
     if actor.state in (State.FATAL, State.EXITED):
         owner = house.agents[actor.agent or actor.launch]
-        owner.restarts.forgive()
-        house.touch(owner.first)
+        owner.budget(actor.place).forgive()
+        house.touch(actor if actor.agent else owner.first)
     if actor.state is State.RUNNING:
         house.tell_actor(actor, Stop(actor.spec.stop_grace_s), house.after_if_written)
     stop(house, actor, why)

@@ -40,19 +40,18 @@ def record(house: House) -> None:
 
 def row(house: House, agent: Agent, actor: Actor) -> RestRow:
     """Return how it stands; what passes by itself (that it starts, waits or ends) is left out."""
-    restarts, runs = agent.restarts, actor.state is State.RUNNING
+    restarts, runs = agent.budget(actor.place), actor.state is State.RUNNING
     says = runs or actor.state in LASTING or (agent.by_person and actor.state is State.STOPPED)
-    leads = actor.place == 1  # The budget is the agent's, and stands there.
     return RestRow(
         actor.name,
         house.life,
         actor.state.value if says else "",
         actor.why.text[:WHY_CHARACTERS_MAX] if says and not runs else "",
         actor.since if says else 0.0,
-        restarts.total if leads else 0,
-        restarts.granted[-GRANTED_MAX:] if leads else [],
-        restarts.in_a_row if leads else 0,
-        restarts.ran_s if leads else 0.0,
+        restarts.total,
+        restarts.granted[-GRANTED_MAX:],
+        restarts.in_a_row,
+        restarts.ran_s,
         actor.epoch if says else 0,
         bool(agent.apart),
         agent.digest,
@@ -66,8 +65,8 @@ def stood(row: RestRow) -> State | None:
 
 def take_budget(agent: Agent, row: RestRow) -> None:
     """Go on with the budget that the last supervisor had written down."""
-    restarts = agent.restarts
-    agent.rests[row.agent] = row
+    place = row.agent.rpartition("/")[2] if row.agent != agent.name else "1"
+    restarts = agent.budget(int(place))
     restarts.total = row.restarts
     if row.digest == agent.digest:
         restarts.granted, restarts.in_a_row, restarts.ran_s = list(row.granted), row.in_a_row, row.ran_s

@@ -113,7 +113,7 @@ class Return:
 
 def budget_of(house: House, actor: Actor) -> Restarts:
     """Return the budget of which the actor's restarts are taken."""
-    return house.agents[actor.agent].restarts if actor.agent else house.launches[actor.launch].restarts
+    return house.agents[actor.agent].budget(actor.place) if actor.agent else house.launches[actor.launch].restarts
 
 
 def returns(house: House, actor: Actor, event: Exited | None, why: Why, wait_s_min: float = 0.0) -> Return:
@@ -138,7 +138,7 @@ def returns(house: House, actor: Actor, event: Exited | None, why: Why, wait_s_m
 def again(house: House, actor: Actor, why: Why, wait_s_min: float = 0.0) -> Return:
     """Take a restart from the budget; return when it may be, or that there is none left."""
     wait_s = budget_of(house, actor).fell(house.now - actor.ran_from)
-    house.touch(house.agents[actor.agent or actor.launch].first)  # With which the budget is written down.
+    house.touch(actor if actor.agent else house.agents[actor.launch].first)  # With which the budget is written down.
     if wait_s is None:
         policy = budget_of(house, actor).policy
         text = f"{why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s of running"

@@ -35,7 +35,7 @@ def _row(house: House, agent: Agent, actor: Actor, name: str) -> AgentStatus:
         pid=actor.pid or None,
         epoch=actor.epoch,
         uptime_s=round(house.now - actor.since, 3) if running else 0.0,
-        restarts=agent.restarts.total if leads else 0,
+        restarts=agent.budget(actor.place).total if actor.agent else 0,
         queue=agent.queued if leads else 0,
         running=len(house.turns_of(actor)),
         sessions=agent.sessions if leads else 0,

@@ -235,8 +235,8 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
         agent.queued -= 1
     if session.mailbox:
         agent.waiting.setdefault(session.id, house.now)
-    else:
-        agent.waiting.pop(session.id, None)
+    elif agent.waiting.pop(session.id, None) is not None:
+        house.touch(session.actor or agent.first)  # It may have nothing to do any more.
     if agent.running == agent.spec.turns_max - 1:
         admit_waiting(house, agent)  # It was full: others wait for its sake.
     elif session.mailbox:

@@ -1,6 +1,7 @@
 """The supervisor's double: its loop around the core, which sees whether what the core wants may be."""
 
 import signal
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
@@ -53,7 +54,7 @@ class FellError(Exception):
 
 @dataclass(slots=True)
 class Budget:
-    """An account of its own of one line's restarts, on a clock that goes only while its actors run."""
+    """An account of its own of the restarts in one place, on a clock that goes only while its actors run."""
 
     clock: float = 0.0
     granted: list[float] = field(default_factory=list[float])
@@ -159,8 +160,10 @@ class Supervisor:
         if any(isinstance(each, ClientSaid) for each in events):
             after = self._fatal()
             for name in before:
-                if after.get(name, 0) < before[name]:
+                if after[name] < before[name]:
                     self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
+        for name in before.keys() - self._fatal().keys():
+            self.budgets.pop(name, None)  # There is no such place any more.
         if len(events) == 1:
             self._see_refusals(effects)
             self._see_idle(effects)
@@ -208,21 +211,22 @@ class Supervisor:
         """Return who plays and who stands by, in which state."""
         return [(each.epoch, each.state) for each in self.core.house.actors()]
 
-    def _fatal(self) -> dict[str, int]:
-        found = dict.fromkeys(self.core.house.agents, 0)
+    def _fatal(self) -> Counter[str]:
+        """Return whom we count restarts for, with how many of it are FATAL."""
+        found: Counter[str] = Counter()
         for each in self.core.house.actors():
-            found[each.agent or each.launch] += each.state is State.FATAL
+            found[each.name] += each.state is State.FATAL
         return found
 
     def _fall(self, fall: Exited | SpawnFailed) -> None:
         actor = self._actor(fall.actor, fall.epoch)
-        whose = fall.actor if actor is None or not actor.agent else actor.agent
+        whose = fall.actor if actor is None else actor.name
         is_fatal = self._is_one_too_many(fall, actor, whose)
         self.core.broke = False
         self._step([fall])
         if self.core.broke:
-            self.unaccounted.add(whose)
-        if is_fatal is not None and actor is not None and whose not in self.unaccounted:
+            self.unaccounted.add(whose.partition("/")[0])
+        if is_fatal is not None and actor is not None and whose.partition("/")[0] not in self.unaccounted:
             budget = self.budgets[whose]
             text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {actor.state}; {budget}"
             assert (actor.state is State.FATAL) is is_fatal, text
@@ -238,7 +242,7 @@ class Supervisor:
             return None
         if isinstance(fall, Exited) and fall.survivors:
             return None
-        policy = self.core.house.agents[whose].spec.restart
+        policy = self.core.house.agents[whose.partition("/")[0]].spec.restart
         if policy.policy is not Comeback.PERMANENT:
             return None
         budget = self.budgets.setdefault(whose, Budget())
@@ -412,7 +416,8 @@ def supervise(
     supervisor = Supervisor(scene, promises, keeper, core, newest=newest)
     digests = {name: agent.digest for name, agent in core.house.agents.items()}
     for row in restored.rests.values():
-        if row.life == life and row.digest == digests.get(row.agent):  # Else it is set up anew, and begins anew.
+        agent = row.agent.partition("/")[0]
+        if row.life == life and row.digest == digests.get(agent):  # Else it is set up anew, and begins anew.
             supervisor.budgets[row.agent] = Budget(row.ran_s, list(row.granted))
     for each in living:
         plays, place = restored.cast.get((each.actor, each.epoch), (each.plays, each.place))

@@ -149,7 +149,7 @@ def _outcome(house: House, agent: Agent, verb: str, epoch: int) -> str | None:
     if actor.state is State.EXITED and not actor.starts:
         return ""
     if actor.hindered is Hindrance.ROOM:
-        leaving = any(each.state is State.STOPPING for each in house.actors())
+        leaving = house.tally.living > house.tally.staying
         return None if leaving else f"{actor.state.value}: {actor.why}"
     return _hopeless(house, actor, set())
 

@@ -413,7 +413,7 @@ class Core:
             house.effects.append(Finish(reload=True))
         if not house.stopping or house.finished:
             return
-        if not any(actor.lives for actor in house.actors()):
+        if not house.tally.living:
             house.finished = True
             for peer in house.clients:
                 house.tell(peer, Goodbye("the house is shut down"), house.after)

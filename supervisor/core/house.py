@@ -34,6 +34,7 @@ from understudy.supervisor.core.life import Actor
 from understudy.supervisor.core.open_calls import OpenCalls
 from understudy.supervisor.core.sessions import Session, Turn
 from understudy.supervisor.core.specs import HouseSpec
+from understudy.supervisor.core.tally import Tally
 
 REQUESTS_KEPT_MAX = 20_000  # Of opens, and of prompts: the log knows all.
 CLIENTS_MAX = 4_000
@@ -130,6 +131,7 @@ class House:
     return_due: float | None = None  # Until then clients and actors of the last supervisor are expected back.
     due: float = 0.0
     dues: Dues = field(default_factory=Dues)  # Of actors; see `looks`.
+    tally: Tally = field(default_factory=Tally)
     replan: bool = True  # Something may have changed what `due` and the limits depend on.
     touched: dict[Actor, None] = field(default_factory=dict[Actor, None])  # They may stand otherwise than before.
     # Who waits to start, by what it waits for: an agent's name, a launch's understudies (`~NAME`), room (``).
@@ -154,8 +156,15 @@ class House:
 
     def touch(self, actor: Actor) -> None:
         """Something of the actor changed: look at it when the step ends."""
+        self.tally.see(actor)
         self.touched[actor] = None
         self.replan = True
+
+    def look_within(self, actor: Actor, wait_s: float) -> None:
+        """See that the actor is looked at soon, whatever else becomes of it."""
+        due = self.now + wait_s
+        self.dues.put(actor, due)
+        self.due = min(self.due, due)
 
     def actors(self) -> Iterator[Actor]:
         """Yield all actors: those that play, then those that stand by."""

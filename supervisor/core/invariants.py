@@ -11,7 +11,7 @@ from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.house import PING_BUSY_EVERY_S, House
 from understudy.supervisor.core.launches import Launch
-from understudy.supervisor.core.life import State
+from understudy.supervisor.core.life import STAYING, Hindrance, State
 from understudy.supervisor.core.looks import due_of
 from understudy.supervisor.core.rests import row
 from understudy.supervisor.core.sessions import Session, TurnState
@@ -129,6 +129,7 @@ def of_house(house: House) -> None:
         assert house.replan or house.due <= max(at, house.now), f"{actor.title} is looked at before the house"
         asked_again = not actor.starts or any(actor in each for each in house.held.values())
         assert asked_again, f"{actor.title} is to start, and nobody asks whether it may"
+    _of_tally(house)
     for session_id, number in house.cancels:
         current = house.sessions[session_id].current
         assert current is not None, f"turn {number} of {session_id} is over, its cancel is not"
@@ -175,3 +176,15 @@ def of_bytes(house: House) -> None:
     texts = sum(long((session.cwd,)) for session in house.sessions.values())
     texts += sum(long(turn.serves) for each in turns for turn in each if turn is not None)
     assert texts == budget.texts, f"{texts} bytes of long texts are kept, and {budget.texts} are counted"
+
+
+def _of_tally(house: House) -> None:
+    """Assert that the house counts its actors as they stand."""
+    living = [each for each in house.actors() if each.lives]
+    staying = [each for each in living if each.state in STAYING]
+    crowded = {each for each in house.actors() if each.agent and each.hindered is Hindrance.ROOM}
+    kb = [sum(round(1024 * each.memory_mb) for each in some) for some in (living, staying)]
+    tally = house.tally
+    counted = (tally.living, tally.staying, tally.living_kb, tally.staying_kb)
+    assert counted == (len(living), len(staying), *kb), f"{counted} are counted of {len(living)}, {len(staying)}, {kb}"
+    assert crowded == tally.crowded.keys(), f"{[each.title for each in tally.crowded]} are said to wait for room"

@@ -5,15 +5,15 @@ The figures come from the shell's watch. For the house, understudies go first; t
 
 from understudy.protocol.news import ActorRenewed, MemoryPassed, SoftLimitPassed, UnderstudyDismissed
 from understudy.supervisor.core import places, turns
-from understudy.supervisor.core.agent import Agent
 from understudy.supervisor.core.events import Kill, Sampled
 from understudy.supervisor.core.house import House
-from understudy.supervisor.core.life import STAYING, Actor, Hindrance, Reason, State, Why
+from understudy.supervisor.core.life import STAYING, Actor, Reason, State, Why
 
 
 def sampled(house: House, actor: Actor, event: Sampled) -> list[Kill]:
     """Take a figure: past `memory` the actor is killed, past `memory_soft` its turns are cancelled, with the reason."""
     actor.memory_mb, actor.files = event.memory_mb, event.files
+    house.tally.see(actor)
     if actor.state is not State.RUNNING:
         return []
     limit_mb, soft_mb = actor.spec.memory_mb, actor.spec.memory_soft_mb
@@ -33,17 +33,16 @@ def no_room(house: House, actor: Actor) -> str:
     actors_max, memory_mb = house.spec.actors_max, house.spec.memory_mb
     if not (actors_max or memory_mb):
         return ""
-    living = [each for each in house.actors() if each.lives and each is not actor]
-    used_mb = sum(each.memory_mb for each in living)
-    if actors_max and len(living) >= actors_max:
-        return f"waits: {len(living)} of actors_max {actors_max} run"
+    tally = house.tally
+    used_mb = tally.living_kb / 1024
+    if actors_max and tally.living >= actors_max:
+        return f"waits: {tally.living} of actors_max {actors_max} run"
     if memory_mb and used_mb > memory_mb:
         return f"waits: {_over(house, used_mb)}"
     if actor.agent:
         return ""
-    waiting = len(_crowded(house))
-    if waiting:
-        return f"waits: {waiting} that play wait to start"
+    if tally.crowded:
+        return f"waits: {len(tally.crowded)} that play wait to start"
     spare_mb = house.launches[actor.launch].understudy_mb
     if memory_mb and used_mb + spare_mb > memory_mb:
         return f"waits: {_over(house, used_mb)}, and an understudy takes {spare_mb:.0f} MB"
@@ -52,35 +51,39 @@ def no_room(house: House, actor: Actor) -> str:
 
 def balance(house: House) -> None:
     """Keep the house within `actors_max` and `memory`. Called when a step ends in which any of that may have changed."""
-    understudies = [each for each in house.actors() if not each.agent and each.state in STAYING]
+    if _is_over(house) or _lacking(house):
+        _make_room(house)
+    _weigh(house)
+    house.freed = True
+
+
+def _make_room(house: House) -> None:
+    """Let understudies go, then who has nothing to do, for the sake of those that play and wait."""
+    understudies = [each for launch in house.launches.values() for each in launch.understudies if each.state in STAYING]
     understudies.sort(key=lambda each: each.memory_mb)
     while understudies and _is_over(house):
         _dismiss(house, understudies.pop(), _over(house, _used_mb(house)))
     for _ in range(min(_lacking(house), len(understudies))):
         _dismiss(house, understudies.pop(), f"actors_max {house.spec.actors_max}, and others play")
-    for actor in _crowded(house) if _lacking(house) else []:
+    if not _lacking(house):
+        return
+    spare = _spare(house)
+    for actor in list(house.tally.crowded):
         agent = house.agents[actor.agent]
         stays = actor is agent.first and not agent.may_rest  # It is to be up, whether or not there is something to do.
         if stays or places.has_work(house, actor):
-            places.make_room(house, [*agent.others(actor), *_spare(house, agent)])
-    _weigh(house)
-    house.freed = True
+            places.make_room(house, [*agent.others(actor), *(each for each in spare if each.agent != agent.name)])
 
 
-def _crowded(house: House) -> list[Actor]:
-    """Return those that play and wait for room."""
-    return [each for agent in house.agents.values() for each in agent.actors if each.hindered is Hindrance.ROOM]
-
-
-def _spare(house: House, agent: Agent) -> list[Actor]:
-    """Return the actors of other agents that come back when they are wanted."""
-    others = [each for each in house.agents.values() if each is not agent]
-    return [each for other in others for each in other.actors if each.place > 1 or other.may_rest]
+def _spare(house: House) -> list[Actor]:
+    """Return the actors that come back when they are wanted."""
+    agents = house.agents.values()
+    return [each for agent in agents for each in agent.actors if each.place > 1 or agent.may_rest]
 
 
 def _used_mb(house: House) -> float:
     """Return what all use that are not on their way out."""
-    return sum(each.memory_mb for each in house.actors() if each.state in STAYING)
+    return house.tally.staying_kb / 1024
 
 
 def _is_over(house: House) -> bool:
@@ -95,8 +98,7 @@ def _lacking(house: House) -> int:
     """Return how many more must go so that all who play may start."""
     if not house.spec.actors_max:
         return 0
-    staying = sum(each.state in STAYING for each in house.actors())
-    return max(0, staying + len(_crowded(house)) - house.spec.actors_max)
+    return max(0, house.tally.staying + len(house.tally.crowded) - house.spec.actors_max)
 
 
 def _dismiss(house: House, actor: Actor, why: str) -> None:

@@ -68,8 +68,7 @@ def admit(house: House, session: Session, agent: Agent) -> None:
     agent.waiting.pop(session.id, None)
     plays(house, session, agent, actor)
     house.admitted.append(session)
-    house.dues.put(actor, house.now + PING_BUSY_EVERY_S)
-    house.replan = True
+    house.look_within(actor, PING_BUSY_EVERY_S)
     session.current = turn
     turn.launch, turn.epoch = actor.launch, actor.epoch
     turn.handovers += 1

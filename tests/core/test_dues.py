@@ -1,6 +1,7 @@
-"""When actors are looked at again: by everybody's earliest due, and nobody who is not due."""
+"""What one actor's news costs in a house of many: nobody is looked at or counted who has nothing to do with it."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -64,5 +65,17 @@ def test_a_tick_looks_at_who_is_due_and_not_at_all() -> None:
         core.handle([Ticked()], core.deadline(), 0.0)  # So long a start may take: the last one did not come.
         core.handle([Exited(f"a{count - 1:04}", 1, 0, -9)], core.house.now, 0.0)
         return calls(lambda: core.handle([Ticked()], core.deadline(), 0.0))  # Nor did the next.
+
+    assert cost(300) <= cost(10) + 5
+
+
+@pytest.mark.parametrize("limit", [{"actors_max": 1_000}, {"memory_mb": 1_000_000}], ids=str)
+def test_within_the_limits_of_the_house_nobody_is_counted_again_for_a_hello_or_a_sample(limit: dict[str, Any]) -> None:
+    def cost(count: int) -> int:
+        names = [f"a{at:04}" for at in range(count)]
+        desk = Desk(*map(agent, names), late=True, **limit)
+        for name in names[:-1]:
+            desk.up(name)
+        return calls(lambda: desk.up(names[-1])) + calls(lambda: desk.use(a00001=50.0))
 
     assert cost(300) <= cost(10) + 5

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import mmap
 import multiprocessing
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ SETTLE_S, IDLE_S = 3.0, 22.0  # Long enough for two rounds of pings, and for a l
 STARTED_S_MAX = 120.0
 HELLO_EVERY_S = 0.05
 LOOKED_AT = 20
+FRESH_BYTES = 256 << 20
 PLAYER = """
 from understudy.actors.actor import Actor, Turn
 
@@ -48,6 +50,7 @@ async def measure(folder: Path, count: int) -> dict[str, float]:
             async with house(folder / "many", config(folder, count), wait=False) as many:
                 await asyncio.wait_for(many.client.verb("start", {"names": ["all"]}), STARTED_S_MAX)
                 running_s, spent = time.monotonic() - began, spent_s(many.keeper)
+                page_us = await asyncio.to_thread(fresh_page_us)
                 ours.send("end")
                 first, up, hellos = await asyncio.to_thread(ours.recv)
                 rows = await many.rows()
@@ -66,7 +69,7 @@ async def measure(folder: Path, count: int) -> dict[str, float]:
         "start_ms": 1000 * sum(spent.values()) / count, "idle_percent": sum(parts.values()), "private_mb": mean(memory),
         **{f"idle_{part}_percent": percent for part, percent in parts.items()},
         "ask_small_ms": median(asks[0]), "ask_small_p99_ms": p99(asks[0]), "ask_ms": median(asks[1]),
-        "ask_p99_ms": p99(asks[1]),
+        "ask_p99_ms": p99(asks[1]), "fresh_page_us": page_us,
     }  # fmt: skip
 
 
@@ -105,6 +108,16 @@ def greet(pipe: Any, runtime_dir: str) -> None:
             taken.append(stranger.greet_ms())
             up = up or time.monotonic()
     pipe.send((taken[0], up, taken))
+
+
+def fresh_page_us() -> float:
+    """Return what it costs a processor here and now to get a page of memory: a hypervisor may have to find it first."""
+    with mmap.mmap(-1, FRESH_BYTES) as memory:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        began = time.thread_time()
+        for at in range(0, FRESH_BYTES, mmap.PAGESIZE):
+            memory[at] = 1
+        return 1e6 * (time.thread_time() - began) * mmap.PAGESIZE / FRESH_BYTES
 
 
 def private_mb(pid: int) -> float:

@@ -17,11 +17,11 @@ from typing import Any
 
 import pygal
 
-from bench import many, sessions
+from bench import lazy, many, sessions
 from bench.run import commit
 
 HERE = Path(__file__).parent
-SIZES = {"agents": [10, 100, 300, 1_000, 2_000], "sessions": [10, 1_000, 100_000]}
+SIZES = {"agents": [10, 100, 300, 1_000, 2_000], "lazy": [500], "sessions": [10, 1_000, 100_000]}
 # What is drawn and shown of a part: the figure, its name, its unit.
 FIGURES = {
     "agents": {
@@ -33,6 +33,15 @@ FIGURES = {
         "ask_p99_ms": "ask, slowest 1 %, ms",
         "idle_percent": "idle, % of a core",
         "private_mb": "an actor's memory, MB",
+        "fresh_page_us": "a fresh page of the machine's memory, us",
+    },
+    "lazy": {
+        "answered_ms": "status of all, after",
+        "one_answered_ms": "… of one",
+        "worked_ms": "processor until then, ms",
+        "one_worked_ms": "… with one",
+        "house_mb": "memory of the house, MB",
+        "one_house_mb": "… with one",
     },
     "sessions": {
         "start_ms": "supervisor back, ms",
@@ -71,6 +80,10 @@ def targets(parts: dict[str, Rows]) -> list[tuple[str, str, str, bool]]:
         see("ask with 1,000 idle, against 10", 1.2, row["ask_ms"] / row["ask_small_ms"], " x")
         see("its slowest 1 %", 2, row["ask_p99_ms"] / row["ask_small_p99_ms"], " x")
         see("1,000 idle agents", 3, row["idle_percent"], " % of a core")
+    if "500" in parts.get("lazy", {}):
+        row = parts["lazy"]["500"]
+        see("500 lazy agents: start, more than with one", 50, row["answered_ms"] - row["one_answered_ms"], " ms")
+        see("memory of the house, more than with one", 5, row["house_mb"] - row["one_house_mb"], " MB")
     if "100000" in logs:
         see("100,000 sessions: the supervisor is back", 300, logs["100000"]["start_ms"], " ms")
         see("one hello", 1, logs["100000"]["hello_ms"], " ms")
@@ -87,7 +100,10 @@ def tables(parts: dict[str, Rows]) -> list[str]:
             continue
         found.append(f"{part:<36}" + "".join(f"{int(size):>12,}" for size in rows))
         for figure, name in names.items():
-            found.append(f"{name:<36}" + "".join(f"{row[figure]:>12,.2f}" for row in rows.values()))
+            values = (
+                f"{row[figure]:,.2f}" if figure in row else "" for row in rows.values()
+            )  # Of older runs some lack it.
+            found.append(f"{name:<36}" + "".join(f"{value:>12}" for value in values))
         found.append("")
     for what, most, value, reached in targets(parts):
         found.append(f"{what:<44}{most:>16}{value:>16}  {'reached' if reached else 'MISSED'}")
@@ -119,7 +135,11 @@ def main() -> int:
     parser.add_argument("--only", choices=list(SIZES), help="this part alone")
     parser.add_argument("--sizes", help="these sizes, with commas between them")
     options = parser.parse_args()
-    runs: dict[str, Callable[[Path, int], Any]] = {"agents": many.measure, "sessions": sessions.measure}
+    runs: dict[str, Callable[[Path, int], Any]] = {
+        "agents": many.measure,
+        "lazy": lazy.measure,
+        "sessions": sessions.measure,
+    }
     path = HERE / "scale.json"
     parts: dict[str, Rows] = json.loads(path.read_text())["parts"] if path.exists() and len(sys.argv) > 1 else {}
     about = {"commit": commit(), "machine": platform.platform(), "cores": os.cpu_count()}

@@ -38,12 +38,9 @@ from understudy.supervisor.core.events import (
     Event,
     Exited,
     Kill,
-    ReadSessions,
     Record,
-    RestoredSession,
     Row,
     Sampled,
-    SessionsRead,
     Spawn,
     Spawned,
     TellActor,
@@ -121,12 +118,6 @@ class Desk:
                     self.killed.append((actor, epoch))
                 case Announce(news=news):
                     self.news.append(news)
-                case ReadSessions(peer=peer, request=request):
-                    found = [
-                        RestoredSession(each.id, each.agent, each.cwd, b"", b"", each.recorded, each.opened_at)
-                        for each in reversed(self.core.house.sessions.values())
-                    ]
-                    ready.append(SessionsRead(peer, request, found))
                 case _:
                     pass
         if self.ticket > self.core.house.committed and not self.stuck:

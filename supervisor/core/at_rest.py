@@ -7,7 +7,8 @@ of it is committed. So nothing walks through all sessions, neither at a start no
 from collections.abc import Sequence
 from typing import Protocol
 
-from understudy.protocol.frames import Open, Prompt
+from understudy.protocol import doors, verbs
+from understudy.protocol.frames import Open, Prompt, Verb
 from understudy.protocol.sizes import PATH_CHARACTERS_MAX
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import (
@@ -18,10 +19,12 @@ from understudy.supervisor.core.events import (
     RequestRead,
     RestoredSession,
     SessionRead,
+    SessionsRead,
 )
 from understudy.supervisor.core.house import House
 from understudy.supervisor.core.sessions import Session
 
+LIST = verbs.name_of(verbs.Sessions())
 LOOKS = 4  # At so many sessions a step looks that takes none in, while too many are in memory,
 LOOKS_MAX = 500  # and at so many at the most: half a millisecond.
 
@@ -39,6 +42,9 @@ class Past(Protocol):
 
     def session(self, session: str, /) -> RestoredSession | None:
         """Return the session."""
+
+    def newest(self, before: str, count: int, /) -> list[RestoredSession]:
+        """Return the newest sessions, or those that were opened before the session `before`."""
 
     def opened(self, request: str, /) -> tuple[str, bytes] | None:
         """Return which session the request opened, and its digest."""
@@ -65,6 +71,8 @@ def with_past(house: House, events: Sequence[Event], past: Past) -> list[Event]:
                         found.append(SessionRead(session))
                 if type(event.frame) is Prompt or type(event.frame) is Open:
                     found.extend(_request_read(house, event.frame, past, name in read))
+                elif type(event.frame) is Verb and event.frame.verb == LIST:
+                    found.append(SessionsRead(_listed(event.frame, past)))
             except NotReadError as error:
                 found.append(NotRead(event, str(error), error.passes))
                 continue
@@ -84,6 +92,17 @@ def _request_read(house: House, frame: Open | Prompt, past: Past, is_read: bool)
         return []
     accepted = past.accepted(frame.session, request)
     return [] if accepted is None else [RequestRead(request, frame.session, *accepted)]
+
+
+def _listed(frame: Verb, past: Past) -> list[RestoredSession]:
+    """Return the sessions that the verb asks for."""
+    asked = doors.asked(frame.verb, frame.body)
+    if not isinstance(asked, verbs.Sessions):
+        return []  # It will be refused.
+    if not asked.session:
+        return past.newest(asked.before, verbs.SESSIONS_SHOWN_MAX)
+    found = past.session(asked.session)
+    return [] if found is None else [found]
 
 
 def take_in(house: House, row: RestoredSession) -> None:

@@ -56,9 +56,7 @@ from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import (
     ClientSaid,
     LogState,
-    ReadSessions,
     SessionRow,
-    SessionsRead,
     TellClient,
     TurnRow,
 )
@@ -379,10 +377,8 @@ def verb(house: House, client: Client, frame: Verb) -> None:
     match asked:
         case verbs.Status():
             body: object = status_rows(house)
-        case verbs.Sessions(session=only, before=before):
-            wanted = ReadSessions(client.peer, frame.request, only, before, verbs.SESSIONS_SHOWN_MAX)
-            house.effects.append(wanted)
-            return
+        case verbs.Sessions():
+            body, house.listed = session_rows(house, house.listed), []
         case verbs.House():
             body = house_row(house)
         case verbs.Shutdown(hurry=hurry):
@@ -402,25 +398,14 @@ def verb(house: House, client: Client, frame: Verb) -> None:
             return
         case _:
             assert_never(asked)
-    _answer(house, client, frame.verb, frame.request, body)
-
-
-def sessions_read(house: House, event: SessionsRead) -> None:
-    """Answer the verb that asked for sessions."""
-    client = house.clients.get(event.peer)
-    if client is not None and event.reason:
-        house.fault(client.peer, UNREADABLE, event.reason, event.request)
-    elif client is not None:
-        _answer(house, client, "sessions", event.request, session_rows(house, event.sessions))
-
-
-def _answer(house: House, client: Client, verb: str, request: str, body: object) -> None:
     packed = doors.packed_answer(body)
     if len(packed) > RESULT_BYTES_MAX:
-        text = f"the answer to {verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"
-        house.fault(client.peer, LIMIT_REACHED, text, request)
+        text = (
+            f"the answer to {frame.verb} has {len(packed)} bytes; the limit is {RESULT_BYTES_MAX}: ask for one session"
+        )
+        house.fault(client.peer, LIMIT_REACHED, text, frame.request)
         return
-    house.tell(client.peer, Result(request, packed))
+    house.tell(client.peer, Result(frame.request, packed))
 
 
 def not_read(house: House, event: ClientSaid, reason: str, passes: bool) -> None:

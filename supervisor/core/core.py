@@ -357,8 +357,8 @@ class Core:
                     clients.not_read(house, said, reason, passes)
                 else:
                     actors.not_read(house, said, reason, passes)
-            case SessionsRead():
-                clients.sessions_read(house, event)
+            case SessionsRead(found=rows):
+                house.listed = rows
             case Unreadable():
                 losses.unreadable(house, event)
             case ClientLost(peer=peer):

@@ -211,12 +211,9 @@ class NotRead(_Struct, frozen=True):
 
 
 class SessionsRead(_Struct, frozen=True):
-    """The answer to `ReadSessions`. `reason`: why they cannot be read."""
+    """The log has these sessions, for which the next event asks."""
 
-    peer: bytes
-    request: str
-    sessions: list[RestoredSession]
-    reason: str = ""
+    found: list[RestoredSession]
 
 
 class Unreadable(_Struct, frozen=True):
@@ -427,16 +424,6 @@ class ReadEntries(_Struct, frozen=True):
     serial: int = 0
 
 
-class ReadSessions(_Struct, frozen=True):
-    """Read `session`, or the newest `count` of those opened before `before` ("": of all); `SessionsRead` follows."""
-
-    peer: bytes
-    request: str
-    session: str
-    before: str
-    count: int
-
-
 class Announce(_Struct, frozen=True):
     """Write to the house's own log what happened."""
 
@@ -457,4 +444,4 @@ class Finish(_Struct, frozen=True):
     reload: bool = False
 
 
-Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ReadSessions | ForgetMarks | Announce | Finish
+Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | Announce | Finish

@@ -24,6 +24,7 @@ from understudy.supervisor.core.events import (
     ForgetMarks,
     Kill,
     Record,
+    RestoredSession,
     Row,
     Spawn,
     TellActor,
@@ -97,6 +98,9 @@ class House:
     session_count: int = 0  # Of those in the log, too.
     sessions_kept_max: int = SESSIONS_KEPT_MAX
     taken_in: int = 0  # Sessions, since some were let go last.
+    listed: list[RestoredSession] = field(
+        default_factory=list[RestoredSession]
+    )  # For the next event, which asks for them.
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])
     # See `requests`.
     requests_kept_max: int = REQUESTS_KEPT_MAX

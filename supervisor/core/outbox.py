@@ -12,7 +12,6 @@ from understudy.supervisor.core.events import (
     ForgetMarks,
     Kill,
     ReadEntries,
-    ReadSessions,
     Record,
     Spawn,
     TellActor,
@@ -20,7 +19,7 @@ from understudy.supervisor.core.events import (
 )
 
 Held = TellClient | TellActor | ForgetMarks
-Act = Held | Spawn | Kill | ReadEntries | ReadSessions | Announce | Finish
+Act = Held | Spawn | Kill | ReadEntries | Announce | Finish
 
 
 class Outbox:

@@ -19,7 +19,6 @@ from understudy.supervisor.core.events import (
     Exited,
     Kill,
     ReadEntries,
-    ReadSessions,
     Sampled,
     SessionRow,
     Spawn,
@@ -140,7 +139,7 @@ def before(house: House, event: Event) -> Before:
 def _stays(effect: Effect) -> bool:
     """Whether it is of processes, or an answer to it is counted on: a ping, a read."""
     match effect:
-        case Spawn() | Kill() | ReadEntries() | ReadSessions() | TellClient(frame=Ping()) | TellActor(frame=Ping()):
+        case Spawn() | Kill() | ReadEntries() | TellClient(frame=Ping()) | TellActor(frame=Ping()):
             return True
         case _:
             return False

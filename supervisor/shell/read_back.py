@@ -1,4 +1,4 @@
-"""What goes to clients and actors from the log, read when it is their turn: one thing at a time is in memory.
+"""What goes to followers and actors from the log, read when it is their turn: one thing at a time is in memory.
 
 A read that fails for now is tried again; what cannot be read for good is told to the core. Decides nothing else.
 """
@@ -11,15 +11,7 @@ import msgspec
 
 from understudy.protocol.frames import ActorCall, Handover
 from understudy.protocol.news import LogUnreadable, News
-from understudy.supervisor.core.events import (
-    EntriesRead,
-    Event,
-    ReadEntries,
-    ReadSessions,
-    SessionsRead,
-    TellActor,
-    Unreadable,
-)
+from understudy.supervisor.core.events import EntriesRead, Event, ReadEntries, TellActor, Unreadable
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.shell.sockets import Router
 
@@ -46,14 +38,14 @@ class ReadBack:
             is_there,
             announce,
         )
-        self._reads: deque[ReadEntries | ReadSessions] = deque()
+        self._reads: deque[ReadEntries] = deque()
         self._scheduled = False
         self._waiting: dict[bytes, deque[TellActor]] = {}  # Of each peer for which the log could not be read.
 
-    # --- for clients ---
+    # --- for followers ---
 
-    def read(self, effect: ReadEntries | ReadSessions) -> None:
-        """Read it when all that was asked for before has been read."""
+    def read(self, effect: ReadEntries) -> None:
+        """Read entries when all that was asked for before has been read."""
         self._reads.append(effect)
         self._schedule()
 
@@ -70,25 +62,17 @@ class ReadBack:
             return
         effect = self._reads.popleft()
         try:
-            self._push(self._found(effect))
+            entries = self._log.read(effect.session, effect.number, min(effect.bytes_max, READ_BYTES_MAX))
         except LogError as error:
             self._announce(LogUnreadable(str(error)))
             if error.passes:
                 self._loop.call_later(LOG_RETRY_S, self.read, effect)
-            elif isinstance(effect, ReadEntries):
-                self._push(EntriesRead(effect.peer, effect.follow, [], effect.serial, str(error)))
             else:
-                self._push(SessionsRead(effect.peer, effect.request, [], str(error)))
-        self._schedule()  # Behind the step that takes what was read.
-
-    def _found(self, effect: ReadEntries | ReadSessions) -> EntriesRead | SessionsRead:
-        if isinstance(effect, ReadEntries):
-            entries = self._log.read(effect.session, effect.number, min(effect.bytes_max, READ_BYTES_MAX))
-            return EntriesRead(effect.peer, effect.follow, entries, effect.serial)
-        if not effect.session:
-            return SessionsRead(effect.peer, effect.request, self._log.newest(effect.before, effect.count))
-        session = self._log.session(effect.session)
-        return SessionsRead(effect.peer, effect.request, [] if session is None else [session])
+                self._push(EntriesRead(effect.peer, effect.follow, [], effect.serial, str(error)))
+        else:
+            self._push(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
+            del entries
+        self._schedule()  # Behind the step that takes the entries.
 
     # --- for actors ---
 

@@ -40,7 +40,6 @@ from understudy.supervisor.core.events import (
     LogFailed,
     Noted,
     ReadEntries,
-    ReadSessions,
     Ready,
     Spawn,
     Spawned,
@@ -250,7 +249,7 @@ class Shell:
                 self._gateway.send(effect.peer, effect.frame, effect.lazily)
             case TellActor():
                 self._read_back.tell(effect)
-            case ReadEntries() | ReadSessions():
+            case ReadEntries():
                 self._read_back.read(effect)
             case Spawn() | Kill():
                 self._to_keeper.send(effect)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.desk import CLIENT, Desk, agent, peer_of
 from tests.simulator.disk import Disk
+from understudy.protocol import verbs
 from understudy.protocol.errors import BEYOND_THE_LOG, LOG_STALLED, NO_HELLO, UNKNOWN_SESSION, UNREADABLE
 from understudy.protocol.frames import (
     Accepted,
@@ -22,9 +23,12 @@ from understudy.protocol.frames import (
     Prompt,
     Recorded,
     Remember,
+    Result,
     Unfollow,
+    Verb,
     pack,
 )
+from understudy.protocol.verbs import SessionStatus
 from understudy.supervisor.core import at_rest, invariants
 from understudy.supervisor.core.at_rest import NotReadError
 from understudy.supervisor.core.events import ActorSaid, ClientSaid, Committed, Effect, Event, Record
@@ -273,6 +277,44 @@ def test_nothing_goes_before_it_is_recorded() -> None:
 
     assert (1, 1) == before
     assert (0, 0) == (len(core.sessions), len(core.opens))
+
+
+# --- lists ---
+
+
+def listed(house: House, **asked: str) -> list[SessionStatus]:
+    told = house.ask(Verb(f"v{len(house.told)}", "sessions", pack(asked)))
+    assert isinstance(told, Result), told
+    rows: list[SessionStatus] = verbs.answer_to(verbs.Sessions(), told.body)
+    return rows
+
+
+def test_a_list_has_what_rests_as_the_log_has_it_and_what_plays_as_it_is_now(house: House) -> None:
+    rests, plays = session_of(house), house.open()
+    house.prompt(plays)
+
+    rows = listed(house)
+
+    assert [(plays, True), (rests, False)] == [(row.session, row.turn is not None) for row in rows]
+    assert [house.disk.last(each) for each in (plays, rests)] == [row.last for row in rows]
+    assert [plays] == house.in_memory
+
+
+def test_a_list_is_asked_for_in_pages_or_for_one_session(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "SESSIONS_SHOWN_MAX", 2)
+    names = [session_of(house), *(house.open() for _ in range(3))]
+
+    pages = [listed(house), listed(house, before=names[2]), listed(house, session=names[1])]
+
+    assert [names[:1:-1], names[1::-1], names[1:2]] == [[row.session for row in page] for page in pages]
+    assert [] == listed(house, before=names[0]) == listed(house, session="nobody")
+
+
+def test_a_list_that_is_no_list_is_refused(house: House) -> None:
+    told = house.ask(Verb("v", "sessions", pack({"session": 7})))
+
+    assert isinstance(told, Fault)
+    assert "bad_frame" == told.code
 
 
 # --- a log that cannot be read ---

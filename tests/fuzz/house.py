@@ -56,9 +56,6 @@ from understudy.supervisor.core.events import (
     Kill,
     LogFailed,
     ReadEntries,
-    ReadSessions,
-    RestoredSession,
-    SessionsRead,
     ShutdownAsked,
     Spawn,
     Spawned,
@@ -323,17 +320,12 @@ class FuzzedHouse:
                     self._exit(actor, epoch)
                 case ReadEntries():
                     self._read(act)
-                case ReadSessions():
-                    self._handle(SessionsRead(act.peer, act.request, [self._session(name) for name in self._log]))
                 case Finish():
                     self._finished = True
                 case Announce(news=news):
                     assert not isinstance(news, SessionSetApart | AgentSetApart | ClientBroke), news
                 case None | ForgetMarks():
                     pass
-
-    def _session(self, name: str) -> RestoredSession:
-        return RestoredSession(name, "a", "/", b"", b"", self._log[name][-1].last, 0.0)
 
     def _read(self, effect: ReadEntries) -> None:
         found: list[Entry] = []

@@ -140,6 +140,14 @@ class Disk:
         self._see_reads()
         return self._session(session) if session in self.sessions else None
 
+    def newest(self, before: str, count: int) -> list[RestoredSession]:
+        """Return the newest sessions, or those that were opened before the session `before`."""
+        self._see_reads()
+        names = list(self.sessions)
+        if before:
+            names = names[: names.index(before)] if before in names else []
+        return [self._session(name) for name in names[::-1][:count]]
+
     def opened(self, request: str) -> tuple[str, bytes] | None:
         """Return which session the request opened, and its digest."""
         self._see_reads()

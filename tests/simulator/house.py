@@ -31,7 +31,6 @@ from understudy.supervisor.core.events import (
     Kill,
     LogFailed,
     ReadEntries,
-    ReadSessions,
     Record,
     Spawn,
     Spawned,
@@ -286,8 +285,6 @@ class Supervisor:
             case ReadEntries():
                 entries = self.scene.disk.read(effect.session, effect.number, effect.bytes_max)
                 self.inbox.append(EntriesRead(effect.peer, effect.follow, entries, effect.serial))
-            case ReadSessions():
-                raise AssertionError("no client of this world asks for lists")
             case Announce(news=SessionSetApart(why=why) | AgentSetApart(why=why)):
                 assert "broken by the schedule" in why, why
             case Announce():

@@ -151,7 +151,7 @@ def of_memory(house: House) -> None:
     count = len(house.sessions)
     assert count <= house.session_count, f"{count} sessions are in memory, of {house.session_count}"
     named = [entry.session for _, entry in house.unfed] + [name for name, _ in house.cancels]
-    named += [call.session for call in house.calls.values()]
+    named += [call.session for call in house.calls.values() if call.session]  # A signal is of none.
     named += [name for client in house.clients.values() for name in client.follows.values()]
     named += [name for agent in house.agents.values() for name in agent.waiting]
     named += [name for actor in house.actors() for name in (*actor.playing, *actor.holds)]

@@ -3,6 +3,7 @@
 from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.errors import ACTOR_LOST
 from understudy.protocol.frames import ActorCall, Begin, Ended, Fault, Result, Verb, pack
+from understudy.supervisor.core import invariants
 from understudy.supervisor.core.events import ClientSaid
 
 
@@ -74,6 +75,7 @@ def test_a_signal_goes_to_all_and_is_answered_when_the_last_has_it() -> None:
     told = len(desk.told)
 
     ask(desk, "signal", signal=1)
+    invariants.of_house(desk.core.house)  # Also while it waits.
     calls = {peer: frame for peer, frame in desk.to_actor if isinstance(frame, ActorCall)}
     desk.said(Result(calls[b"a#1"].request), epoch=1)
     before = desk.told[told:]

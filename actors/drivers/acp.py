@@ -13,7 +13,7 @@ from typing import Any
 from understudy.actors.actor import Actor, ActorError, Role, SessionPlan, Turn, Voice
 from understudy.actors.contained import fault
 from understudy.actors.drivers.early import Early
-from understudy.actors.drivers.personas import Persona, takes_system_prompt, with_system_prompt
+from understudy.actors.drivers.personas import CHANGED, Persona, name_of, takes_system_prompt, with_system_prompt
 from understudy.actors.drivers.piped import Piped
 from understudy.actors.drivers.settings import Setting, Settings, setting_of, shown
 from understudy.actors.drivers.terminals import LocalClient
@@ -140,6 +140,7 @@ class AcpProgram(Actor):
         """Return the session as its agent's process has it, and as it was set. Raises `ActorError`."""
         async with self._alone(plan.session):
             session = await self._opened(plan)
+            await self._see_persona(session, name_of(plan.persona))
             await self._set_again(session)
             return session
 
@@ -162,6 +163,7 @@ class AcpProgram(Actor):
             opened = await self._connection.request("session/new", params)
             session = _Session(plan.session, self._new_id(opened), plan.cwd, opened, Settings(memory.get("settings")))
             session.persona.text = "" if self._takes_system_prompt else plan.persona
+            session.persona.known = name_of(plan.persona)
             session.settings.begin_with(opened)
             self._remember(session)
             self._add(session)
@@ -227,6 +229,7 @@ class AcpProgram(Actor):
         said = memory.get("persona_turn")
         session.persona.text = "" if self._takes_system_prompt else plan.persona
         session.persona.turn = said if isinstance(said, int) else 0
+        session.persona.known = str(memory.get("persona", ""))
         session.opened.update(loaded)
         session.settings.begin_with(loaded)
         return session
@@ -242,10 +245,21 @@ class AcpProgram(Actor):
             memory["settings"] = settings
         if session.persona.turn:
             memory["persona_turn"] = session.persona.turn
+        if session.persona.known:
+            memory["persona"] = session.persona.known
         try:
             self.voice.remember(session.ours, memory)
         except Exception:  # noqa: BLE001 (whatever it is: once more with less)
             self.voice.remember(session.ours, {**memory, "opened": {}})
+
+    async def _see_persona(self, session: _Session, now: str) -> None:
+        """Tell, once, that the agent has another persona by `now` than it had when the session was ready last."""
+        before = session.persona.known
+        if before != now:
+            session.persona.known = now
+            self._remember(session)
+            if before:
+                await self._tell(session, CHANGED)
 
     async def _set_again(self, session: _Session) -> None:
         """Set what was set before the agent was started anew; raise `ActorError` if it refuses, for nothing may run then."""

@@ -1,6 +1,7 @@
 """How an ACP agent is given a persona: in a system prompt where it takes one, else before the session's first prompt. Pure."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 ABLE = "claude"  # In the names of agents that take a system prompt in the `_meta` of session/new: claude-agent-acp.
@@ -21,16 +22,25 @@ def with_system_prompt(params: dict[str, Any], persona: str) -> dict[str, Any]:
     return {**params, "_meta": {"systemPrompt": {"append": persona}, **(meta if isinstance(meta, dict) else {})}}
 
 
+CHANGED = "the persona of this agent has changed since this session began; open another session to have it for certain"
+
+
+def name_of(persona: str) -> str:
+    """Return what a session's memory knows a persona by, "" for none."""
+    return blake2b(persona.encode(errors="replace"), digest_size=8).hexdigest() if persona else ""
+
+
 @dataclass(slots=True)
 class Persona:
     """What is to be said before a session's first prompt, "" for nothing. `turn`: before which it was, 0 for none yet.
 
     The turn is remembered before its agent may see the prompt. A turn that is handed over again was not seen, and has the
-    persona again; one that continues was.
+    persona again; one that continues was. `known`: which one the agent had when the session was ready last (`name_of`).
     """
 
     text: str = ""
     turn: int = 0
+    known: str = ""
 
     def goes_before(self, turn: int, continues: bool) -> bool:
         """Return whether it goes before the prompt of `turn`."""

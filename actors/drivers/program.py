@@ -12,7 +12,7 @@ import subprocess
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 
-from understudy.actors.actor import Actor, ActorError, Role, Voice
+from understudy.actors.actor import Actor, ActorError, Role, Turn, Voice
 from understudy.actors.drivers.launch import LAST_OUTPUT_S, Launched, how_it_ended, launch_role, limit_it_met
 from understudy.actors.limits import exit_code
 from understudy.protocol.owners import open_ours
@@ -47,6 +47,11 @@ class Program(Actor):
             if start_s:
                 await asyncio.wait_for(self.ended.wait(), start_s)
                 raise ActorError(f"{self.end_reason} before it had lived {start_s:g} s (start_s)")
+
+    async def play(self, turn: Turn) -> str:
+        """Refuse a turn that a session of an agent has left that is a program by now. Raises `ActorError`."""
+        del turn
+        raise ActorError(f"{self.role.name} is a program now, which holds no sessions; nothing was run")
 
     async def stop(self, grace_s: float) -> None:
         """Terminate it, wait, kill."""

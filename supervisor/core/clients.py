@@ -277,6 +277,10 @@ def prompt(house: House, client: Client, frame: Prompt) -> None:
         text = f"the agent {session.agent!r} of this session is {GONE}; put it back, then: understudy reload"
         house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
         return
+    if not DRIVERS[agent.spec.driver].holds_sessions:
+        text = f"{session.agent} is a program now, which holds no sessions: this one cannot go on until it is an agent again"
+        house.fault(client.peer, NO_SESSIONS, text, frame.request)
+        return
     if agent.apart:
         house.fault(client.peer, QUARANTINED, f"agent {session.agent} is {agent.apart}", frame.request)
         return

@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.house import RealHouse, wait_until
 from understudy.protocol.client import connect
+from understudy.protocol.errors import RemoteError
 
 AGENT = """
 import json, sys
@@ -96,3 +97,50 @@ def test_an_agent_that_takes_a_system_prompt_is_told_there(tmp_path: Path) -> No
     told = {"systemPrompt": {"append": POET}}
     assert [told] == heard(tmp_path, "session/new")
     assert told in heard(tmp_path, "session/load")
+
+
+def test_a_session_whose_agent_has_another_persona_by_now_is_told_so_once(tmp_path: Path) -> None:
+    async def talk(house: RealHouse) -> list[str]:
+        async with connect(house.runtime_dir) as client, asyncio.timeout(60):
+            session = await client.open("poet")
+            assert "end_turn" == (await (await session.prompt("one")).ending()).reason
+            (tmp_path / "poet.md").write_text("You write prose.")
+            ended = await asyncio.to_thread(house.run, "reload")
+            assert 0 == ended.returncode, ended.stderr
+            assert "end_turn" == (await (await session.prompt("two")).ending()).reason
+            last = await session.prompt("three")
+            items = []
+            async for item in session.follow(1):
+                items.append(item)
+                if item.kind == "ended" and item.turn == last.number:
+                    return [str(each.body) for each in items if each.kind == "update"]
+        raise AssertionError("the follow ended")
+
+    with a_house(tmp_path) as house:
+        told = asyncio.run(talk(house))
+
+    assert 1 == sum("the persona of this agent has changed since this session began" in each for each in told)
+    assert [[POET, "one"], ["two"], ["three"]] == heard(tmp_path)
+
+
+def test_a_session_of_what_is_a_program_by_now_is_told_so(tmp_path: Path) -> None:
+    house = RealHouse(tmp_path, '[agent.a]\ndriver = "scripted"\n')
+
+    async def talk() -> tuple[str, str]:
+        async with connect(house.runtime_dir) as client, asyncio.timeout(60):
+            session = await client.open("a")
+            await (await session.prompt("one")).ending()
+            await asyncio.to_thread(house.run, "stop", "a")
+            waiting = await session.prompt("two")
+            house.config.write_text('[agent.a]\ndriver = "program"\ncommand = "sleep 1000"\n')
+            await asyncio.to_thread(house.run, "reload")
+            with pytest.raises(RemoteError) as refused:
+                await session.prompt("three")
+            await asyncio.to_thread(house.run, "start", "a")
+            return refused.value.text, str((await waiting.ending()).text)
+
+    with house:
+        refused, ended = asyncio.run(talk())
+
+    assert refused.startswith("a is a program now, which holds no sessions")
+    assert "a is a program now, which holds no sessions; nothing was run" in ended

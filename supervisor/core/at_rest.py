@@ -61,7 +61,7 @@ def with_past(house: House, events: Sequence[Event], past: Past) -> list[Event]:
     found: list[Event] = []
     read: set[str] = set()
     for event in events:
-        if type(event) is ClientSaid or type(event) is ActorSaid:
+        if isinstance(event, ClientSaid) or type(event) is ActorSaid:
             name = getattr(event.frame, "session", "")
             try:
                 if name and name not in read and name not in house.sessions:

@@ -90,12 +90,13 @@ class ProcessesLeft(_OfActor, frozen=True, tag="processes_left"):
 
 
 class UnderstudyTookOver(_OfActor, frozen=True, tag="understudy_took_over"):
-    """It plays in the place of one that waited to start again, the incarnation `before`."""
+    """It plays in the place of one that waited to start again, the incarnation `before` (0: there was none yet)."""
 
     before: int
 
     def __str__(self) -> str:
-        return f"understudy {self.title} takes over, for {self.actor}#{self.before}"
+        before = f", for {self.actor}#{self.before}" if self.before else ""
+        return f"understudy {self.title} takes over{before}"
 
 
 class UnderstudyDismissed(_OfActor, frozen=True, tag="understudy_dismissed"):

@@ -58,7 +58,8 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
         async for item in session.follow(turn.number):
             if item.turn != turn.number:
                 continue
-            waits.heard()
+            if item.kind != "prompt":  # Which is what waits.
+                waits.heard()
             if options.json:
                 print(_json(item), flush=True)
             else:

@@ -118,10 +118,10 @@ def go_on(house: House, agent: Agent, actor: Actor) -> None:
 
 def _has_work(house: House, agent: Agent, actor: Actor) -> bool:
     """Return whether something waits that the actor might do."""
-    return any(house.sessions[name].actor in (None, actor) for name in _waiting(house, agent))
+    return any(house.sessions[name].actor in (None, actor) for name in waiting(house, agent))
 
 
-def _waiting(house: House, agent: Agent) -> Iterator[str]:
+def waiting(house: House, agent: Agent) -> Iterator[str]:
     """Yield the sessions with turns and calls that wait for the agent."""
     yield from agent.waiting
     yield from (house.calls[name].session for name in house.calls.unsent(agent.name))
@@ -142,7 +142,7 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
         calls.refuse(house, agent.name, AGENT_FAILED, actor.hopeless)
     if actor in agent.actors:
         _see_to(house, agent, actor)
-    elif (name := next(_waiting(house, agent), None)) is not None:  # For it to end, and nobody was wanted meanwhile.
+    elif (name := next(waiting(house, agent), None)) is not None:  # For it to end, and nobody was wanted meanwhile.
         needed(house, agent, house.sessions[name])
     calls.send_waiting(house, agent)
     turns.admit_waiting(house, agent)

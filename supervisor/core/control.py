@@ -18,10 +18,13 @@ WAITS_PER_CLIENT_MAX = 100
 
 
 def control(house: House, client: Client, request: str, verb: str, names: list[str]) -> None:
-    """Start, stop or restart the actors `names` ("all": every one); the answer comes when each has reached its state."""
-    starts = verb != "stop"
+    """Start, stop or restart the agents `names`; the answer comes when each has reached its state.
+
+    "all" are all of them; of these the lazy ones are started by prompts, as ever.
+    """
+    everybody, starts = names == ["all"], verb != "stop"
     cast = sorted(name for name in house.agents if not (starts and name in house.departed))
-    names = cast if names == ["all"] else list(dict.fromkeys(names))
+    names = cast if everybody else list(dict.fromkeys(names))
     if not _may(house, client, request, names, starts):
         return
     agents = [house.agents[name] for name in names]
@@ -44,7 +47,10 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
         else:
             for actor in [each for each in agent.actors[1:] if each.state in GIVEN_UP]:
                 places.gone(house, agent, actor)  # The person has seen to what was left of it, or was wrong with it.
-            casting.start(agent, agent.first)  # Its understudies follow when it is ready.
+            if not (everybody and agent.is_lazy):
+                casting.start(agent, agent.first)  # Its understudies follow when it is ready.
+            elif (name := next(casting.waiting(house, agent), None)) is not None:
+                casting.needed(house, agent, house.sessions[name])
             turns.admit_waiting(house, agent)
 
 
@@ -147,6 +153,8 @@ def _outcome(house: House, agent: Agent, verb: str, epoch: int) -> str | None:
     if actor.state is State.RUNNING and (verb == "start" or actor.epoch != epoch):
         return ""
     if actor.state is State.EXITED and not actor.starts:
+        return ""
+    if actor.state is State.STOPPED and not actor.starts and agent.is_lazy:
         return ""
     if actor.hindered is Hindrance.ROOM:
         leaving = house.tally.living > house.tally.staying

@@ -73,6 +73,11 @@ def actors_full(agent: Agent) -> str:
     return f"actors_max: {len(agent.actors)} of {agent.places_max} actors play" if full else ""
 
 
+def _no_place(agent: Agent) -> str:
+    full = actors_full(agent)
+    return f"a place; {full}" if full else ""
+
+
 def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
     """Say what the actor's work waits for, "" when for nothing but the agent itself."""
     questions = [ask for session, _ in house.turns_of(actor) for ask in session.asks.values() if ask.public]
@@ -88,7 +93,7 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
     if not agent.queued or actor is not agent.first:
         return ""
     if agent.departed:
-        return f"the agent, {GONE}; understudy reload once it is"
+        return f"the agent, {GONE}, to be back (put it there, then: understudy reload)"
     if agent.by_person:
         return f"stopped by a person; understudy start {agent.name}"
     match actor.state:
@@ -96,7 +101,7 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
             return (
                 house.memory_over
                 or bounds.turns_full(agent)
-                or actors_full(agent)
+                or _no_place(agent)
                 or no_room(house, agent, actor)
                 or "the turn before it in its session"
             )

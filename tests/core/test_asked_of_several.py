@@ -2,7 +2,7 @@
 
 from tests.desk import CLIENT, Desk, agent
 from understudy.protocol.errors import ACTOR_LOST
-from understudy.protocol.frames import ActorCall, Begin, Ended, Fault, Result, Verb, pack
+from understudy.protocol.frames import ActorCall, Begin, Ended, Fault, Result, Verb, pack, unpack
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.events import ClientSaid
 
@@ -94,3 +94,44 @@ def test_a_signal_that_one_falls_over_is_answered_once() -> None:
 
     faults = [each.code for each in desk.told[told:] if isinstance(each, Fault)]
     assert ([ACTOR_LOST], 1) == (faults, len(desk.told[told:]))
+
+
+def of_all(desk: Desk, verb: str) -> None:
+    desk.tell(ClientSaid(CLIENT, Verb(verb, verb, pack({"names": ["all"]}))))
+
+
+def test_a_restart_of_everybody_leaves_it_to_a_prompt_to_start_who_is_lazy() -> None:
+    desk = Desk(agent(), agent("rare", lazy=True), agent("up", lazy=True))
+    session = desk.open("up")
+    desk.prompt(session)
+    desk.said(Begin(session, 2), "up")
+    desk.said(Ended(1, session, 2, "end_turn"), "up")
+
+    of_all(desk, "restart")
+    for name in ("a", "up"):
+        desk.exit(name, 1)
+
+    assert {"a": "RUNNING", "rare": "STOPPED", "up": "STOPPED"} == desk.states()
+    assert isinstance(desk.told[-1], Result)
+    assert ["", "", ""] == [each["error"] for each in unpack(desk.told[-1].body)]
+
+
+def test_a_start_of_everybody_starts_a_lazy_agent_for_which_a_prompt_waits() -> None:
+    desk = Desk(agent(), agent("rare", lazy=True), agent("other", lazy=True))
+    of_all(desk, "stop")
+    desk.exit("a", 1)
+    desk.prompt(desk.open("rare"))
+    before = desk.states()
+
+    of_all(desk, "start")
+
+    assert {"a": "STOPPED", "other": "STOPPED", "rare": "STOPPED"} == before
+    assert {"a": "RUNNING", "other": "STOPPED", "rare": "RUNNING"} == desk.states()
+
+
+def test_a_lazy_agent_that_is_asked_for_by_its_name_is_started() -> None:
+    desk = Desk(agent(lazy=True))
+
+    ask(desk, "start")
+
+    assert {"a": "RUNNING"} == desk.states()

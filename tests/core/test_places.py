@@ -336,3 +336,13 @@ def test_where_few_turns_may_run_who_waited_for_long_has_the_next_whoever_has_it
     ends(desk, first, 1)
 
     assert [(b"a#1", 2), (b"a#2", 2)] == desk.handed()
+
+
+def test_who_waits_for_a_place_is_told_so() -> None:
+    desk = Desk(agent(sessions_per_actor=1, actors_max=1))
+    first, second = desk.open(), desk.open()
+    busy(desk, first, 1, turns=1)
+
+    desk.prompt(second)
+
+    assert "a place; actors_max: 1 of 1 actors play" == desk.row("a")["waiting_for"]

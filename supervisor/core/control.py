@@ -10,7 +10,7 @@ from understudy.supervisor.core import bounds, calls, casting, places, turns
 from understudy.supervisor.core.agent import GIVEN_UP, GONE, Agent
 from understudy.supervisor.core.events import StopRow
 from understudy.supervisor.core.house import Client, House, Wait
-from understudy.supervisor.core.life import AT_REST, Actor, Hindrance, State
+from understudy.supervisor.core.life import AT_REST, Actor, Hindrance, Reason, State, Why
 from understudy.supervisor.core.open_calls import OpenCall
 
 WAITS_MAX = 1_000
@@ -31,7 +31,7 @@ def control(house: House, client: Client, request: str, verb: str, names: list[s
     house.waits.append(Wait(client.peer, request, verb, [(agent.name, agent.first.epoch) for agent in agents]))
     for agent in agents:
         if verb != "start":
-            places.end_all(house, agent)
+            places.end_all(house, agent, Why(Reason.STOPPED, f"{'restarted' if starts else 'stopped'} by a person"))
         if agent.by_person == starts and not agent.departed:
             agent.by_person = not starts
             house.record(StopRow(agent.name, house.life, agent.by_person))

@@ -36,16 +36,16 @@ def no_room(house: House, actor: Actor) -> str:
     tally = house.tally
     used_mb = tally.living_kb / 1024
     if actors_max and tally.living >= actors_max:
-        return f"waits: {tally.living} of actors_max {actors_max} run"
+        return f"{tally.living} of actors_max {actors_max} run"
     if memory_mb and used_mb > memory_mb:
-        return f"waits: {_over(house, used_mb)}"
+        return _over(house, used_mb)
     if actor.agent:
         return ""
     if tally.crowded:
-        return f"waits: {len(tally.crowded)} that play wait to start"
+        return f"{len(tally.crowded)} that play wait to start"
     spare_mb = house.launches[actor.launch].understudy_mb
     if memory_mb and used_mb + spare_mb > memory_mb:
-        return f"waits: {_over(house, used_mb)}, and an understudy takes {spare_mb:.0f} MB"
+        return f"{_over(house, used_mb)}, and an understudy takes {spare_mb:.0f} MB"
     return ""
 
 

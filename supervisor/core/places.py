@@ -165,10 +165,10 @@ def end(house: House, actor: Actor, why: Why | None = None) -> None:
     stop(house, actor, why)
 
 
-def end_all(house: House, agent: Agent) -> None:
+def end_all(house: House, agent: Agent, why: Why) -> None:
     """A person ends the agent: of its places the first stays, and others come when sessions want them."""
     for actor in list(agent.actors):
-        end(house, actor)
+        end(house, actor, why)
         if actor is not agent.first and actor.state is not State.UNKNOWN:
             actor.leaves = True
             if not actor.lives:
@@ -218,7 +218,7 @@ def make_room(house: House, among: Sequence[Actor], owing: Sequence[Actor] = ())
     if idle and not any(each.state is State.STOPPING for each in among):
         actor = min(idle, key=lambda each: (has_work(house, each), each.idle_from))
         actor.leaves = actor.place > 1
-        end(house, actor, Why(Reason.IDLE, "its place is needed"))
+        end(house, actor, Why(Reason.IDLE, "its place was needed; a prompt starts it again"))
 
 
 def has_work(house: House, actor: Actor) -> bool:

@@ -74,7 +74,7 @@ def hinders(house: House, actor: Actor) -> tuple[Hindrance, list[str], str] | No
             names = ", ".join(f"{each.name} ({each.state.value})" for each in (waiting or first)[:3])
             return Hindrance.PLAYERS, [_spares(actor.launch)], f"starts when RUNNING: {names}"
     if why := limits.no_room(house, actor):
-        return Hindrance.ROOM, [ROOM], why
+        return Hindrance.ROOM, [ROOM], f"waits: {why}"
     return None
 
 
@@ -129,7 +129,7 @@ def returns(house: House, actor: Actor, event: Exited | None, why: Why, wait_s_m
     if apart:
         return Return(Step.GIVEN_UP, Why(Reason.APART, apart))
     if actor.state is State.STOPPING:
-        return Return(Step.ENDED, actor.why if actor.why.reason is Reason.IDLE else why)
+        return Return(Step.ENDED, actor.why)  # How it ended is told with its end.
     if not budget_of(house, actor).returns(None if event is None else event.status):
         return Return(Step.RETIRED, why)
     return again(house, actor, why, wait_s_min)

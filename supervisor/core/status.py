@@ -1,12 +1,12 @@
 """What `status` and `sessions` show. Pure."""
 
 from understudy.protocol.verbs import AgentStatus, HouseStatus, SessionStatus
-from understudy.supervisor.core import bounds
+from understudy.supervisor.core import bounds, limits
 from understudy.supervisor.core.agent import GONE, Agent
 from understudy.supervisor.core.at_rest import from_log
 from understudy.supervisor.core.events import RestoredSession
 from understudy.supervisor.core.house import House
-from understudy.supervisor.core.life import Actor, State
+from understudy.supervisor.core.life import Actor, Hindrance, State
 from understudy.supervisor.core.sessions import TurnState
 
 
@@ -96,6 +96,8 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
         return f"the agent, {GONE}, to be back (put it there, then: understudy reload)"
     if agent.by_person:
         return f"stopped by a person; understudy start {agent.name}"
+    if actor.hindered is Hindrance.ROOM and (full := limits.no_room(house, actor)):
+        return f"room in the house: {full}"
     match actor.state:
         case State.RUNNING:
             return (

@@ -16,6 +16,14 @@ def test_starts_beyond_actors_max_wait_with_the_figures() -> None:
     assert "waits: 2 of actors_max 2 run" == desk.row("c")["why"]
 
 
+def test_a_prompt_for_whom_the_house_has_no_room_waits_for_that() -> None:
+    desk = Desk(agent("a"), agent("b"), agent("c", lazy=True), actors_max=2)
+
+    desk.prompt(desk.open("c"))
+
+    assert "room in the house: 2 of actors_max 2 run" == desk.row("c")["waiting_for"]
+
+
 def test_a_place_that_gets_free_goes_to_who_waited() -> None:
     never = agent("a", restart=RestartPolicy(intensity=0))
     desk = Desk(never, agent("b"), agent("c"), actors_max=2)

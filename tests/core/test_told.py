@@ -13,8 +13,9 @@ def test_an_end_that_was_asked_for_is_no_fall() -> None:
     desk.tell(ClientSaid(CLIENT, Verb("v", "stop", pack({"names": ["a"]}))))
     desk.exit("a", 1)
 
-    text = "agent a (a#1, pid 101) ended after 0.0 s (asked to stop): exited with status 0; now STOPPED"
+    text = "agent a (a#1, pid 101) ended after 0.0 s (stopped by a person): exited with status 0; now STOPPED"
     assert text == desk.warned[-1]
+    assert ("STOPPED", "stopped by a person") == (desk.row("a")["state"], desk.row("a")["why"])
 
 
 def test_an_end_that_the_policy_expects_is_no_fall() -> None:

@@ -169,7 +169,7 @@ def test_starts_beyond_actors_max_wait_and_go_on_when_there_is_room(houses: Hous
 
     house.run("stop", "b")
 
-    assert "the actor, which is STOPPED: waits: 2 of actors_max 2 run" == waits
+    assert "room in the house: 2 of actors_max 2 run" == waits
     assert "hello\n" == prompt.communicate(timeout=20)[0]
     assert "waits: 2 of actors_max 2 run" in house.run("start", "b").stderr
 

@@ -125,6 +125,7 @@ class Turn:
 class Role:
     """What the host tells an actor about itself. `log`: an append-only file for the program's stderr.
 
+    `environment`: the name of what the sessions brought that it is to play, "" for nothing: see `protocol.environments`.
     `stop_grace_s`: from being asked to end until SIGKILL, when nobody says otherwise.
     `memory_mb` bounds an agent that runs in the actor; the tree of any other is watched from outside. `data_limit_mb`
     bounds the data of each process (RLIMIT_DATA). 0: no bound.
@@ -139,6 +140,7 @@ class Role:
     files: int
     options: dict[str, Any]
     log: str
+    environment: str = ""
     stop_grace_s: float = 5.0
     data_limit_mb: int = 0
 

@@ -8,18 +8,22 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import msgspec
 import zmq
 
-from understudy.actors.actor import Actor, ActorError, Role, cannot_start
+from understudy.actors.actor import Actor, ActorError, CannotStartError, Role, cannot_start
 from understudy.actors.connections import Connections
 from understudy.actors.host import FLUSH_MS, Host, HousePlace
 from understudy.actors.limits import limit_core, limit_own
 from understudy.actors.rehearsal import rehearse
 from understudy.protocol.drivers import DRIVERS
+from understudy.protocol.environments import Environment, path_of
 from understudy.protocol.mark import MARK_VARIABLE
-from understudy.protocol.owners import is_ours_to_change
+from understudy.protocol.owners import is_ours_to_change, open_ours
 from understudy.protocol.paths import backstage_address
 from understudy.protocol.shown import ShownFile
 
@@ -37,6 +41,21 @@ def make(role: Role, voice: Any) -> Actor:
     module, _, kind = driver.home.partition(":")
     made: Actor = getattr(importlib.import_module(module), kind)(role, voice)
     return made
+
+
+def _make_in(house: HousePlace, role: Role, voice: Any) -> Actor:
+    """As `make`, with what the sessions of this actor brought."""
+    if role.environment:
+        path = path_of(house.state_dir, role.environment)
+        try:
+            with open(path, "rb", opener=open_ours) as file:
+                brought = msgspec.msgpack.decode(file.read(), type=Environment)
+        except (OSError, msgspec.MsgspecError) as error:
+            why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            text = f"the environment of its sessions cannot be read: {path}: {why}; open another session"
+            raise CannotStartError(f"agent {role.name}: {text}") from error
+        role = replace(role, env={**role.env, **brought.variables}, cwd=brought.cwd or role.cwd)
+    return make(role, voice)
 
 
 def _settle(role: Role) -> None:
@@ -92,7 +111,7 @@ def main(receive: Callable[[], tuple[Role, str]], house: HousePlace, waits_at: i
         if driver is not None and driver.in_process:
             limit_own(role.data_limit_mb or role.memory_mb, role.files)
         shown = ShownFile.of_actor(house.state_dir, role.name, role.epoch)
-        status = await Host(role, house, mark, shown, make, connections.connect).run()
+        status = await Host(role, house, mark, shown, partial(_make_in, house), connections.connect).run()
         context.destroy(FLUSH_MS)
         return status
 

@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -222,9 +222,15 @@ class BlockingClient:
         """Return a handle of an existing session (it is looked up at first use)."""
         return BlockingSession(self, self._client.session(session_id))
 
-    def open(self, agent: str, cwd: str = "", opening: dict[str, Any] | None = None) -> BlockingSession:
+    def open(
+        self,
+        agent: str,
+        cwd: str = "",
+        opening: dict[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> BlockingSession:
         """Open a session with `agent` (in `cwd`, default: here); it is recorded when this returns. Raises `RemoteError`."""
-        return BlockingSession(self, self.wait(None, self._client.open, agent, cwd, opening))
+        return BlockingSession(self, self.wait(None, self._client.open, agent, cwd, opening, env))
 
     @overload
     def verb(self, verb: VerbBody[T], *, timeout_s: float | None = None) -> T: ...

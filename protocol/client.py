@@ -12,7 +12,7 @@ an `UnderstudyError`; at `close`; when the house refuses us for good. A house th
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, assert_never, overload
@@ -182,9 +182,18 @@ class Client:
         """Return a handle of an existing session (it is looked up at first use)."""
         return Session(self, session_id)
 
-    async def open(self, agent: str, cwd: str = "", opening: dict[str, Any] | None = None) -> Session:
-        """Open a session with `agent`; it is recorded when this returns. Raises `RemoteError`."""
-        frame = Open(self.request_id(), agent, cwd or str(Path.cwd()), _packed(opening or {}))
+    async def open(
+        self,
+        agent: str,
+        cwd: str = "",
+        opening: dict[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Session:
+        """Open a session with `agent`; it is recorded when this returns. Raises `RemoteError`.
+
+        `env`: variables for this session alone, beside and before those of the agent: an actor of its own plays it.
+        """
+        frame = Open(self.request_id(), agent, cwd or str(Path.cwd()), _packed(opening or {}), dict(env or {}))
         return Session(self, (await self.request(frame, Opened)).session)
 
     @overload

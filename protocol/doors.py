@@ -10,7 +10,7 @@ from typing import Annotated, Any, assert_never
 
 import msgspec
 
-from understudy.protocol import bodies, verbs
+from understudy.protocol import bodies, environments, verbs
 from understudy.protocol.codec import UNREADABLE, array, encoded, pack, refusal, request_in
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, UNKNOWN_VERB
 from understudy.protocol.frames import (
@@ -86,7 +86,10 @@ def wrong_with(frame: FromClient) -> Wrong | None:
 
 
 def wrong_with_body(frame: FromClient) -> Wrong | None:
-    """Return what is wrong with the body of a client's frame, None when nothing is. Its fields are the decoder's."""
+    """Return what is wrong with the body or the variables of a client's frame, None when nothing is.
+
+    Its other fields are the decoder's.
+    """
     bound = _BODIES.get(type(frame))
     if bound is None:
         return None
@@ -98,6 +101,8 @@ def wrong_with_body(frame: FromClient) -> Wrong | None:
         )
     if wrong := bodies.wrong_with(body, shape):
         return Wrong(BAD_FRAME, f"{what}: {wrong}")
+    if isinstance(frame, Open) and (wrong := environments.wrong_with(frame.env)):
+        return Wrong(BAD_FRAME, wrong)
     return None
 
 

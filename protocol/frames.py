@@ -28,6 +28,7 @@ from understudy.protocol.sizes import (
     FolderPath,
     Id,
     Label,
+    LaunchName,
     Memory,
     Method,
     Methods,
@@ -42,6 +43,7 @@ from understudy.protocol.sizes import (
     Seconds,
     Text,
     UpdateCount,
+    Variables,
     Version,
     WallTime,
 )
@@ -76,12 +78,14 @@ class Hello(_Frame, frozen=True, tag="hello"):
 class ActorHello(_Frame, frozen=True, tag="actor_hello"):
     """An actor's first frame on each connection: binds the connection to `actor`#`epoch`. `version`: of the backstage.
 
+    `actor`: the name of its launch.
+
     `connection` counts the actor's connections: a hello that was under way when the next one was made is late.
     Not `ready`: it could not start, and connects only to say why.
     """
 
     version: Version
-    actor: AgentName
+    actor: LaunchName
     epoch: Count
     pid: Pid
     connection: Count = 1
@@ -135,12 +139,23 @@ class Part(_Frame, frozen=True, tag="part"):
 
 
 class Open(_Frame, frozen=True, tag="open"):
-    """Open a session with `agent`. `body`: what the driver needs (ACP: mcpServers, _meta). Answer: `Opened`."""
+    """Open a session with `agent`. `body`: what the driver needs (ACP: mcpServers, _meta). Answer: `Opened`.
+
+    `env`: the session's own environment, beside and before what the house and the agent's configuration have: an actor
+    that was launched so plays it. `environments` says what may be in it.
+    """
 
     request: RequestId
     agent: AgentName
     cwd: FolderPath
     body: AnyBody = b""
+    env: Variables = {}
+
+    def __repr__(self) -> str:
+        """Name everything but what may hold keys."""
+        return (
+            f"Open(request={self.request!r}, agent={self.agent!r}, cwd={self.cwd!r}, env=<{len(self.env)} variables>)"
+        )
 
 
 class Prompt(_Frame, frozen=True, tag="prompt"):

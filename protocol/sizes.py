@@ -20,6 +20,8 @@ OPENING_BYTES_MAX = 4 << 20  # What opens a session. It goes along with each han
 MEMORY_BYTES_MAX = 4 << 20  # What a driver remembers for a session. It goes along as well.
 PERSONA_CHARACTERS_MAX = 32 << 10
 VERB_BYTES_MAX = 1 << 18
+ENVIRONMENT_BYTES_MAX = 1 << 17  # All names and values of a session's own environment.
+VARIABLES_MAX = 2_000  # So many of them.
 RESULT_BYTES_MAX = BODY_BYTES_MAX - (1 << 12)  # The frame around it has ids only, which need less than 4 KiB.
 ENTRIES_BYTES = 1 << 20  # A frame of entries for a follower holds about so much, or one entry that is larger.
 # Of a body. The log and JSON-RPC wrap it in some more levels; readers of msgpack and JSON take hundreds.
@@ -30,6 +32,7 @@ VALUES_MAX = 250_000
 ID_CHARACTERS_MAX = 200
 LABEL_CHARACTERS_MAX = 200  # A name that people give to something.
 AGENT_CHARACTERS_MAX = 64
+ENVIRONMENT_CHARACTERS = 16  # The name under which the house keeps an environment: see `environments`.
 METHOD_CHARACTERS_MAX = 200
 CODE_CHARACTERS_MAX = 100
 REASON_CHARACTERS_MAX = 200  # Why a turn ended: one word.
@@ -49,11 +52,14 @@ RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARACTERS_MAX)]
 RequestName = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX + 20)]
 Label = Annotated[str, Meta(max_length=LABEL_CHARACTERS_MAX)]
 AgentName = Annotated[str, Meta(max_length=AGENT_CHARACTERS_MAX)]
+LaunchName = Annotated[str, Meta(max_length=AGENT_CHARACTERS_MAX + 1 + ENVIRONMENT_CHARACTERS)]
 Method = Annotated[str, Meta(max_length=METHOD_CHARACTERS_MAX)]
 Code = Annotated[str, Meta(max_length=CODE_CHARACTERS_MAX)]
 Reason = Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 FolderPath = Annotated[str, Meta(max_length=PATH_CHARACTERS_MAX)]
+Variable = Annotated[str, Meta(max_length=ENVIRONMENT_BYTES_MAX)]
+Variables = Annotated[dict[Variable, Variable], Meta(max_length=VARIABLES_MAX)]
 Methods = Annotated[list[Method], Meta(max_length=SERVES_MAX)]
 Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Pid = Annotated[int, Meta(ge=0, le=2**31 - 1)]

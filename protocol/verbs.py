@@ -26,7 +26,8 @@ class AgentStatus(msgspec.Struct, frozen=True):
 
     `state_s`, `since`: how long it has been in its state, and from when (seconds since 1970). `queue`, `running`: turns.
     `waiting_for`, `limits`, `link`, `why`: texts for people, empty when nothing is to be said. `log`: a path. `at_rest`:
-    nobody need play it now, and a prompt starts it.
+    nobody need play it now, and a prompt starts it. `environment`: that of the sessions for which it was launched, by the
+    name under which the house keeps it; "" for its agent's.
     """
 
     name: str
@@ -50,12 +51,13 @@ class AgentStatus(msgspec.Struct, frozen=True):
     since: float
     log: str
     at_rest: bool = False
+    environment: str = ""
 
 
 class SessionStatus(msgspec.Struct, frozen=True):
     """One session. `last`: its last recorded number; `turn`: the one that is handed over, or None; `queue`: turns.
 
-    `opened_at`: seconds since 1970. `actor`: who has it now, "" for nobody. `full`, `quarantined`: why it takes no more prompts, "" when it does.
+    `opened_at`: seconds since 1970. `environment`: as of an actor. `actor`: who has it now, "" for nobody. `full`, `quarantined`: why it takes no more prompts, "" when it does.
     """
 
     session: str
@@ -69,6 +71,7 @@ class SessionStatus(msgspec.Struct, frozen=True):
     full: str
     quarantined: str
     actor: str = ""
+    environment: str = ""
 
 
 class HouseStatus(msgspec.Struct, frozen=True):

@@ -8,8 +8,8 @@ from understudy.protocol.paths import runtime_folder
 
 FREE_BYTES_MIN = 1 << 16
 # What a house reads or writes in its folders; the beginnings of names.
-OURS = ("lock", "house", "actors", "agents", "log.", "shown", "last-fall", "gateway.sock", "backstage.sock")
-SUBFOLDERS = ("agents", "shown")
+OURS = ("lock", "house", "actors", "agents", "env", "log.", "shown", "last-fall", "gateway.sock", "backstage.sock")
+SUBFOLDERS = ("agents", "env", "shown")
 
 
 def directories(runtime_dir: str | None, state_dir: str | None, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from understudy.protocol import connection, jsonrpc, sizes, verbs, window
 from understudy.supervisor.config import config, values
 from understudy.supervisor.core import bounds, control, house
 from understudy.supervisor.core.specs import AgentSpec, HouseSpec
+from understudy.supervisor.shell import environments
 
 PAGE = (Path(__file__).parents[1] / "docs" / "limits.md").read_text()
 BOUNDS = re.compile(r".*_max$|memory.*|data_limit.*|files$|.*_timeout_s$|.*_grace_s$")
@@ -61,6 +62,8 @@ def figure(number: int) -> str:
         ("sessions, and requests of each kind, that rest", [house.SESSIONS_KEPT_MAX, house.REQUESTS_KEPT_MAX]),
         ("prompt, answer, call", [sizes.ENTRY_BYTES_MAX]),
         ("body that opens a session", [sizes.OPENING_BYTES_MAX]),
+        ("variables that a session brings", [sizes.VARIABLES_MAX, sizes.ENVIRONMENT_BYTES_MAX]),
+        ("variables that a session brings", [environments.ENVIRONMENTS_BYTES_MAX]),
         ("any body", [sizes.NESTING_MAX, sizes.VALUES_MAX]),
         ("`cwd`; ids", [sizes.PATH_CHARACTERS_MAX, sizes.ID_CHARACTERS_MAX, sizes.TEXT_CHARACTERS_MAX]),
         ("`serves`; agents in a verb", [sizes.SERVES_MAX, sizes.NAMES_MAX]),

@@ -1,10 +1,12 @@
 """What the command line takes: verbs, options, and an example for each. Imports nothing heavy."""
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from understudy import __version__
+from understudy.protocol import environments
 from understudy.supervisor.numbers import COUNT_MAX, NUMBER_MAX, duration_s, seconds, whole
 
 T = TypeVar("T")
@@ -67,14 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         made = verb(name, text, f"understudy {name} --json")
         made.add_argument("--json", action="store_true", help="as a JSON array")
     _controls(verb)
-    prompt = verb("prompt", "give an agent a prompt and stream its answer", 'understudy prompt rehearsal "hello"')
-    prompt.add_argument("agent")
-    prompt.add_argument("text", help="the prompt; - reads it from standard input")
-    prompt.add_argument("--session", metavar="ID", help="go on in this session")
-    prompt.add_argument("--cwd", metavar="DIR", help="the session's folder (default: this one)")
-    prompt.add_argument("--allow", action="store_true", help="allow whatever the agent asks")
-    prompt.add_argument("--json", action="store_true", help="entries as JSON lines, the last one `ended`")
-    prompt.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
+    _prompt(verb)
     follow = verb("follow", "show a session from a number on, and go on as it grows", "understudy follow ID --from 0")
     follow.add_argument("session")
     follow.add_argument(
@@ -87,6 +82,36 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     _chaos(verb)
     verb("demo", "play a house with real processes, kill some, and show what the user sees", "understudy demo")
     return parser.parse_args(arguments)
+
+
+def _prompt(verb: Callable[[str, str, str], Parser]) -> None:
+    prompt = verb("prompt", "give an agent a prompt and stream its answer", 'understudy prompt rehearsal "hello"')
+    prompt.add_argument("agent")
+    prompt.add_argument("text", help="the prompt; - reads it from standard input")
+    where = prompt.add_mutually_exclusive_group()
+    where.add_argument("--session", metavar="ID", help="go on in this session")
+    prompt.add_argument("--cwd", metavar="DIR", help="the session's folder (default: this one)")
+    where.add_argument(
+        "--env",
+        type=_checked(_variable),
+        action="append",
+        metavar="NAME[=VALUE]",
+        help="a variable for this session alone, of yours when no value is given; as often as you like",
+    )
+    prompt.add_argument("--allow", action="store_true", help="allow whatever the agent asks")
+    prompt.add_argument("--json", action="store_true", help="entries as JSON lines, the last one `ended`")
+    prompt.add_argument("-c", "--config", metavar="FILE", help="for the house, when none runs yet")
+
+
+def _variable(text: str) -> tuple[str, str]:
+    """Return NAME=VALUE as a pair, and NAME with the value that it has here."""
+    name, equals, value = text.partition("=")
+    if not equals and name not in os.environ:
+        raise ValueError(f"{name} is not set here: write {name}=VALUE")
+    value = value if equals else os.environ[name]
+    if wrong := environments.wrong_with({name: value}):
+        raise ValueError(wrong)
+    return name, value
 
 
 def _chaos(verb: Callable[[str, str, str], Parser]) -> None:

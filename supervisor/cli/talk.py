@@ -51,7 +51,9 @@ async def _prompt(runtime_dir: str, options: Any) -> int:
         if options.session:
             session = client.session(options.session)
         else:
-            session = await client.open(options.agent, str(Path(options.cwd or Path.cwd()).absolute()))
+            session = await client.open(
+                options.agent, str(Path(options.cwd or Path.cwd()).absolute()), env=dict(options.env or ())
+            )
         turn = await session.prompt(text)
         _cancel_on_interrupt(turn)
         questions = Questions(session, options.allow)

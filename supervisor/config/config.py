@@ -23,6 +23,7 @@ from understudy.supervisor.config.remarks import remarks
 from understudy.supervisor.config.values import (
     a_table,
     a_text,
+    boolean,
     command,
     environment,
     exit_codes,
@@ -293,6 +294,7 @@ class Reader:
             "memory_soft": memory_mb,
             "data_limit": memory_mb,
             "files": whole_number(16, COUNT_MAX),
+            "per_folder": boolean,
             "understudies": whole_number(0, UNDERSTUDIES_MAX),
             "start_s": seconds,
             "start_timeout_s": seconds,

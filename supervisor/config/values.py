@@ -89,6 +89,13 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def boolean(value: Any) -> bool:
+    """Check `true` or `false`."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def exit_codes(value: Any) -> tuple[int, ...]:
     """Exit codes; a single one stands for a list of it."""
     codes = value if isinstance(value, list) else [value]

@@ -119,6 +119,7 @@ def from_log(row: RestoredSession) -> Session:
     """Return a session as the log has it, without its bodies."""
     session = Session(row.session, row.agent, row.cwd, last=row.last, recorded=row.last, opened_at=row.opened_at)
     session.quarantined, session.past = row.damage or _beyond_bounds(row), True
+    session.environment = row.environment
     return session
 
 

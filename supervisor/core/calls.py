@@ -32,7 +32,7 @@ def _send(house: House, name: str) -> bool:
         return True
     if not house.room(actor.peer, session.bytes_to_hand(len(pending.body))):
         return False
-    if house.agents[session.agent].spec.sessions_per_actor:
+    if house.agents[session.agent].holds_by_name(session.environment):
         places.give(house, session, actor)
     house.calls[name] = replace(pending, sent=True, body=b"", actor=actor)
     persona = house.agents[session.agent].spec.persona
@@ -43,9 +43,11 @@ def _send(house: House, name: str) -> bool:
 
 def send_waiting(house: House, agent: Agent) -> None:
     """An actor is there: send what waits for it, as it takes it."""
+    full: set[str] = set()
     for name in list(house.calls.unsent(agent.name)):
-        if not _send(house, name):
-            return
+        environment = house.sessions[house.calls[name].session].environment
+        if environment not in full and not _send(house, name):
+            full.add(environment)
 
 
 def called(house: House, frame: Result | Fault) -> None:
@@ -78,6 +80,8 @@ def forget(house: House, name: str) -> OpenCall:
     pending = house.calls.pop(name)
     if pending.actor is not None:
         places.rested(house, pending.actor)
+    elif pending.session in house.sessions and pending.agent in house.agents:
+        places.nothing_waits(house, house.agents[pending.agent], house.sessions[pending.session])
     return pending
 
 
@@ -91,9 +95,12 @@ def refuse(house: House, agent: str, code: str, text: str) -> None:
     _refuse(house, [name for name, pending in house.calls.items() if pending.agent == agent], code, text)
 
 
-def refuse_unsent(house: House, agent: Agent, code: str, text: str) -> None:
-    """Answer the calls that wait for somebody to play the agent with a fault."""
-    _refuse(house, list(house.calls.unsent(agent.name)), code, text)
+def refuse_unsent(house: House, agent: Agent, code: str, text: str, environment: str | None = None) -> None:
+    """Answer with a fault what waits for somebody to play the agent (None: in whichever environment)."""
+    names = list(house.calls.unsent(agent.name))
+    if environment is not None:
+        names = [name for name in names if house.sessions[house.calls[name].session].environment == environment]
+    _refuse(house, names, code, text)
 
 
 def refuse_sent(house: House, actor: Actor, code: str, text: str) -> None:

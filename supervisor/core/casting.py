@@ -87,7 +87,7 @@ def let_in(house: House) -> None:
         return
     for name in {each.agent: None for each in house.touched if each.agent}:
         agent = house.agents[name]
-        if agent.spec.sessions_per_actor:
+        if agent.spec.sessions_per_actor or agent.own:
             calls.send_waiting(house, agent)
             turns.admit_waiting(house, agent)
 
@@ -118,13 +118,21 @@ def go_on(house: House, agent: Agent, actor: Actor) -> None:
 
 def _has_work(house: House, agent: Agent, actor: Actor) -> bool:
     """Return whether something waits that the actor might do."""
-    return any(house.sessions[name].actor in (None, actor) for name in waiting(house, agent))
+    its = (house.sessions[name] for name in waiting(house, agent))
+    return any(each.actor in (None, actor) for each in its if each.environment == actor.environment)
 
 
 def waiting(house: House, agent: Agent) -> Iterator[str]:
     """Yield the sessions with turns and calls that wait for the agent."""
-    yield from agent.waiting
+    yield from agent.all_waiting()
     yield from (house.calls[name].session for name in house.calls.unsent(agent.name))
+
+
+def _next(house: House, agent: Agent) -> Session | None:
+    """Return the session that is to have a place that is free now, None when none waits."""
+    _, longest = places.waits_longest(house, agent)
+    name = next(waiting(house, agent), None)
+    return longest if longest is not None or name is None else house.sessions[name]
 
 
 def after_fall(house: House, agent: Agent, actor: Actor) -> None:
@@ -132,25 +140,26 @@ def after_fall(house: House, agent: Agent, actor: Actor) -> None:
     if house.stopping:
         return  # What waits comes back with the house.
     if agent.departed:
-        for session in (house.sessions[name] for name in agent.waiting):
-            turns.tell_wait(house, session, session.mailbox[0], agent)
+        for name in agent.all_waiting():
+            turns.tell_wait(house, house.sessions[name], house.sessions[name].mailbox[0], agent)
         return
     if actor.state is State.BACKOFF and not actor.starts:
-        for session in (house.sessions[name] for name in agent.waiting):
-            turns.tell_wait(house, session, session.mailbox[0], agent)
+        for name in agent.waiting.get(actor.environment, {}):
+            turns.tell_wait(house, house.sessions[name], house.sessions[name].mailbox[0], agent)
     if actor.hopeless:  # A prompt waits; who only asks is better told.
-        calls.refuse(house, agent.name, AGENT_FAILED, actor.hopeless)
+        calls.refuse_unsent(house, agent, AGENT_FAILED, actor.hopeless, actor.environment)
     if actor in agent.actors:
         _see_to(house, agent, actor)
-    elif (name := next(waiting(house, agent), None)) is not None:  # For it to end, and nobody was wanted meanwhile.
-        needed(house, agent, house.sessions[name])
+    elif (session := _next(house, agent)) is not None:  # It waited for that end, and nobody was wanted meanwhile.
+        needed(house, agent, session)
     calls.send_waiting(house, agent)
     turns.admit_waiting(house, agent)
 
 
 def _see_to(house: House, agent: Agent, actor: Actor) -> None:
     """What waits for the actor has it come back, or ends when it will not."""
-    wanted = not agent.stays_down and _has_work(house, agent, actor)
+    has_place = actor is agent.first or agent.has_place(actor.environment)  # Else another has it by now.
+    wanted = not agent.stays_down and has_place and _has_work(house, agent, actor)
     if actor.state is State.STOPPED and wanted:
         actor.want()
     elif actor.state is State.EXITED and wanted and not _step_in(house, agent, actor):

@@ -55,6 +55,8 @@ from understudy.supervisor.core.agent import GONE
 from understudy.supervisor.core.budget import long
 from understudy.supervisor.core.events import (
     ClientSaid,
+    EnvironmentKept,
+    KeepEnvironment,
     LogState,
     SessionRow,
     TellClient,
@@ -205,43 +207,66 @@ def _asks_without(house: House, client: str) -> None:
 
 
 def open_session(house: House, client: Client, frame: Open) -> None:
-    """Open a session, once for each request id."""
-    asked = requests.digest(frame)
-    if requests.opened_before(house, client, frame, asked):
+    """Open a session, once for each request id; what it brings is kept before."""
+    agent = house.agents.get(frame.agent)
+    cwd = frame.cwd if agent is not None and agent.spec.per_folder and frame.cwd != agent.spec.cwd else ""
+    if not frame.env and not cwd:
+        _open(house, client, frame, "")
+    elif frame.request in house.opens or _may_open(house, client, frame):
+        house.effects.append(KeepEnvironment(client.peer, frame, cwd))
+
+
+def kept(house: House, event: EnvironmentKept) -> None:
+    """What a session is to be opened with is kept, or cannot be."""
+    client = house.clients.get(event.peer)
+    if client is None or not isinstance(event.frame, Open):
         return
-    if frame.agent not in house.agents or frame.agent in house.departed:
-        cast = ", ".join(sorted(name for name in house.agents if name not in house.departed))
-        text = f"there is no agent {frame.agent!r}; the cast is: {cast}"
-        house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
+    if event.error:
+        bounds.refuse(house, client.peer, event.frame.request, "environments", event.error)
+    else:
+        _open(house, client, event.frame, event.environment)
+
+
+def _open(house: House, client: Client, frame: Open, environment: str) -> None:
+    asked = requests.digest(frame, environment)
+    if requests.opened_before(house, client, frame, asked) or not _may_open(house, client, frame):
         return
-    if not DRIVERS[house.agents[frame.agent].spec.driver].holds_sessions:
-        text = f"{frame.agent} is a program: it holds no sessions; see its output with understudy tail {frame.agent}"
-        house.fault(client.peer, NO_SESSIONS, text, frame.request)
-        return
-    if house.session_count >= SESSIONS_MAX:
-        bounds.refuse(house, client.peer, frame.request, "sessions", f"the house holds {SESSIONS_MAX} sessions")
-        return
-    if full := bounds.sessions_full(house.agents[frame.agent]):
-        text = f"agent {frame.agent}: {full}; go on in one of them, or raise the limit"
-        bounds.refuse(house, client.peer, frame.request, f"{frame.agent}.sessions_max", text)
-        return
-    folder = long((frame.cwd,))
-    if full := house.budget.texts_full(folder):
-        bounds.refuse(house, client.peer, frame.request, "texts", f"{full}: use a shorter cwd")
-        return
-    if refusal(house, client, frame.request):
-        return
-    house.budget.texts += folder
+    house.budget.texts += long((frame.cwd,))
     name = f"s{house.random.getrandbits(48):012x}"
     session = Session(name, frame.agent, frame.cwd, house.budget.keep(frame.body), opened_at=house.wall)
+    session.environment = environment
     house.sessions[name] = session
     house.session_count += 1
     house.taken_in += 1
     house.agents[frame.agent].sessions += 1
-    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall, asked))
+    house.record(SessionRow(name, frame.agent, frame.cwd, frame.body, frame.request, house.wall, asked, environment))
     house.write(session, "opened", 0, {"agent": frame.agent, "cwd": frame.cwd})
     requests.remember_open(house, frame.request, name, asked)
     house.tell(client.peer, Opened(frame.request, name), house.after)
+
+
+def _may_open(house: House, client: Client, frame: Open) -> bool:
+    """Refuse a session that there cannot be; return whether there can."""
+    if frame.agent not in house.agents or frame.agent in house.departed:
+        cast = ", ".join(sorted(name for name in house.agents if name not in house.departed))
+        text = f"there is no agent {frame.agent!r}; the cast is: {cast}"
+        house.fault(client.peer, UNKNOWN_AGENT, text, frame.request)
+        return False
+    if not DRIVERS[house.agents[frame.agent].spec.driver].holds_sessions:
+        text = f"{frame.agent} is a program: it holds no sessions; see its output with understudy tail {frame.agent}"
+        house.fault(client.peer, NO_SESSIONS, text, frame.request)
+        return False
+    if house.session_count >= SESSIONS_MAX:
+        bounds.refuse(house, client.peer, frame.request, "sessions", f"the house holds {SESSIONS_MAX} sessions")
+        return False
+    if full := bounds.sessions_full(house.agents[frame.agent]):
+        text = f"agent {frame.agent}: {full}; go on in one of them, or raise the limit"
+        bounds.refuse(house, client.peer, frame.request, f"{frame.agent}.sessions_max", text)
+        return False
+    if full := house.budget.texts_full(long((frame.cwd,))):
+        bounds.refuse(house, client.peer, frame.request, "texts", f"{full}: use a shorter cwd")
+        return False
+    return not refusal(house, client, frame.request)
 
 
 def refusal(house: House, client: Client, request: str) -> bool:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from random import Random
 from typing import assert_never
 
+from understudy.protocol.environments import parts_of
 from understudy.protocol.errors import SHUTTING_DOWN
 from understudy.protocol.frames import (
     Goodbye,
@@ -49,6 +50,7 @@ from understudy.supervisor.core.events import (
     Committed,
     Effect,
     EntriesRead,
+    EnvironmentKept,
     EpochRow,
     Event,
     Exited,
@@ -101,6 +103,7 @@ class Core:
     ) -> None:
         self.house = House(spec, random, epoch, generation, pid, life, now=now, wall=wall, idle_since=now)
         self._left = list(shown)
+        self.house.epochs = restored.epochs
         launched = {agent.name for agent in spec.agents if not agent.launch}
         self._elsewhere = [Spawned(*each, 0, 0) for each in shown if each[0] not in launched]
         told = {each.actor for each in living if (each.actor, each.epoch) in restored.cast or each.plays is not None}
@@ -164,11 +167,12 @@ class Core:
     def _lie_down(self, agent: Agent, living: list[Spawned]) -> None:
         """Let those be at rest who are to stay so. `living`: the processes that play the agent."""
         if agent.name in self._resting:
-            rests.rest(agent, agent.first, agent.rests[agent.name])
+            rests.rest(self.house, agent, agent.first, agent.rests[agent.name])
         for place, row in rests.left_over(agent, living):
             taken = any(each.place == place for each in agent.actors)
-            actor = places.added(self.house, agent, agent.free_place() if taken else place)
-            rests.rest(agent, actor, row)
+            launch = self._launch_of(agent, row.launch or agent.launch.name)
+            actor = places.added(self.house, agent, agent.free_place() if taken else place, launch)
+            rests.rest(self.house, agent, actor, row)
 
     def _cast_of(self, process: Spawned, restored: Restored) -> tuple[str, int]:
         """Return whom a process of an earlier supervisor's plays, and where: by the log, or by what it was started for.
@@ -186,32 +190,45 @@ class Core:
         """Expect an actor back, in its place; it is ended when there is none for it."""
         house = self.house
         departed.expected(house, process, plays)
-        launch, agent = house.launches.get(process.actor), house.agents.get(plays)
-        if launch is None and agent is not None:  # It was launched so before the configuration changed.
-            launch = house.launches[process.actor] = Launch(process.actor, agent.launch.spec, agent.restarts)
+        agent = house.agents.get(plays)
+        launch = house.launches.get(process.actor) if agent is None else self._launch_of(agent, process.actor)
         if launch is None or not (agent or launch.agents):  # It stood by for agents that left the configuration.
             self._elsewhere.append(process)
             house.effects.append(Kill(process.actor, process.epoch, signal.SIGKILL))
             return
-        stays = True
+        stays = agent is None or not agent.departed
         actor: Actor | None
         if agent is None:
             actor = next((each for each in launch.understudies if not each.lives), None)
             if actor is None:
                 actor, stays = Actor(launch.name, launch.spec, house.touch, since=house.now), False
                 launch.understudies.append(actor)
-        elif agent.launch is not launch:  # What it has of the agent is settled once it is gone.
+        elif launch is not places.launch_for(house, agent, parts_of(launch.name)[1]):
+            # It was launched so before the configuration changed: what it has of the agent is settled once it is gone.
             actor, stays = places.added(house, agent, agent.free_place(), launch), False
+        elif launch is not agent.launch:
+            taken = any(each.place == place for each in agent.actors)
+            actor = places.added(house, agent, agent.free_place() if taken else place, launch)
         else:
             there = {each.place: each for each in agent.actors}
             actor = there.get(place)
             if actor is None or actor.lives or plays in self._resting:
                 actor = places.added(house, agent, agent.free_place() if place in there else place)
-            stays = actor.place <= agent.places_max and not agent.departed
+            stays = stays and actor.place <= (agent.places_max if agent.spec.sessions_per_actor else 1)
         launch.know(actor, process.epoch)
         grace_s = house.spec.orphan_grace_s + RETURN_S
         actor.adopt(process, number, grace_s, house.now, rests.running_since(agent, actor.name, process))
         actor.leaves = not stays
+
+    def _launch_of(self, agent: Agent, name: str) -> Launch:
+        """Return the launch of that name, of one that plays the agent, or did before the configuration changed."""
+        house = self.house
+        owner, environment = parts_of(name)
+        if owner == agent.launch.name:
+            return places.launch_for(house, agent, environment)
+        if name not in house.launches:
+            house.launches[name] = Launch(name, agent.launch.spec, agent.restarts)
+        return house.launches[name]
 
     def start(self, now: float, wall: float) -> list[Effect]:
         """Start the cast, but what is at rest, lazy, and whom a person has stopped; return the first effects."""
@@ -240,7 +257,7 @@ class Core:
                 rests.stopped(agent)
             elif name in self._resting:
                 casting.after_fall(house, agent, agent.first)
-            elif not agent.is_lazy or agent.waiting:
+            elif not agent.is_lazy or agent.waiting.get(""):
                 agent.first.want()
             elif agent.first.state is State.STOPPED:
                 agent.first.why = Why(Reason.IDLE, "lazy: a prompt starts it")
@@ -342,6 +359,8 @@ class Core:
         match event:
             case ActorSaid():
                 actors.said(house, event.peer, event.frame)
+            case EnvironmentKept():
+                clients.kept(house, event)
             case ClientSaid():
                 clients.said(house, event.peer, event.frame)
             case Committed(ticket=ticket):

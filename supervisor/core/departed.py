@@ -5,6 +5,7 @@ waits on, and who waits for it is told why: it is played when the agent is back.
 is forgotten.
 """
 
+from understudy.protocol.environments import parts_of
 from understudy.protocol.news import AgentDeparted
 from understudy.supervisor.core import places
 from understudy.supervisor.core.agent import GONE, Agent
@@ -19,7 +20,7 @@ from understudy.supervisor.core.specs import AgentSpec, Comeback, RestartPolicy
 def expected(house: House, process: Spawned, name: str) -> None:
     """A process lives that plays the agent `name`, which is not in the configuration."""
     if name and name not in house.agents:
-        _add(house, name, process.actor)
+        _add(house, name, parts_of(process.actor)[0])
 
 
 def agent_of(house: House, name: str) -> Agent:
@@ -57,6 +58,8 @@ def forget(house: House) -> None:
         rests = all(each.state in AT_REST and each.state is not State.UNKNOWN for each in agent.actors)
         if rests and not (agent.running or agent.queued):
             del house.agents[name], house.departed[name]
+            for launch in agent.own.values():
+                launch.agents.pop(name, None)
             for actor in agent.actors:
                 house.launches[actor.launch].forget(actor)
                 house.touched.pop(actor, None)

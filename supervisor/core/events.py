@@ -7,7 +7,7 @@ from enum import Enum
 
 import msgspec
 
-from understudy.protocol.frames import ActorCall, Entry, FromActor, FromClient, Handover, ToActor, ToClient
+from understudy.protocol.frames import ActorCall, Entry, FromActor, FromClient, Handover, Open, ToActor, ToClient
 from understudy.protocol.news import News
 
 
@@ -124,6 +124,13 @@ class ClientSaid(_Struct, frozen=True):
     frame: FromClient
 
 
+class EnvironmentKept(ClientSaid, frozen=True):
+    """As `ClientSaid` of an `Open` whose environment is kept, as `environment`; or `error` says why it cannot be."""
+
+    environment: str = ""
+    error: str = ""
+
+
 class ClientLost(_Struct, frozen=True):
     """The connection `peer` is gone (unreachable, or it broke the protocol)."""
 
@@ -169,7 +176,7 @@ class RestoredSession(_Struct, frozen=True):
     """What the log has of a session; `last` is its last number. What is large of opening and memory is left out: only its
     size is here.
 
-    `damage`: why a turn of its cannot be read, "" when all can.
+    `environment`: as in `SessionRow`. `damage`: why a turn of its cannot be read, "" when all can.
     """
 
     session: str
@@ -181,6 +188,7 @@ class RestoredSession(_Struct, frozen=True):
     opened_at: float
     opening_bytes: int = 0
     memory_bytes: int = 0
+    environment: str = ""
     damage: str = ""
 
 
@@ -239,6 +247,7 @@ class Ticked(_Struct, frozen=True):
 Event = (
     FromKeeper
     | ClientSaid
+    | EnvironmentKept
     | ClientLost
     | ActorSaid
     | ActorUnreachable
@@ -263,7 +272,10 @@ class _Row(_Struct, frozen=True, array_like=True):
 
 
 class SessionRow(_Row, frozen=True):
-    """A new session. `opening`: the body of its Open frame; `opened_at`: seconds since 1970; `digest`: of the request."""
+    """A new session. `opening`: the body of its Open frame; `opened_at`: seconds since 1970; `digest`: of the request.
+
+    `environment`: the name of what it brought, see `protocol.environments`.
+    """
 
     session: str
     agent: str
@@ -272,6 +284,7 @@ class SessionRow(_Row, frozen=True):
     request: str
     opened_at: float = 0.0
     digest: bytes = b""
+    environment: str = ""
 
 
 class MemoryRow(_Row, frozen=True):
@@ -354,7 +367,7 @@ class RestRow(_Row, frozen=True):
 
     `agent`: the actor's name; the budget stands with the one in the first place. `state`: its own, with its `epoch`, "" while that passes by itself; `since`: in the clock of
     that life. `granted`: how long the agent's actors had run in all (`ran_s`) at each restart within the period.
-    `apart`: the agent is set apart. `digest`: of its configuration.
+    `apart`: the agent is set apart. `digest`: of its configuration. `launch`: of the actor, "" for the agent's.
     """
 
     agent: str
@@ -369,6 +382,7 @@ class RestRow(_Row, frozen=True):
     epoch: int = 0
     apart: bool = False
     digest: str = ""
+    launch: str = ""
 
 
 Row = Entry | SessionRow | MemoryRow | TurnRow | MarkRow | HoldRow | EpochRow | StopRow | RestRow
@@ -438,10 +452,20 @@ class ForgetMarks(_Struct, frozen=True):
     after: int = 0
 
 
+class KeepEnvironment(_Struct, frozen=True):
+    """Keep what the session is to be opened with; `EnvironmentKept` follows. `cwd`: its folder, "" if that does not matter."""
+
+    peer: bytes
+    frame: Open
+    cwd: str = ""
+
+
 class Finish(_Struct, frozen=True):
     """End the supervisor: nothing of the house lives any more, or (`reload`) the keeper is to start the code anew."""
 
     reload: bool = False
 
 
-Effect = Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | Announce | Finish
+Effect = (
+    Spawn | Kill | Record | TellClient | TellActor | ReadEntries | ForgetMarks | KeepEnvironment | Announce | Finish
+)

@@ -54,7 +54,7 @@ def _hold(house: House, session: Session, change: int) -> None:
     """One more, or less, wants that the session's agent stays up."""
     agent = house.agents.get(session.agent)
     if agent is not None and change:
-        agent.held_by += change
+        agent.held_by[session.environment] = agent.held_by.get(session.environment, 0) + change
         for actor in agent.actors:
             actor.idle_from = house.now
             house.touch(actor)

@@ -130,7 +130,7 @@ def _is_looked_at(house: House, actor: Actor) -> bool:
 def _only_unseen(house: House, actor: Actor) -> bool:
     """Return whether turns wait for the actor, or for room on the way to it, and none has begun: the next one gets them."""
     turns_had = [turn for _, turn in house.turns_of(actor)]
-    waiting = house.agents[actor.agent].waiting
+    waiting = house.agents[actor.agent].waiting.get(actor.environment)
     return bool(turns_had or waiting) and all(turn.state is TurnState.HANDED for turn in turns_had)
 
 

@@ -93,6 +93,7 @@ class House:
     agents: dict[str, Agent] = field(default_factory=dict[str, Agent])
     launches: dict[str, Launch] = field(default_factory=dict[str, Launch])
     departed: dict[str, None] = field(default_factory=dict[str, None])  # Agents that left the configuration.
+    epochs: dict[str, int] = field(default_factory=dict[str, int])  # The last, of launches that may come again.
     # Those that are in memory: see `at_rest`. Of a plain dict the oldest is found by a walk over all that went before it.
     sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict[str, Session])
     session_count: int = 0  # Of those in the log, too.

@@ -10,9 +10,10 @@ def due(house: House, actor: Actor) -> float | None:
     if not actor.agent:
         return None
     agent = house.agents[actor.agent]
-    if not agent.spec.idle_stop_s or not agent.may_rest or house.stopping or not places.is_idle(house, actor):
+    idle_stop_s = agent.idle_stop_s(actor.environment)
+    if not idle_stop_s or not agent.may_rest(actor.environment) or house.stopping or not places.is_idle(house, actor):
         return None
-    return None if places.has_work(house, actor) else actor.idle_from + agent.spec.idle_stop_s
+    return None if places.has_work(house, actor) else actor.idle_from + idle_stop_s
 
 
 def ticked(house: House, actors: list[Actor]) -> None:

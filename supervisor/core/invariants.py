@@ -47,10 +47,12 @@ def of_session(house: House, session: Session) -> None:
             assert (actor.launch, actor.epoch) == had, f"{actor.title} has the turn of {session.id} that {had} has"
         if actor is not None:
             assert actor.agent == session.agent, f"{actor.title} plays {session.id}, of {session.agent}"
+            its = actor.environment == session.environment
+            assert its, f"{actor.title}, of {actor.launch}, plays {session.id}, of {session.environment!r}"
             holds = session.id in actor.holds
             assert current is not None or holds, f"{session.id} is with {actor.title}, which has nothing of it"
         if mailbox and current is None and not session.quarantined:
-            assert session.id in agent.waiting, f"turns of {session.id} wait, and nobody knows"
+            assert agent.waits_since(session) <= house.now, f"turns of {session.id} wait, and nobody knows"
 
 
 def of_agent(house: House, agent: Agent) -> None:
@@ -61,7 +63,8 @@ def of_agent(house: House, agent: Agent) -> None:
     places = [each.place for each in agent.actors]
     assert sorted(set(places)) == places, f"{name} has the places {places}"
     assert places[0] == 1, f"nobody is in the first place of {name}"
-    going = [each for each in agent.actors if each.lives and not each.leaves]
+    assert not agent.first.environment, f"{agent.first.title} is in the first place, and was launched for some sessions"
+    going = [each for each in agent.actors if each.lives and each.state is not State.UNKNOWN and not each.leaves]
     assert len(going) <= agent.places_max, f"{len(going)} play {name}, {agent.places_max} may"
     most = agent.spec.sessions_per_actor
     for actor in agent.actors:
@@ -153,7 +156,7 @@ def of_memory(house: House) -> None:
     named = [entry.session for _, entry in house.unfed] + [name for name, _ in house.cancels]
     named += [call.session for call in house.calls.values() if call.session]  # A signal is of none.
     named += [name for client in house.clients.values() for name in client.follows.values()]
-    named += [name for agent in house.agents.values() for name in agent.waiting]
+    named += [name for agent in house.agents.values() for name in agent.all_waiting()]
     named += [name for actor in house.actors() for name in (*actor.playing, *actor.holds)]
     missing = {name for name in named if name not in house.sessions}
     assert not missing, f"sessions {sorted(missing)} are not at rest, and not in memory"

@@ -43,6 +43,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from understudy.protocol.environments import parts_of
 from understudy.protocol.frames import ActorHello
 from understudy.supervisor.core.events import Kill, Spawn, Spawned
 from understudy.supervisor.core.specs import AgentSpec
@@ -231,6 +232,11 @@ class Actor:
     ungiven: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
     played: bool = False  # A turn was handed over to this incarnation.
     idle_from: float = 0.0  # It was last seen with something to do.
+
+    @property
+    def environment(self) -> str:
+        """The environment of the sessions for which it was launched, "" for its agent's own."""
+        return parts_of(self.launch)[1]
 
     @property
     def name(self) -> str:

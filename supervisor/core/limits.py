@@ -70,7 +70,9 @@ def _make_room(house: House) -> None:
     spare = _spare(house)
     for actor in list(house.tally.crowded):
         agent = house.agents[actor.agent]
-        stays = actor is agent.first and not agent.may_rest  # It is to be up, whether or not there is something to do.
+        stays = (
+            actor is agent.first and not agent.may_rest()
+        )  # It is to be up, whether or not there is something to do.
         if stays or places.has_work(house, actor):
             places.make_room(house, [*agent.others(actor), *(each for each in spare if each.agent != agent.name)])
 
@@ -78,7 +80,7 @@ def _make_room(house: House) -> None:
 def _spare(house: House) -> list[Actor]:
     """Return the actors that come back when they are wanted."""
     agents = house.agents.values()
-    return [each for agent in agents for each in agent.actors if each.place > 1 or agent.may_rest]
+    return [each for agent in agents for each in agent.actors if each.place > 1 or agent.may_rest()]
 
 
 def _used_mb(house: House) -> float:

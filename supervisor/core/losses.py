@@ -102,12 +102,14 @@ def give_up(house: House, agent: Agent, actor: Actor) -> None:
     """The actor will not come back by itself: end what waits for it, with the reason, but what others can do."""
     name = agent.name
     text = f"agent {name} cannot run: {actor.why}; once that is mended: understudy restart {name}"
-    others = agent.spec.sessions_per_actor and any(each.state not in GIVEN_UP for each in agent.others(actor))
-    for session in [house.sessions[each] for each in agent.waiting]:
+    environment = actor.environment
+    its = [each for each in agent.others(actor) if each.environment == environment]
+    others = agent.spec.sessions_per_actor and any(each.state not in GIVEN_UP for each in its)
+    for session in [house.sessions[each] for each in agent.waiting.get(environment, {})]:
         for turn in list(session.mailbox) if not others or session.actor is actor else []:
             turns.finish(house, session, turn, "failed", {"code": AGENT_FAILED, "text": text})
     if others:
         for each in actor.holds:
             calls.refuse_in(house, each, AGENT_FAILED, text)
     else:
-        calls.refuse(house, name, AGENT_FAILED, text)
+        calls.refuse_unsent(house, agent, AGENT_FAILED, text, environment)

@@ -10,6 +10,7 @@ from understudy.supervisor.core.events import (
     Effect,
     Finish,
     ForgetMarks,
+    KeepEnvironment,
     Kill,
     ReadEntries,
     Record,
@@ -19,7 +20,7 @@ from understudy.supervisor.core.events import (
 )
 
 Held = TellClient | TellActor | ForgetMarks
-Act = Held | Spawn | Kill | ReadEntries | Announce | Finish
+Act = Held | Spawn | Kill | ReadEntries | KeepEnvironment | Announce | Finish
 
 
 class Outbox:

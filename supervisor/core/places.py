@@ -7,8 +7,9 @@ program's start, and the sessions' loading: so not at each turn.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from understudy.protocol.environments import launch_name
 from understudy.protocol.frames import Stop
 from understudy.supervisor.core import rests
 from understudy.supervisor.core.agent import GIVEN_UP, GONE, Agent
@@ -27,9 +28,9 @@ def actor_of(house: House, session: Session) -> Actor | None:
     if session.actor is not None:
         return session.actor
     agent = house.agents[session.agent]
-    if not agent.spec.sessions_per_actor:
+    if not agent.holds_by_name(session.environment):
         return agent.first
-    return _with_room(agent) or _another(house, agent)
+    return _with_room(agent, session.environment) or _another(house, agent, session.environment)
 
 
 def ready(house: House, session: Session) -> Actor | None:
@@ -40,7 +41,7 @@ def ready(house: House, session: Session) -> Actor | None:
     if actor.state is State.RUNNING:
         return actor
     agent = house.agents[session.agent]
-    if agent.spec.sessions_per_actor and actor.state in RESTING and not agent.stays_down:
+    if agent.holds_by_name(session.environment) and actor.state in RESTING and not agent.stays_down:
         actor.want()
         bind(house, session, actor)
     return None
@@ -52,38 +53,63 @@ def yields(house: House, session: Session, actor: Actor) -> bool:
     Of several actors the one with the fewest turns yields, so that it is idle soonest; and none while one is ending.
     """
     agent = house.agents[session.agent]
-    if session.id not in actor.holds or not _owing(house, agent, [actor]):
+    if session.id not in _his(agent, actor) or not _owing(house, agent, [actor]):
         return False
+    _, longest = waits_longest(house, agent)
+    environment = longest.environment if longest is not None else ""
     if any(each.state is State.STOPPING for each in agent.actors):
         return False  # Of that one it has the place.
-    room = _with_room(agent)
-    if room is not None or agent.has_place():  # It waits for an actor that comes, or for its turn only.
+    room = _with_room(agent, environment)
+    if room is not None or agent.has_place(environment):  # It waits for an actor that comes, or for its turn only.
         return (room is None or room.state is State.RUNNING) and agent.running >= agent.spec.turns_max - 1
-    running = (each for each in agent.actors if each.state is State.RUNNING)
-    return actor is min(running, key=lambda each: (len(each.playing), each.place))
+    running = [each for each in agent.places_for(environment) if each.state is State.RUNNING]
+    return actor is min(running, key=lambda each: (len(each.playing), each.place), default=None)
 
 
 def _owing(house: House, agent: Agent, among: Sequence[Actor]) -> list[Actor]:
     """Return who holds only sessions that play, or wait less long than one that waits for a place, too long by now."""
-    since = _waits_since(house, agent)
+    since, _ = waits_longest(house, agent)
     if house.now - since < house.yields_after_s:
         return []
-    longer = {name for each in among for name in each.holds if agent.waiting.get(name, math.inf) <= since}
-    return [each for each in among if all(house.sessions[name].current for name in longer & each.holds.keys())]
+    sessions = house.sessions
+    return [
+        each
+        for each in among
+        if all(sessions[name].current for name in _his(agent, each) if agent.waits_since(sessions[name]) <= since)
+    ]
 
 
-def _waits_since(house: House, agent: Agent) -> float:
-    """Return since when a session with a turn or a call has waited that no actor holds, the longest; infinite: none does."""
-    since = (since for name, since in agent.waiting.items() if house.sessions[name].actor is None)
-    calls = (house.calls[name] for name in house.calls.unsent(agent.name))
-    called = (each.since for each in calls if house.sessions[each.session].actor is None)
-    return min(next(since, math.inf), next(called, math.inf))
+def _his(agent: Agent, actor: Actor) -> Collection[str]:
+    """Return the sessions whose turns nobody but the actor may play now."""
+    return actor.holds if agent.spec.sessions_per_actor else agent.waiting.get(actor.environment, {})
+
+
+def waits_longest(house: House, agent: Agent) -> tuple[float, Session | None]:
+    """Return which session with a turn or a call has waited for a place the longest, and since when.
+
+    Infinite, and None, when none does: each has an actor, or will be played by the one that plays all.
+    """
+    since, longest = math.inf, None
+    for environment, names in agent.waiting.items():
+        name = next((each for each in names if house.sessions[each].actor is None), None)
+        if name is not None and _lacks_place(agent, environment) and names[name] < since:
+            since, longest = names[name], house.sessions[name]
+    for call in (house.calls[name] for name in house.calls.unsent(agent.name)):
+        session = house.sessions[call.session]
+        if session.actor is None and _lacks_place(agent, session.environment):
+            return (call.since, session) if call.since < since else (since, longest)
+    return since, longest
+
+
+def _lacks_place(agent: Agent, environment: str) -> bool:
+    """Return whether a session there that no actor holds may have to wait for a place."""
+    return agent.spec.sessions_per_actor > 0 or (environment != "" and _with_room(agent, environment) is None)
 
 
 def bind(house: House, session: Session, actor: Actor) -> None:
     """The actor is given something of the session: from here on nobody else is, until it is done or gone."""
     session.actor = actor
-    if house.agents[session.agent].spec.sessions_per_actor:
+    if house.agents[session.agent].holds_by_name(session.environment):
         actor.holds.setdefault(session.id, 0)
 
 
@@ -108,12 +134,18 @@ def unbind(house: House, session: Session) -> None:
 def rested(house: House, actor: Actor) -> None:
     """Something that the actor had to do is done: from now on it may be idle."""
     actor.idle_from = house.now
-    spec = house.agents[actor.agent].spec if actor.agent else None
+    agent = house.agents[actor.agent] if actor.agent else None
     if actor.leaves and actor.state is State.RUNNING and not actor.playing:
-        agent = house.agents.get(actor.agent)
         end(house, actor, Why(Reason.STOPPED, GONE if agent is not None and agent.departed else LEAVES))
-    elif spec is not None and (spec.idle_stop_s or spec.sessions_per_actor):
+    elif agent is not None and (agent.spec.idle_stop_s or agent.holds_by_name(actor.environment)):
         house.touch(actor)  # It may end, or others may have its place.
+
+
+def nothing_waits(house: House, agent: Agent, session: Session) -> None:
+    """What waited of the session was taken back: who was to do it may have nothing to do now."""
+    for actor in agent.actors:
+        if actor.environment == session.environment:
+            house.touch(actor)
 
 
 def free(house: House, actor: Actor) -> None:
@@ -133,6 +165,22 @@ def hand_on(house: House, actor: Actor, heir: Actor) -> None:
     actor.holds.clear()
 
 
+def launch_for(house: House, agent: Agent, environment: str) -> Launch:
+    """Return how the agent is launched for sessions with that environment."""
+    if not environment:
+        return agent.launch
+    launch = agent.own.get(environment)
+    if launch is None:
+        name = launch_name(agent.launch.name, environment)
+        launch = house.launches.get(name)
+        if launch is None:
+            spec = agent.launch.spec
+            launch = house.launches[name] = Launch(name, spec, agent.restarts, house.epochs.get(name, 0))
+        launch.agents[agent.name] = None
+        agent.own[environment] = launch
+    return launch
+
+
 def added(house: House, agent: Agent, place: int, launch: Launch | None = None) -> Actor:
     """Return one more actor of the agent, in `place`; of another `launch` when it was launched before that changed."""
     launch = launch or agent.launch
@@ -142,9 +190,17 @@ def added(house: House, agent: Agent, place: int, launch: Launch | None = None) 
     return actor
 
 
+def unwant(house: House, actor: Actor) -> None:
+    """Nobody is to come there: neither for the sessions that it was to play, nor when there is room."""
+    free(house, actor)
+    actor.starts, actor.hindered = False, None
+    house.touch(actor)
+    house.touched.pop(actor)
+
+
 def gone(house: House, agent: Agent, actor: Actor) -> None:
     """Nothing of the actor lives, and there is no place for it."""
-    free(house, actor)
+    unwant(house, actor)
     rests.forget(house, agent, actor)
     agent.actors.remove(actor)
     agent.beside.pop(actor.place, None)
@@ -187,25 +243,35 @@ def is_idle(house: House, actor: Actor) -> bool:
     return actor.state is State.RUNNING and not actor.playing and not house.calls.with_actor(actor)
 
 
-def _with_room(agent: Agent) -> Actor | None:
-    """Return an actor whose program can hold one more session, one that is ready before others."""
-    most = agent.spec.sessions_per_actor
+def _with_room(agent: Agent, environment: str) -> Actor | None:
+    """Return an actor there whose program can hold one more session, one that is ready before others."""
+    most = agent.spec.sessions_per_actor or math.inf
     found = [
         each
         for each in agent.actors
         if len(each.holds) < most and not each.leaves and (each.state in COMING or each.starts)
+        if each.environment == environment
     ]
     return min(found, key=lambda each: each.state is not State.RUNNING, default=None)
 
 
-def _another(house: House, agent: Agent) -> Actor | None:
-    """Return one more actor for the agent, or have one make room; None while there is none to be had."""
-    if agent.stays_down or all(each.state in GIVEN_UP for each in agent.actors):
-        return agent.first
-    if agent.has_place():
-        idle = next((each for each in agent.actors if each.state in RESTING and not (each.starts or each.leaves)), None)
-        return idle if idle is not None else added(house, agent, agent.free_place())
-    make_room(house, agent.actors, _owing(house, agent, agent.actors))
+def _another(house: House, agent: Agent, environment: str) -> Actor | None:
+    """Return one more actor for the agent there, or have one make room; None while there is none to be had."""
+    its = [each for each in agent.actors if each.environment == environment]
+    if agent.stays_down or (its and all(each.state in GIVEN_UP for each in its)):
+        return its[0] if its else None
+    if agent.has_place(environment):
+        idle = next((each for each in its if each.state in RESTING and not (each.starts or each.leaves)), None)
+        if idle is not None:
+            return idle
+        return added(house, agent, agent.free_place(), launch_for(house, agent, environment))
+    beside = [each for each in agent.actors[1:] if each not in its]
+    unused = next((each for each in beside if not (each.lives or has_work(house, each))), None)
+    if unused is not None:  # It waits for its start in vain, or has given up.
+        gone(house, agent, unused)
+        return _another(house, agent, environment)
+    among = agent.places_for(environment)
+    make_room(house, among, _owing(house, agent, among))
     return None
 
 
@@ -223,8 +289,10 @@ def make_room(house: House, among: Sequence[Actor], owing: Sequence[Actor] = ())
 
 def has_work(house: House, actor: Actor) -> bool:
     """Return whether something waits that is for this actor."""
-    agent = house.agents[actor.agent]
+    agent, environment = house.agents[actor.agent], actor.environment
     called = {house.calls[name].session for name in house.calls.unsent(agent.name)}
+    called = {name for name in called if house.sessions[name].environment == environment}
+    waiting = agent.waiting.get(environment, {})
     if not agent.spec.sessions_per_actor:
-        return bool(agent.waiting or called)
-    return any(name in agent.waiting or name in called for name in actor.holds)
+        return bool(waiting or called)
+    return any(name in waiting or name in called for name in actor.holds)

@@ -160,7 +160,7 @@ def _keep(session: Session) -> _Kept:
 
 def _keep_all(house: House, agent: Agent) -> list[_Kept]:
     names = dict.fromkeys(name for actor in agent.actors for name in (*actor.playing, *actor.holds))
-    return [_keep(house.sessions[name]) for name in dict.fromkeys((*names, *agent.waiting))]
+    return [_keep(house.sessions[name]) for name in dict.fromkeys((*names, *agent.all_waiting()))]
 
 
 def _cast_of(agent: Agent) -> tuple[int, int, int, list[tuple[Actor, int]], list[Actor]]:
@@ -184,6 +184,8 @@ def _cast_again(
         actor.agent, actor.place = "", 0
         actor.playing.clear()
         actor.holds.clear()
+    for added in {*agent.actors} - {actor for actor, _ in actors} - {*understudies}:
+        places.unwant(house, added)  # There was none, and is to be none.
     for actor, place in actors:
         actor.agent, actor.place = agent.name, place
     agent.actors, agent.launch.understudies = [actor for actor, _ in actors], understudies
@@ -221,9 +223,9 @@ def _give_back(
         session.actor = None  # What it was bound to is gone.
     if agent is not None:
         if session.mailbox:
-            agent.waiting.setdefault(session.id, house.now)
+            agent.waits(session, house.now)
         else:
-            agent.waiting.pop(session.id, None)
+            agent.waits_no_more(session)
         for actor in agent.actors:
             _put(actor.playing, session.id, session.current is not None and actor is session.actor)
             if actor is not session.actor:
@@ -238,7 +240,7 @@ def _withdraw(house: House, session: Session) -> None:
     session.current = None
     session.mailbox.insert(0, turn)
     agent.running, agent.queued = agent.running - 1, agent.queued + 1
-    agent.waiting.setdefault(session.id, house.now)
+    agent.waits(session, house.now)
     if actor is not None:
         actor.playing.pop(session.id, None)
         if session.id not in actor.holds:

@@ -46,7 +46,7 @@ def _hold(house: House, session: Session, name: str, epoch: int) -> None:
     actor = launch.known.get(epoch) if launch is not None else None
     if actor is None or not (actor.lives or actor.state is State.UNKNOWN):
         return
-    if actor.agent == session.agent and house.agents[session.agent].spec.sessions_per_actor:
+    if actor.agent == session.agent and house.agents[session.agent].holds_by_name(session.environment):
         session.actor, actor.holds[session.id] = actor, epoch
 
 

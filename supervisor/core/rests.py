@@ -55,6 +55,7 @@ def row(house: House, agent: Agent, actor: Actor) -> RestRow:
         actor.epoch if says else 0,
         bool(agent.apart),
         agent.digest,
+        actor.launch if actor.environment else "",
     )
 
 
@@ -107,10 +108,10 @@ def left_over(agent: Agent, living: list[Spawned]) -> list[tuple[int, RestRow]]:
     return [each for each in lasting if each[1].epoch not in there]
 
 
-def rest(agent: Agent, actor: Actor, row: RestRow) -> None:
+def rest(house: House, agent: Agent, actor: Actor, row: RestRow) -> None:
     """Let the actor be at rest as it was."""
     agent.apart = row.why if row.apart else agent.apart
-    agent.launch.know(actor, row.epoch)
+    house.launches[actor.launch].know(actor, row.epoch)
     actor.epoch = row.epoch
     state = stood(row)
     assert state is not None, f"{row.agent} was at rest, and nothing says how"

@@ -127,6 +127,7 @@ class Session(msgspec.Struct, eq=False):
     dropped: int = 0  # What was said and not recorded, of which nobody is told yet how much it was.
     quarantined: str = ""
     past: bool = False  # Requests of its may be in the log only.
+    environment: str = ""  # What it brought, by the name under which that is kept: who plays it was launched so.
 
     def bytes_to_hand(self, body_bytes: int) -> int:
         """Return how many bytes an actor gets with a body of so many: what the session is known by goes with it."""

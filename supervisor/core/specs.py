@@ -55,6 +55,7 @@ class AgentSpec:
     `play`: import path `module:Class` for python. `after`: it starts only while these are RUNNING.
     `launch`: the agent as which this one is launched, "" as itself; with a `persona` of its own (text, "" for none).
     `understudies`: how many spare actors are kept ready, for all that are launched as it is.
+    `per_folder`: its program works in the folder that it was started in, so each folder has an actor of its own.
     `sessions_per_actor`: how many sessions one actor's program holds (0: any number); `actors_max`: how many actors may
     play it at once. `lazy`: it has none until a prompt needs one; `idle_stop_s`: none after so long without work (0: it
     stays).
@@ -79,6 +80,7 @@ class AgentSpec:
     understudies: int = 0
     launch: str = ""
     persona: str = ""
+    per_folder: bool = False
     sessions_per_actor: int = 0
     actors_max: int = 8
     lazy: bool = False

@@ -61,7 +61,7 @@ def hinders(house: House, actor: Actor) -> tuple[Hindrance, list[str], str] | No
         if missing:
             names = ", ".join(f"{each.name} ({each.state.value})" for each in missing)
             return Hindrance.OTHERS, [each.agent for each in missing], f"starts when RUNNING: {names}"
-        beside += agent.actors
+        beside += [each for each in agent.actors if each.environment == actor.environment]
     # What its program knows of sessions must not live on beside another that is given them.
     ending = [each.title for each in beside if each.leaves and each.lives]
     if ending:
@@ -81,7 +81,10 @@ def hinders(house: House, actor: Actor) -> tuple[Hindrance, list[str], str] | No
 def serves(house: House, launch: Launch) -> bool:
     """Return whether understudies of the launch are of any use: beside those that play, or for lazy agents only."""
     standing = [house.agents[name] for name in launch.agents if not house.agents[name].stays_down]
-    return any(_runs(agent) for agent in standing) or (bool(standing) and all(each.is_lazy for each in standing))
+    plays = any(
+        each.state is State.RUNNING and each.launch == launch.name for agent in standing for each in agent.actors
+    )
+    return plays or (bool(standing) and all(each.is_lazy for each in standing))
 
 
 def _runs(agent: Agent) -> bool:

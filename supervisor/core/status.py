@@ -49,10 +49,11 @@ def _row(house: House, agent: Agent, actor: Actor, name: str) -> AgentStatus:
         why=str(actor.why),
         state_s=round(house.now - actor.since, 3),
         since=round(house.wall - (house.now - actor.since), 3),
-        log=f"{house.spec.state_dir}/agents/{actor.launch}.log",
+        log=f"{house.spec.state_dir}/agents/{actor.spec.name}.log",
         at_rest=actor.state is State.STOPPED
         and not actor.starts
-        and (agent.departed or (not agent.stays_down and (agent.may_rest or actor.place > 1))),
+        and (agent.departed or (not agent.stays_down and (agent.may_rest() or actor.place > 1))),
+        environment=actor.environment,
     )
 
 
@@ -69,7 +70,7 @@ def limits_reached(house: House, agent: Agent) -> list[str]:
 
 def actors_full(agent: Agent) -> str:
     """Say that sessions wait since no more actors may play the agent, "" when none does."""
-    full = agent.spec.sessions_per_actor and agent.waiting and not agent.has_place()
+    full = (agent.spec.sessions_per_actor or agent.own) and agent.waiting and not agent.has_place()
     return f"actors_max: {len(agent.actors)} of {agent.places_max} actors play" if full else ""
 
 
@@ -118,7 +119,8 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
 def no_room(house: House, agent: Agent, actor: Actor) -> str:
     """Say that the actor has not taken enough of what it was sent, or others have not, "" when there is room."""
     peer = actor.peer
-    free = (session for session in map(house.sessions.__getitem__, agent.waiting) if session.current is None)
+    waiting = agent.waiting.get(actor.environment, {})
+    free = (session for session in map(house.sessions.__getitem__, waiting) if session.current is None)
     size = max((session.bytes_to_hand(session.mailbox[0].body.size) for session in free), default=0)
     if house.budget.room(peer, size) or peer is None:
         return ""
@@ -148,6 +150,7 @@ def session_rows(house: House, found: list[RestoredSession]) -> list[SessionStat
             else "",
             quarantined=session.quarantined,
             actor=session.actor.title if session.actor is not None else "",
+            environment=session.environment,
         )
         for session in sessions
     ]

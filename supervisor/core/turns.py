@@ -5,6 +5,9 @@ queued --gate--> handed over --begin, started committed--> running --ended--> (g
    `-----------------+------------------- retry ----------------'
 """
 
+import math
+from itertools import chain
+
 from understudy.protocol.codec import sliced
 from understudy.protocol.frames import (
     Begin,
@@ -41,7 +44,7 @@ def enqueue(house: House, session: Session, turn: Turn, at_head: bool = False) -
     else:
         session.mailbox.append(turn)
     agent.queued += 1
-    agent.waiting.setdefault(session.id, house.now)
+    agent.waits(session, house.now)
     admit(house, session, agent)
 
 
@@ -65,7 +68,7 @@ def admit(house: House, session: Session, agent: Agent) -> None:
         return
     turn = session.mailbox.pop(0)
     agent.queued -= 1
-    agent.waiting.pop(session.id, None)
+    agent.waits_no_more(session)
     plays(house, session, agent, actor)
     house.admitted.append(session)
     house.look_within(actor, PING_BUSY_EVERY_S)
@@ -138,17 +141,22 @@ def admit_waiting(house: House, agent: Agent) -> None:
 
     First come those that an actor holds, then the others, who waits longest first.
     """
-    held = [name for actor in agent.actors for name in actor.holds if name in agent.waiting]
-    for name in [*sorted(held, key=agent.waiting.__getitem__), *agent.waiting]:
+    few = agent.actors if agent.spec.sessions_per_actor else ()  # Others hold many, and have room for all.
+    holds = (house.sessions[name] for actor in few for name in actor.holds)
+    held = sorted((each for each in holds if agent.waits_since(each) < math.inf), key=agent.waits_since)
+    taken: set[str] = set()  # Environments for which there is nobody, also for those that came later.
+    for name in chain((each.id for each in held), agent.all_waiting(taken)):
         if agent.running >= agent.spec.turns_max or house.memory_over:
             return
         session = house.sessions[name]
-        if not agent.spec.sessions_per_actor:
-            if agent.first.state is not State.RUNNING or not house.room(agent.first.peer):
-                return
-        elif session.actor is None and places.actor_of(house, session) is None:
-            return  # All are taken, also for those that came later.
-        admit(house, session, agent)
+        if not agent.holds_by_name(session.environment):
+            there = agent.first.state is State.RUNNING and house.room(agent.first.peer)
+        else:
+            there = session.actor is not None or places.actor_of(house, session) is not None
+        if there:
+            admit(house, session, agent)
+        else:
+            taken.add(session.environment)
 
 
 def begin(house: House, session: Session, frame: Begin, actor: Actor) -> None:
@@ -227,15 +235,16 @@ def finish(house: House, session: Session, turn: Turn, reason: str, body: dict[s
         session.current = None
         session.answers.clear()
         agent.running -= 1
-        agent.waiting.pop(session.id, None)  # Its next turn comes after those of others who wait by now.
+        agent.waits_no_more(session)  # Its next turn comes after those of others who wait by now.
         places.unbind(house, session)
     else:
         session.mailbox.remove(turn)
         agent.queued -= 1
     if session.mailbox:
-        agent.waiting.setdefault(session.id, house.now)
-    elif agent.waiting.pop(session.id, None) is not None:
-        house.touch(session.actor or agent.first)  # It may have nothing to do any more.
+        agent.waits(session, house.now)
+    elif agent.waits_since(session) < math.inf:
+        agent.waits_no_more(session)
+        places.nothing_waits(house, agent, session)
     if agent.running == agent.spec.turns_max - 1:
         admit_waiting(house, agent)  # It was full: others wait for its sake.
     elif session.mailbox:

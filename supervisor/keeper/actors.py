@@ -23,6 +23,7 @@ from understudy.actors.actor import Role
 from understudy.actors.rehearsal import rehearse_often
 from understudy.protocol import processes
 from understudy.protocol.drivers import DRIVERS
+from understudy.protocol.environments import parts_of
 from understudy.protocol.mark import ACTOR, BLANK, MARK_VARIABLE, mark_of
 from understudy.protocol.stderr import say
 from understudy.supervisor import pair
@@ -163,6 +164,7 @@ class Actors:
             files=spec.files,
             options={**spec.options, "driver": spec.driver, "play": spec.play, "start_s": spec.start_s},
             log=str(Path(self._house.state_dir, "agents", f"{spec.name}.log")),
+            environment=parts_of(request.actor)[1],
             stop_grace_s=spec.stop_grace_s,
         )
 

@@ -196,6 +196,14 @@ class Log:
             raise self._error(error) from error
         return self._of_session("", lambda: self._recall.everything(prompt_bytes_max))
 
+    def environments(self) -> set[str]:
+        """Return the names of the environments that sessions brought."""
+        try:
+            self._apply()
+            return self._recall.environments()
+        except (sqlite3.Error, OSError) as error:
+            raise self._error(error) from error
+
     def has_ended(self, actor: str, epoch: int) -> bool:
         """Return whether the end of actor#epoch is recorded; as `restore`, before the first commit."""
         try:

@@ -125,8 +125,8 @@ def _write_row(writer: sqlite3.Connection, keys: Keys, row: OtherRow) -> None:
             writer.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", (row.actor, row.epoch, row.n))
         case SessionRow():
             writer.execute(
-                "INSERT INTO sessions (id, session, agent, cwd, opening, memory, request, opened_at, digest)"
-                " VALUES (?, ?, ?, ?, ?, x'', ?, ?, ?)",
+                "INSERT INTO sessions (id, session, agent, cwd, opening, memory, request, opened_at, digest, environment)"
+                " VALUES (?, ?, ?, ?, ?, x'', ?, ?, ?, ?)",
                 (
                     keys[row.session],
                     row.session,
@@ -136,6 +136,7 @@ def _write_row(writer: sqlite3.Connection, keys: Keys, row: OtherRow) -> None:
                     row.request,
                     row.opened_at,
                     row.digest,
+                    row.environment,
                 ),
             )
         case MemoryRow():

@@ -27,9 +27,9 @@ SESSION = (
     " CASE WHEN length(memory) <= ? THEN memory ELSE x'' END, coalesce("
     f"(SELECT last FROM segments WHERE id BETWEEN s.id << {NUMBER_BITS} AND (s.id + 1 << {NUMBER_BITS}) - 1"
     " ORDER BY id DESC LIMIT 1), 0),"
-    " opened_at, length(opening), length(memory) FROM sessions s "
+    " opened_at, length(opening), length(memory), environment FROM sessions s "
 )
-TYPES = (str, str, str, bytes, bytes, int, float, int, int)
+TYPES = (str, str, str, bytes, bytes, int, float, int, int, str)
 BUSY = "WHERE id IN (SELECT session FROM turns WHERE state <> 'ended' UNION SELECT session FROM holds) ORDER BY id"
 OPEN_TURNS = (
     "SELECT s.session, t.turn, t.state, t.request, t.serves, t.client, t.epoch, t.size, t.launch FROM turns t"
@@ -114,7 +114,9 @@ class Recall:
     def _pending_session(self, row: SessionRow, blob_bytes_max: int) -> RestoredSession:
         size = len(row.opening)
         opening = row.opening if size <= blob_bytes_max else b""
-        found = RestoredSession(row.session, row.agent, row.cwd, opening, b"", 0, row.opened_at, size)
+        found = RestoredSession(
+            row.session, row.agent, row.cwd, opening, b"", 0, row.opened_at, size, 0, row.environment
+        )
         return self._up_to_date(found, blob_bytes_max)
 
     def _up_to_date(self, found: RestoredSession, blob_bytes_max: int) -> RestoredSession:
@@ -156,6 +158,10 @@ class Recall:
     def _blob(self, column: str, session: str) -> bytes:
         found = self._query(f"SELECT {column} FROM sessions WHERE session = ?", (session,)).fetchone()
         return found[0] if found else b""
+
+    def environments(self) -> set[str]:
+        """Return the names of the environments that sessions brought. Nothing is pending."""
+        return {name for (name,) in self._query("SELECT DISTINCT environment FROM sessions WHERE environment <> ''")}
 
     def has_ended(self, actor: str, epoch: int) -> bool:
         """Return whether the end of actor#epoch is recorded. Nothing is pending."""

@@ -61,6 +61,11 @@ MIGRATIONS = (
     ALTER TABLE epochs ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE holds (session INTEGER PRIMARY KEY, launch TEXT NOT NULL, epoch INTEGER NOT NULL);
     """,
+    # `environment`: the name under which what the session brought is kept.
+    """
+    ALTER TABLE sessions ADD COLUMN environment TEXT NOT NULL DEFAULT '';
+    CREATE INDEX environments ON sessions (environment) WHERE environment <> '';
+    """,
 )
 # Made where they are missing, so they need no version: a program without them reads and writes the same.
 # They find what is in the log only: what a request made, and how many sessions an agent has.

@@ -36,6 +36,7 @@ from understudy.supervisor.core.events import (
     Exited,
     Finish,
     ForgetMarks,
+    KeepEnvironment,
     Kill,
     LogFailed,
     Noted,
@@ -53,6 +54,7 @@ from understudy.supervisor.core.specs import HouseSpec
 from understudy.supervisor.core.succession import ALIVE_EVERY_S, STATUS_HOPELESS, STATUS_LATER, STATUS_RELOAD
 from understudy.supervisor.log.log import Log, LogError
 from understudy.supervisor.shell import heap
+from understudy.supervisor.shell.environments import Environments
 from understudy.supervisor.shell.marks import Marks
 from understudy.supervisor.shell.read_back import LOG_RETRY_S, ReadBack
 from understudy.supervisor.shell.safe import forget_fall, note_fall
@@ -95,6 +97,7 @@ class Shell:
             f"{self._log.boot_id}/{os.getppid()}/{start_ticks(os.getppid())}",
         )
         self._read_back = ReadBack(self._log, self._backstage, self.push, self._is_there, self._announce)
+        self._environments = Environments(house.state_dir, self._log.environments)
         self._events: list[Event] = []
         self._asserts = invariants.VARIABLE in os.environ
         self._scheduled = False
@@ -251,6 +254,8 @@ class Shell:
                 self._read_back.tell(effect)
             case ReadEntries():
                 self._read_back.read(effect)
+            case KeepEnvironment():
+                self.push(self._environments.keep(effect))
             case Spawn() | Kill():
                 self._to_keeper.send(effect)
             case ForgetMarks(actor=actor, epoch=epoch):

@@ -19,7 +19,14 @@ from understudy.supervisor.log.log import Log
 
 FOLDER = Path(__file__).parent
 # Each must be there for ever: a version that wrote it may be on somebody's disk.
-KEPT = ["schema-1-f771ceb", "schema-2-5997c2b", "schema-2-308a52e", "schema-3-68bde69", "schema-4-a09744f"]
+KEPT = [
+    "schema-1-f771ceb",
+    "schema-2-5997c2b",
+    "schema-2-308a52e",
+    "schema-3-68bde69",
+    "schema-4-a09744f",
+    "schema-5-1e4b75b",
+]
 HOW = {"several": "end_turn", "remembered": "max_tokens", "lost": "interrupted", "failed": "failed"}
 HOW |= {"cancelled": "cancelled", "running": "interrupted", "asked": "interrupted", "opened": "end_turn"}
 LAST = {"remembered": "max_tokens"}  # The puppet's own way to end.

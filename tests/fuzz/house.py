@@ -8,6 +8,8 @@ from collections import Counter, defaultdict, deque
 from random import Random
 from typing import Any, get_args
 
+import msgspec
+
 from tests.fuzz.making import Live, Maker, as_map, pick
 from understudy.protocol.doors import decode_each, encode_or_fault
 from understudy.protocol.errors import NO_HELLO
@@ -49,10 +51,12 @@ from understudy.supervisor.core.events import (
     ClientSaid,
     Effect,
     EntriesRead,
+    EnvironmentKept,
     Event,
     Exited,
     Finish,
     ForgetMarks,
+    KeepEnvironment,
     Kill,
     LogFailed,
     ReadEntries,
@@ -318,6 +322,9 @@ class FuzzedHouse:
                     self._spawn(actor, epoch)
                 case Kill(actor=actor, epoch=epoch):
                     self._exit(actor, epoch)
+                case KeepEnvironment(peer=by, frame=opening):
+                    kept = msgspec.structs.replace(opening, env={})
+                    self._handle(EnvironmentKept(by, kept, f"{len(opening.env)}"))
                 case ReadEntries():
                     self._read(act)
                 case Finish():

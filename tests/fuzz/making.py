@@ -153,6 +153,9 @@ class Maker:
                 return pick(random, BODIES if random.random() < 0.9 else ODD_BODIES)
             case inspect.ListType(item_type=item):
                 return [self._fresh(name, item) for _ in range(random.choice((0, 0, 1, 2)))]
+            case inspect.DictType(key_type=key, value_type=value):
+                count = random.choice((0, 0, 0, 1, 2))
+                return {self._fresh("V", key): self._fresh(name, value) for _ in range(count)}
             case inspect.StructType(fields=fields):  # An entry, which travels as an array.
                 return [self._value(each.name, each.type) for each in fields]
             case _:
@@ -203,6 +206,8 @@ def at_bound(kind: Any, over: bool) -> Any:
             return math.nextafter(most, math.inf) if over else most
         case inspect.ListType(item_type=item, max_length=int(most)):
             return [_plain(item)] * (most + over)
+        case inspect.DictType(max_length=int(most)):
+            return {f"V{at}": "x" for at in range(most + over)}
         case inspect.BoolType():
             return 2 if over else True
         case _:

@@ -76,6 +76,8 @@ def least(kind: Any) -> Any:
             return low
         case inspect.ListType():
             return []
+        case inspect.DictType():
+            return {}
         case _:
             return False
 
@@ -122,6 +124,10 @@ def test_a_field_under_its_bound_or_of_another_kind_is_refused_with_its_place(si
         case inspect.BytesType(min_length=low):
             wrong = [bytes(low - 1)] if low else []
             wrong += [7, None]
+        case inspect.DictType():
+            wrong = [7, []]
+            for inner in ({"x": 7}, {7: "x"}):
+                assert f".{field.name}" in taken(side, {**frame, field.name: inner})
         case _:
             wrong = [7, {}]
 
@@ -149,7 +155,7 @@ packed = st.sampled_from(
     lambda value: bodies.fit(value)
 )
 wanted = (
-    st.builds(Open, request=texts, agent=texts, cwd=texts, body=packed)
+    st.builds(Open, request=texts, agent=texts, cwd=texts, body=packed, env=st.dictionaries(texts, texts, max_size=2))
     | st.builds(Prompt, request=texts, session=texts, body=packed, serves=st.lists(texts, max_size=2))
     | st.builds(Call, request=texts, session=texts, method=texts, body=packed)
     | st.builds(Answer, session=texts, ask=texts, body=packed, error=texts)

@@ -62,14 +62,16 @@ class Cast:
     patience_s: float
     pace: int
     appetite: float
+    environments: int  # So many of them sessions bring, now and then.
 
     def agent(self, name: str) -> AgentSpec:
         """Return the agent of that name."""
         return next(each for each in self.spec.agents if each.name == name)
 
 
-def draw(random: Random) -> Cast:
-    """Return a cast and its faults."""
+def draw(seed: int) -> tuple[Cast, Random]:
+    """Return the cast of a seed and its faults, and the chance that decides what happens."""
+    random = Random(seed)
     first = _agent(random, "a")
     agents = [first]
     if random.random() < 0.2:
@@ -82,7 +84,7 @@ def draw(random: Random) -> Cast:
         *(k for k in COMMON if random.random() < 0.7),
     }
     weights = {kind: random.random() for kind in KINDS if kind in struck}  # In the order of KINDS: a set has none.
-    return Cast(
+    cast = Cast(
         HouseSpec(
             tuple(agents),
             "/r",
@@ -101,7 +103,9 @@ def draw(random: Random) -> Cast:
         patience_s=random.choice((0.0, 0.1, 0.5)),
         pace=random.choice((1, 2, 5)),
         appetite=random.choice((0.1, 0.2, 0.5)),
+        environments=Random(-1 - seed).choice((0, 0, 0, 0, 1, 2)),
     )
+    return cast, random
 
 
 def changed(spec: HouseSpec, random: Random) -> HouseSpec:

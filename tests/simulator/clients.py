@@ -114,7 +114,10 @@ class Client:
             if not any(isinstance(each, Open) for each in self.machine.pending.values()):
                 agent = random.choice(self.scene.cast.spec.agents).name
                 ledger.opens += 1
-                self._request(Open(f"r{ledger.opens}", agent, "/"))
+                several = 1 + self.scene.cast.environments
+                brings = {"E": f"e{ledger.opens % several}"} if ledger.opens % several else {}
+                self.promises.brings(f"r{ledger.opens}", brings.get("E", ""))
+                self._request(Open(f"r{ledger.opens}", agent, "/", env=brings))
             return
         session = random.choice(list(ledger.sessions))
         if chance < 0.5:

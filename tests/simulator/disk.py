@@ -169,7 +169,9 @@ class Disk:
     def _session(self, name: str) -> RestoredSession:
         row, memory = self.sessions[name], self.memories.get(name, b"")
         sizes = (len(row.opening), len(memory))
-        return RestoredSession(name, row.agent, row.cwd, row.opening, memory, self.last(name), 0.0, *sizes)
+        return RestoredSession(
+            name, row.agent, row.cwd, row.opening, memory, self.last(name), 0.0, *sizes, row.environment
+        )
 
     def prompt(self, session: str, turn: int) -> Entry:
         """Return the entry that names the turn."""

@@ -11,6 +11,7 @@ from tests.simulator.disk import Health
 from tests.simulator.keeper import Keeper
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
+from understudy.protocol.environments import parts_of
 from understudy.protocol.frames import ActorCall, Call, CancelTurn, Fault, Frame, Handover, Prompt, Stop, Verb
 from understudy.protocol.news import AgentSetApart, SessionSetApart
 from understudy.supervisor.core import at_rest
@@ -24,10 +25,12 @@ from understudy.supervisor.core.events import (
     ClientSaid,
     Effect,
     EntriesRead,
+    EnvironmentKept,
     Event,
     Exited,
     Finish,
     ForgetMarks,
+    KeepEnvironment,
     Kill,
     LogFailed,
     ReadEntries,
@@ -148,6 +151,7 @@ class Supervisor:
         if not events:
             return
         before, shown, unknown = self._fatal(), self._states(), self._unknown()
+        known = set(self.core.house.actors())
         self.began |= {(each.actor, each.epoch): self.scene.now for each in events if isinstance(each, Spawned)}
         ticket = self.core.house.ticket
         named = at_rest.with_past(self.core.house, events, self.scene.disk)
@@ -161,8 +165,9 @@ class Supervisor:
             for name in before:
                 if after[name] < before[name]:
                     self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
-        for name in before.keys() - self._fatal().keys():
-            self.budgets.pop(name, None)  # There is no such place any more.
+        new = {each.name for each in self.core.house.actors() if each not in known}
+        for name in (before.keys() - self._fatal().keys()) | new:
+            self.budgets.pop(name, None)  # There is no such place any more, or another has it.
         if len(events) == 1:
             self._see_refusals(effects)
             self._see_idle(effects)
@@ -197,8 +202,11 @@ class Supervisor:
             if actor is not None and actor.why.reason is Reason.IDLE and actor.agent:
                 agent = self.core.house.agents[actor.agent]
                 few = agent.spec.sessions_per_actor
-                waits = {name: since for name, since in agent.waiting.items() if not few or name in actor.holds}
-                others = [since for name, since in agent.waiting.items() if name not in waits]
+                own = parts_of(actor.launch)[1]
+                all_of = {name: since for names in agent.waiting.values() for name, since in names.items()}
+                mine = agent.waiting.get(own, {})
+                waits = {name: since for name, since in mine.items() if not few or name in actor.holds}
+                others = [since for name, since in all_of.items() if name not in waits]
                 others += [each.since for each in self.core.house.calls.values() if each.agent == agent.name]
                 longest = min(others, default=self.scene.now)
                 fair = self.scene.now - longest >= self.core.house.yields_after_s and longest < min(
@@ -221,12 +229,12 @@ class Supervisor:
         actor = self._actor(fall.actor, fall.epoch)
         whose = fall.actor if actor is None else actor.name
         is_fatal = self._is_one_too_many(fall, actor, whose)
+        budget = self.budgets.get(whose)
         self.core.broke = False
         self._step([fall])
         if self.core.broke:
             self.unaccounted.add(whose.partition("/")[0])
         if is_fatal is not None and actor is not None and whose.partition("/")[0] not in self.unaccounted:
-            budget = self.budgets[whose]
             text = f"{fall.actor}#{fall.epoch} fell at {self.scene.now:.3f}, now {actor.state}; {budget}"
             assert (actor.state is State.FATAL) is is_fatal, text
 
@@ -279,6 +287,10 @@ class Supervisor:
                 ]
                 self.promises.spawned(effect.actor, effect.epoch, living, self.newest.get(effect.actor, 0))
                 self.keeper.requests.append(effect)
+            case KeepEnvironment(peer=peer, frame=frame):
+                self.scene.environments.add(frame.env["E"])
+                frame = msgspec.structs.replace(frame, env={})
+                self.inbox.append(EnvironmentKept(peer, frame, effect.frame.env["E"]))
             case Kill():
                 self._judge(effect)
                 self.keeper.requests.append(effect)
@@ -431,7 +443,9 @@ def _see_places(core: Core, cast: dict[tuple[str, int], tuple[str, int]], living
     for each in living:
         plays, place = cast.get((each.actor, each.epoch), (each.plays, each.place))
         agent, launch = core.house.agents.get(plays or ""), core.house.launches.get(each.actor)
-        if agent is None or launch is None or agent.launch is not launch or place > agent.places_max:
+        if agent is None or launch is None or launch not in (agent.launch, *agent.own.values()):
+            continue
+        if place > agent.places_max:
             continue
         actor = launch.known[each.epoch]
         found = (actor.agent, actor.place)

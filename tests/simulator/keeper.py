@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tests.simulator.actors import Actor, Phase
 from tests.simulator.promises import Promises
 from tests.simulator.scene import Scene
+from understudy.protocol.environments import parts_of
 from understudy.supervisor.core.events import Exited, FromKeeper, Kill, Spawn, Spawned, SpawnFailed
 
 STOP_GRACE_S = 5.0
@@ -74,6 +75,8 @@ class Keeper:
             self.fork_fails = False
             self.reports.append(SpawnFailed(request.actor, request.epoch, "no memory"))
             return
+        own = parts_of(request.actor)[1]
+        assert not own or own in self.scene.environments, f"{request.actor} is started in what nobody kept"
         self.pids += 1
         fails, self.start_fails = self.start_fails, False
         actor = Actor(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulator.disk import Disk
+from understudy.protocol.environments import launch_name, parts_of
 from understudy.protocol.frames import ENTRY_OVERHEAD_BYTES, Accepted, Entry, unpack
 from understudy.supervisor.core import invariants
 from understudy.supervisor.core.core import Core
@@ -57,12 +58,14 @@ class Promises:
     on_crash: dict[str, OnCrash] = field(default_factory=dict[str, OnCrash])  # Other configurations interrupt, too.
     limits: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     modes: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # In which a session may be.
+    asked_modes: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # All of a session.
     asking: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])  # Mode -> others at once.
     unknown: set[Turn] = field(default_factory=set[Turn])
     named: dict[Request, set[str]] = field(default_factory=dict[Request, set[str]])  # All prompts of that name.
     opened: dict[tuple[str, int], set[str]] = field(default_factory=dict[tuple[str, int], set[str]])  # By who may live.
     loose: set[Request] = field(default_factory=set[Request])  # What it named first may be lost with the power.
     ended: dict[str, str] = field(default_factory=dict[str, str])  # Agents that ended, and in which life of the house.
+    brought: dict[str, str] = field(default_factory=dict[str, str])  # Which environment each open brings.
     largest: int = 0
 
     def __post_init__(self) -> None:
@@ -74,8 +77,9 @@ class Promises:
 
     def spawned(self, actor: str, epoch: int, living: list[int], known: int) -> None:
         """A fork is asked for while `living` incarnations of the line live; the supervisor was told of one `known`."""
-        served = [each for each in self.agents.values() if actor in (each.name, each.launch)]
-        places = self.agents[actor].understudies
+        owner, own = parts_of(actor)
+        served = [each for each in self.agents.values() if owner in (each.name, each.launch)]
+        places = 0 if own else self.agents[owner].understudies
         places += sum(each.actors_max if each.sessions_per_actor else 1 for each in served)
         assert len(living) < places, f"{actor}#{epoch} is spawned while {living} live"
         before = max(known, self.noted.get(actor, 0))
@@ -122,7 +126,7 @@ class Promises:
         recorded = {(session, row.request) for (session, _), row in self.disk.turns.items()}
         self.loose |= {each for each in self.texts if each not in recorded}
         self.requests = {each: turn for each, turn in self.requests.items() if each in recorded}
-        self.modes = {session: {""} | modes for session, modes in self.modes.items()}
+        self.modes = {session: {"", *modes} for session, modes in self.asked_modes.items()}  # An older one may be back.
         self.broken |= set(self.disk.sessions)  # Of what was said by those who fell with it, nobody knows how much.
 
     def _seen_again(self, entry: Entry) -> None:
@@ -215,7 +219,8 @@ class Promises:
                 assert heard == said or turn[0] in self.broken, f"turn {turn} lost some of what was said"
             case "cancelled":
                 known_stops = self.stops if shown else self.forgotten_stops
-                stopped = own is not None and (spec.launch or spec.name, own[1]) in known_stops
+                launch = launch_name(spec.launch or spec.name, self.disk.sessions[turn[0]].environment)
+                stopped = own is not None and (launch, own[1]) in known_stops
                 asked = turn in self.cancels or any(
                     each[0] == turn[0] and self._means(turn, *each) for each in self.cancels_of_all
                 )
@@ -242,6 +247,7 @@ class Promises:
     def set_mode(self, session: str, mode: str) -> None:
         """A client asks for a mode: from now on it may be so. Of what is asked for at once nobody knows the order."""
         self.modes.setdefault(session, {""}).add(mode)
+        self.asked_modes.setdefault(session, set()).add(mode)
         asking = self.asking.setdefault(session, {})
         asking[mode] = bool(asking)
         if len(asking) > 1:
@@ -257,13 +263,19 @@ class Promises:
         known = self.modes.get(session, {""})
         assert mode in known, f"a prompt of {session} is played in mode {mode!r}, though {known} was set"
 
+    def brings(self, request: str, environment: str) -> None:
+        """A client opens a session with an environment of its own, "" for none."""
+        self.brought[request] = environment
+
     def open(self, actor: str, epoch: int, session: str, started_for: str | None) -> None:
         """The actor's program is given the session: one of its agent's, and nobody else's.
 
         Whom it plays says the log, or the keeper: the agent that it was `started_for`.
         """
         spec, title = self.agents[self.disk.sessions[session].agent], f"{actor}#{epoch}"
-        assert actor == (spec.launch or spec.name), f"{title} is given {session}, of {spec.name}: launched otherwise"
+        own = self.brought[self.disk.sessions[session].request]
+        launched = launch_name(spec.launch or spec.name, own)
+        assert actor == launched, f"{title} is given {session}, of {spec.name}: launched otherwise than {launched}"
         plays = self.disk.cast.get((actor, epoch), (started_for, 0))[0]
         assert plays == spec.name, f"{title} is given {session}, of {spec.name}, and is known to play {plays!r}"
         its = self.opened.setdefault((actor, epoch), set())

@@ -52,6 +52,7 @@ class Scene:
     wires: dict[bytes, Wire] = field(default_factory=dict[bytes, Wire])
     late: list[Wire] = field(default_factory=list[Wire])  # Their far end is gone; what it sent may still arrive.
     boot: int = 1  # Of the machine.
+    environments: set[str] = field(default_factory=set[str])  # That are kept.
     files: dict[tuple[str, int], Marks] = field(default_factory=dict[tuple[str, int], Marks])
     faults: Counter[str] = field(default_factory=Counter[str])
     story: deque[str] = field(default_factory=lambda: deque[str](maxlen=STORY_LINES_MAX))

@@ -28,8 +28,7 @@ class World:
     """Everything that exists, for one seed. `weather`: the seed of the wall clock's jumps, which decide nothing."""
 
     def __init__(self, seed: int, weather: int = 0, frames_too: bool = False) -> None:
-        random = Random(seed)
-        cast = draw(random)
+        cast, random = draw(seed)
         self.scene = Scene(seed, cast, random, Random(weather), frames_too=frames_too)
         self.promises = Promises(self.scene.disk, {agent.name: agent for agent in cast.spec.agents})
         self.keeper = Keeper(self.scene, self.promises)
@@ -318,7 +317,7 @@ class World:
         if actor.agent:
             return not actor.starts
         agents = [house.agents[name] for name in house.launches[actor.launch].agents]
-        players = [each for agent in agents for each in agent.actors]
+        players = [each for agent in agents for each in agent.actors if each.launch == actor.launch]
         return any(each.starts for each in players) or not any(each.state is State.RUNNING for each in players)
 
     def waiting(self) -> str:

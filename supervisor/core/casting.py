@@ -87,7 +87,7 @@ def let_in(house: House) -> None:
         return
     for name in {each.agent: None for each in house.touched if each.agent}:
         agent = house.agents[name]
-        if agent.spec.sessions_per_actor or agent.own:
+        if agent.spec.sessions_per_actor or agent.own or any(agent.waiting):  # Other environments than none.
             calls.send_waiting(house, agent)
             turns.admit_waiting(house, agent)
 

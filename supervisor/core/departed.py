@@ -58,9 +58,9 @@ def forget(house: House) -> None:
         rests = all(each.state in AT_REST and each.state is not State.UNKNOWN for each in agent.actors)
         if rests and not (agent.running or agent.queued):
             del house.agents[name], house.departed[name]
-            for launch in agent.own.values():
-                launch.agents.pop(name, None)
             for actor in agent.actors:
                 house.launches[actor.launch].forget(actor)
                 house.touched.pop(actor, None)
                 house.acks.pop(actor, None)
+            for environment, launch in list(agent.own.items()):
+                places.forget_launch(house, agent, launch.name, environment)

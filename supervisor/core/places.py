@@ -205,9 +205,20 @@ def gone(house: House, agent: Agent, actor: Actor) -> None:
     agent.actors.remove(actor)
     agent.beside.pop(actor.place, None)
     house.launches[actor.launch].forget(actor)
-    house.touched.pop(actor, None)
     house.acks.pop(actor, None)
     house.touch(agent.first)  # Others may have waited for its end.
+    if actor.environment and not any(each.launch == actor.launch for each in agent.actors):
+        forget_launch(house, agent, actor.launch, actor.environment)
+
+
+def forget_launch(house: House, agent: Agent, name: str, environment: str) -> None:
+    """Nobody plays the agent there any more: a session may want that again one day, or never."""
+    launch = house.launches[name]
+    agent.own.pop(environment, None)
+    launch.agents.pop(agent.name, None)
+    if not launch.agents:
+        house.epochs[name] = launch.epoch
+        del house.launches[name]
 
 
 def end(house: House, actor: Actor, why: Why | None = None) -> None:

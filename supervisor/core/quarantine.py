@@ -30,6 +30,7 @@ from understudy.supervisor.core.events import (
     TurnRow,
 )
 from understudy.supervisor.core.house import House
+from understudy.supervisor.core.launches import Launch
 from understudy.supervisor.core.life import Actor, Reason, State, Step, Why
 from understudy.supervisor.core.open_calls import OpenCall, OpenCalls
 from understudy.supervisor.core.sessions import Given, OpenAsk, Session, Turn, TurnState
@@ -191,7 +192,13 @@ def _cast_again(
     agent.actors, agent.launch.understudies = [actor for actor, _ in actors], understudies
     for actor in (*agent.actors, *understudies):
         if actor.epoch:
-            house.launches[actor.launch].known[actor.epoch] = actor
+            _launch_of(house, agent, actor).known[actor.epoch] = actor
+
+
+def _launch_of(house: House, agent: Agent, actor: Actor) -> Launch:
+    """Return the launch of one who plays, or stands by; it may be forgotten with its last actor."""
+    known = house.launches.get(actor.launch)
+    return known if known is not None else places.launch_for(house, agent, actor.environment)
 
 
 def _give_back(
@@ -320,9 +327,9 @@ def _set_apart(house: House, agent: Agent, event: Event, played: bool, why: str)
             losses.actor_lost(house, actor, had, why, None if exited.shown is None else set(exited.shown))
     if exited is not None:
         house.forget_marks(exited.actor, exited.epoch)
-        launch = house.launches[exited.actor]
-        known = launch.known.get(exited.epoch)
-        if known is not None and known in launch.understudies:
+        launch = house.launches.get(exited.actor)
+        known = launch.known.get(exited.epoch) if launch is not None else None
+        if launch is not None and known is not None and known in launch.understudies:
             if known.lives:
                 step = Step.ENDED if known.state is State.STOPPING else Step.RETIRED
                 known.gone(step, house.now, Why(Reason.APART, why))

@@ -35,8 +35,10 @@ from understudy.supervisor.core.events import (
     ClientSaid,
     Committed,
     Effect,
+    EnvironmentKept,
     Event,
     Exited,
+    KeepEnvironment,
     Kill,
     Record,
     Row,
@@ -74,6 +76,7 @@ class Desk:
         self.core = Core(spec, restored or Restored(), {}, Random(seed), list(living), 0.0, 0.0, life=life)
         self.now = 0.0
         self.late, self.stuck = late, False
+        self.keeps: bool = True  # An environment, by its values.
         self.ticket = 0
         self.effects: list[Effect] = []
         self.rows: list[Row] = []
@@ -116,6 +119,10 @@ class Desk:
                         ready.append(self._up(actor, epoch))
                 case Kill(actor=actor, epoch=epoch):
                     self.killed.append((actor, epoch))
+                case KeepEnvironment(peer=peer, frame=frame):
+                    name = "".join(frame.env.values()) if self.keeps else ""
+                    frame = msgspec.structs.replace(frame, env={})
+                    ready.append(EnvironmentKept(peer, frame, name, "" if name else "the disk is full"))
                 case Announce(news=news):
                     self.news.append(news)
                 case _:
@@ -139,8 +146,8 @@ class Desk:
         self.tell(ClientSaid(peer, frame))
         return self.told[before]
 
-    def open(self, agent: str = "a") -> str:
-        opened = self.ask(Open(f"o{len(self.told)}", agent, "/"))
+    def open(self, agent: str = "a", **env: str) -> str:
+        opened = self.ask(Open(f"o{len(self.told)}", agent, "/", env=env))
         assert isinstance(opened, Opened), opened
         self.sessions[agent] = opened.session
         return opened.session

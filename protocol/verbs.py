@@ -57,7 +57,8 @@ class AgentStatus(msgspec.Struct, frozen=True):
 class SessionStatus(msgspec.Struct, frozen=True):
     """One session. `last`: its last recorded number; `turn`: the one that is handed over, or None; `queue`: turns.
 
-    `opened_at`: seconds since 1970. `environment`: as of an actor. `actor`: who has it now, "" for nobody. `full`, `quarantined`: why it takes no more prompts, "" when it does.
+    `opened_at`: seconds since 1970. `environment`: as of an actor. `actor`: who has it now, "" for nobody. `full`,
+    `quarantined`: why it takes no more prompts, "" when it does.
     """
 
     session: str

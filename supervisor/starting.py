@@ -40,7 +40,8 @@ def start_in_background(
 ) -> int:
     """Start a house and return the keeper's pid when the house answers. Raises `UpError` with its last words.
 
-    A house that is in safe mode by then is up, and of no use: an error that says why. One that runs already, or that another starts in this moment, keeps this one from starting: that is an error, too.
+    A house that is in safe mode by then is up, and of no use: an error that says why. One that runs already, or that
+    another starts in this moment, keeps this one from starting: that is an error, too.
     `asserts`: a breach of its own invariants ends its supervisor.
     """
     os.getcwd()  # noqa: PTH109 (the house is to stand in it: it may be gone)

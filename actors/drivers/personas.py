@@ -5,6 +5,7 @@ from hashlib import blake2b
 from typing import Any
 
 ABLE = "claude"  # In the names of agents that take a system prompt in the `_meta` of session/new: claude-agent-acp.
+CHANGED = "the persona of this agent has changed since this session began; open another session to have it for certain"
 
 
 def takes_system_prompt(initialized: dict[str, Any], way: object) -> bool:
@@ -20,9 +21,6 @@ def with_system_prompt(params: dict[str, Any], persona: str) -> dict[str, Any]:
     """Return what opens a session, with the persona; what the client wants of `_meta` itself goes before."""
     meta = params.get("_meta")
     return {**params, "_meta": {"systemPrompt": {"append": persona}, **(meta if isinstance(meta, dict) else {})}}
-
-
-CHANGED = "the persona of this agent has changed since this session began; open another session to have it for certain"
 
 
 def name_of(persona: str) -> str:

@@ -17,9 +17,8 @@ from understudy.supervisor.core.specs import AgentSpec
 
 GIVEN_UP = (State.FATAL, State.UNKNOWN)  # Nobody is to come there for the sake of work that waits.
 GONE = "no longer in the configuration"
-OWN_IDLE_STOP_S = (
-    600.0  # So long stays who was launched for the sake of some sessions, unless the agent says otherwise.
-)
+# So long stays who was launched for the sake of some sessions, unless the agent says otherwise.
+OWN_IDLE_STOP_S = 600.0
 OCCUPIED = (State.STARTING, State.RUNNING, State.STOPPING, State.BACKOFF, State.FATAL)
 
 
@@ -85,7 +84,7 @@ class Agent:
         rests = bool(environment) or ((self.spec.lazy or self.spec.idle_stop_s > 0) and not self.awaited)
         return rests and not self.held_by.get(environment)
 
-    def idle_stop_s(self, environment: str = "") -> float:
+    def idle_stop_s(self, environment: str) -> float:
         """Return after how long without work its actors there are ended; 0: they stay."""
         return self.spec.idle_stop_s or (OWN_IDLE_STOP_S if environment else 0.0)
 

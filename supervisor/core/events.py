@@ -365,8 +365,9 @@ class StopRow(_Row, frozen=True):
 class RestRow(_Row, frozen=True):
     """How one actor of an agent stands, for the next supervisor of the same `life` (see `House`).
 
-    `agent`: the actor's name; the budget stands with the one in the first place. `state`: its own, with its `epoch`, "" while that passes by itself; `since`: in the clock of
-    that life. `granted`: how long the agent's actors had run in all (`ran_s`) at each restart within the period.
+    `agent`: the actor's name. `state`: its own, with its `epoch`, "" while that passes by itself; `since`: in the clock
+    of that life. The budget is that of its place: `restarts` in all, `in_a_row` of late; `granted`: how long the actors
+    there had run in all (`ran_s`) at each restart within the period.
     `apart`: the agent is set apart. `digest`: of its configuration. `launch`: of the actor, "" for the agent's.
     """
 

@@ -70,9 +70,8 @@ def _make_room(house: House) -> None:
     spare = _spare(house)
     for actor in list(house.tally.crowded):
         agent = house.agents[actor.agent]
-        stays = (
-            actor is agent.first and not agent.may_rest()
-        )  # It is to be up, whether or not there is something to do.
+        # It is to be up, whether or not there is something to do.
+        stays = actor is agent.first and not agent.may_rest()
         if stays or places.has_work(house, actor):
             places.make_room(house, [*agent.others(actor), *(each for each in spare if each.agent != agent.name)])
 

@@ -53,7 +53,7 @@ def yields(house: House, session: Session, actor: Actor) -> bool:
     Of several actors the one with the fewest turns yields, so that it is idle soonest; and none while one is ending.
     """
     agent = house.agents[session.agent]
-    if session.id not in _his(agent, actor) or not _owing(house, agent, [actor]):
+    if session.id not in _bound_to(agent, actor) or not _owing(house, agent, [actor]):
         return False
     _, longest = waits_longest(house, agent)
     environment = longest.environment if longest is not None else ""
@@ -75,11 +75,11 @@ def _owing(house: House, agent: Agent, among: Sequence[Actor]) -> list[Actor]:
     return [
         each
         for each in among
-        if all(sessions[name].current for name in _his(agent, each) if agent.waits_since(sessions[name]) <= since)
+        if all(sessions[name].current for name in _bound_to(agent, each) if agent.waits_since(sessions[name]) <= since)
     ]
 
 
-def _his(agent: Agent, actor: Actor) -> Collection[str]:
+def _bound_to(agent: Agent, actor: Actor) -> Collection[str]:
     """Return the sessions whose turns nobody but the actor may play now."""
     return actor.holds if agent.spec.sessions_per_actor else agent.waiting.get(actor.environment, {})
 

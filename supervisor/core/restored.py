@@ -14,8 +14,8 @@ class RestoredTurn:
     """A turn without an ending; `state` as in `TurnRow`, `body` its prompt's content blocks, left out when `size` is large.
 
     `client`: who prompted. `told`: when it has started, its `asked`, `answered` and `requeued` entries, in order.
-    `launch`, `epoch`: of the actor that has it; 0 when none has, or an older version wrote it. Of a turn that cannot be read only
-    that and its name are here.
+    `launch`, `epoch`: of the actor that has it; 0 when none has, or an older version wrote it. Of a turn that cannot be
+    read only that and its name are here.
     """
 
     session: str
@@ -36,11 +36,10 @@ class Restored:
     """Everything the core needs to go on.
 
     `sessions`: those with turns that have not ended, and those that an actor's program knows. `counts`: agent -> how many
-    sessions it has in all. `marks`: (actor, epoch) -> the last number of its that is
-    recorded. `cast`: (launch, epoch) -> whom it plays, in which place ("": an understudy), of those that have not ended;
-    one of whom an older version wrote is not among them. `holds`: session -> (launch, epoch) of the
-    actor whose program knows it. `stopped`: an agent that a person stopped -> the life of the house (see `House`) in which that was.
-    `rests`: how each agent's actors stood.
+    sessions it has in all. `marks`: (actor, epoch) -> the last number of its that is recorded. `cast`: (launch, epoch) ->
+    whom it plays, in which place ("": an understudy), of those that have not ended; one of whom an older version wrote is
+    not among them. `holds`: session -> (launch, epoch) of the actor whose program knows it. `stopped`: an agent that a
+    person stopped -> the life of the house (see `House`) in which that was. `rests`: how each agent's actors stood.
     """
 
     sessions: list[RestoredSession] = field(default_factory=list[RestoredSession])

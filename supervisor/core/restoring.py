@@ -18,7 +18,10 @@ WAITING = (LogState.QUEUED, LogState.CONTINUED)  # No actor has it.
 
 
 def take_back(house: House, restored: Restored, shown: Shown) -> None:
-    """Restore the sessions that have something to do, and their turns; settle those turns whose actors are dead. `shown`: by dead actors."""
+    """Restore the sessions that have something to do, and their turns; settle those turns whose actors are dead.
+
+    `shown`: what dead actors had shown to their agents.
+    """
     for row in restored.sessions:
         at_rest.take_in(house, row)
     house.session_count = sum(restored.counts.values())

@@ -105,7 +105,7 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
                 house.memory_over
                 or bounds.turns_full(agent)
                 or _no_place(agent)
-                or no_room(house, agent, actor)
+                or _no_room_on_the_way(house, agent, actor)
                 or "the turn before it in its session"
             )
         case State.STARTING:
@@ -116,7 +116,7 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
             return f"the actor, which is {actor.state.value}: {actor.why}"
 
 
-def no_room(house: House, agent: Agent, actor: Actor) -> str:
+def _no_room_on_the_way(house: House, agent: Agent, actor: Actor) -> str:
     """Say that the actor has not taken enough of what it was sent, or others have not, "" when there is room."""
     peer = actor.peer
     waiting = agent.waiting.get(actor.environment, {})

@@ -26,7 +26,7 @@ from understudy.supervisor.log.journal import Journal, JournalError
 from understudy.supervisor.log.keys import Keys
 from understudy.supervisor.log.mounts import mounts, network_warning
 from understudy.supervisor.log.pending import OtherRow, Pending
-from understudy.supervisor.log.recall import PROMPT_BYTES_MAX, DamageError, Recall
+from understudy.supervisor.log.recall import DamageError, Recall
 from understudy.supervisor.log.schema import INDEXES, MIGRATIONS
 
 PENDING_ROWS_DUE = 4096  # So much waits for SQLite at the most before `due` says so: some milliseconds of work.
@@ -188,13 +188,13 @@ class Log:
             what = f": session {session}" if session else ""
             raise LogError(f"the log {self._path}{what} is damaged: {error}; check the disk") from error
 
-    def restore(self, prompt_bytes_max: int = PROMPT_BYTES_MAX) -> Restored:
-        """Return everything the core needs to go on; of a larger prompt, opening or memory only its size."""
+    def restore(self) -> Restored:
+        """Return everything the core needs to go on; of a large prompt, opening or memory only its size."""
         try:
             self._apply()
         except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
-        return self._of_session("", lambda: self._recall.everything(prompt_bytes_max))
+        return self._of_session("", self._recall.everything)
 
     def environments(self) -> set[str]:
         """Return the names of the environments that sessions brought."""

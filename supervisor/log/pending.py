@@ -93,7 +93,7 @@ class Pending:
                     made[row.session, row.turn] = row
             else:
                 _write_row(writer, keys, row)
-        news = [(row, turns.pop(at)) for at, row in made.items()]
+        new = [(row, turns.pop(at)) for at, row in made.items()]
         writer.executemany(
             "INSERT INTO turns (session, turn, state, request, serves, client, epoch, digest, size, launch)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -110,7 +110,7 @@ class Pending:
                     r.size,
                     now.launch,
                 )
-                for r, now in news
+                for r, now in new
             ],
         )
         writer.executemany(

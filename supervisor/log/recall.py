@@ -168,15 +168,15 @@ class Recall:
         ended = "SELECT 1 FROM epochs WHERE actor = ? AND epoch = ? AND status IS NOT NULL"
         return self._query(ended, (actor, epoch)).fetchone() is not None
 
-    def everything(self, prompt_bytes_max: int) -> Restored:
-        """Return what the core needs to go on; of a larger prompt only its size. Nothing is pending."""
+    def everything(self) -> Restored:
+        """Return what the core needs to go on; of a prompt larger than `PROMPT_BYTES_MAX` only its size. Nothing is pending."""
         query = self._query
         sessions = self._sessions(BUSY)
         turns: list[RestoredTurn] = []
         damaged: dict[str, str] = {}
         for row in query(OPEN_TURNS).fetchall():
             try:
-                turns.append(self._turn(row, prompt_bytes_max))
+                turns.append(self._turn(row))
             except (DamageError, msgspec.MsgspecError) as error:
                 damaged[row[0]] = f"turn {row[1]} cannot be read from the log: {error}"
                 state = LogState.STARTED  # Whether an agent has seen it nobody can tell.
@@ -206,14 +206,14 @@ class Recall:
             rests,
         )
 
-    def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int, str], bytes_max: int) -> RestoredTurn:
+    def _turn(self, row: tuple[str, int, str, str, bytes, str, int, int, str]) -> RestoredTurn:
         """Return an open turn with its prompt and, when it has started, its questions."""
         session, turn, written, request, serves, client, epoch, size, launch = row
         try:
             state = LogState(written)
         except ValueError as error:
             raise DamageError(f"its state is {written!r:.50}") from error
-        body = self.prompt(session, turn) if size <= bytes_max else b""  # Older versions wrote no size.
+        body = self.prompt(session, turn) if size <= PROMPT_BYTES_MAX else b""  # Older versions wrote no size.
         size = max(size, len(body))
         told: list[Entry] = []
         if state in (LogState.STARTED, LogState.CANCELLING):
@@ -221,9 +221,8 @@ class Recall:
             for (segment,) in self._query(TOLD_QUERY, (turn, base, base | NUMBER_MAX)):
                 told.extend(each for each in _entries_of(segment) if each.turn == turn and each.kind in TOLD)
         names = msgspec.msgpack.decode(serves, type=list[str])
-        return RestoredTurn(
-            session, turn, state, request, names, body if size <= bytes_max else b"", client, told, epoch, size, launch
-        )
+        kept = body if size <= PROMPT_BYTES_MAX else b""
+        return RestoredTurn(session, turn, state, request, names, kept, client, told, epoch, size, launch)
 
 
 def _session(row: tuple[Any, ...]) -> RestoredSession:

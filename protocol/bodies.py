@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from understudy.protocol.codec import PIECE_BYTES, UNREADABLE, encoded, pack, pieces_of
+from understudy.protocol.codec import PIECE_BYTES, UNREADABLE_ERRORS, encoded, pack, pieces_of
 from understudy.protocol.mending import mended, whole_characters
 from understudy.protocol.sizes import NESTING_MAX, VALUES_MAX, Finite
 
@@ -58,7 +58,7 @@ def wrong_with(body: bytes, shape: Shape = "any") -> str:
         try:
             if _has_shape(quick_decode()(body), shape):
                 return ""
-        except UNREADABLE:
+        except UNREADABLE_ERRORS:
             pass  # It is nested deeper than this type, or it is wrong: the thorough look tells which.
     return Look(body, shape).wrong()
 
@@ -92,7 +92,7 @@ def packed_quickly(value: Any) -> bytes | None:
         if len(packed) > QUICK_BYTES_MAX:
             return None
         quick_decode()(packed)
-    except (*UNREADABLE, TypeError, OverflowError):
+    except (*UNREADABLE_ERRORS, TypeError, OverflowError):
         return None
     return packed
 

@@ -33,7 +33,7 @@ from understudy.protocol.client_machine import (
     Unheard,
     Welcomed,
 )
-from understudy.protocol.codec import UNREADABLE, refusal
+from understudy.protocol.codec import UNREADABLE_ERRORS, refusal
 from understudy.protocol.doors import wrong_with
 from understudy.protocol.endings import Endings
 from understudy.protocol.errors import (
@@ -210,7 +210,7 @@ class Client:
         answer = await self.request(Verb(self.request_id(), name_of(verb), _packed(verb)), Result)
         try:
             return answer_to(verb, answer.body)
-        except UNREADABLE as error:
+        except UNREADABLE_ERRORS as error:
             raise RemoteError(BAD_FRAME, f"the house's answer cannot be read: {error}") from error
 
     # --- what sessions call ---

@@ -8,7 +8,7 @@ import msgspec
 from understudy.protocol.sizes import PART_BYTES, Id, Number, RequestId
 
 PIECE_BYTES = 1 << 16
-UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError)
+UNREADABLE_ERRORS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError)
 
 encoded = msgspec.msgpack.Encoder().encode
 _fields = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
@@ -35,7 +35,7 @@ def request_in(frame: bytes) -> str:
                 return f"follow:{msgspec.msgpack.decode(fields['follow'], type=Number)}"
             case _:
                 return msgspec.msgpack.decode(fields["request"], type=RequestId)
-    except (KeyError, *UNREADABLE):
+    except (KeyError, *UNREADABLE_ERRORS):
         return ""
 
 
@@ -58,7 +58,7 @@ def holds(body: bytes, count: int) -> bool:
     """Return whether `body` is a packed array of so many items (at most 65,535). The items are not opened."""
     try:
         _whole.decode(body)
-    except UNREADABLE:
+    except UNREADABLE_ERRORS:
         return False
     first = body[0]
     return (first - 0x90 if first <= 0x9F else int.from_bytes(body[1:3], "big") if first == 0xDC else -1) == count
@@ -100,5 +100,5 @@ def unpack(body: bytes) -> Any:
         return None
     try:
         return msgspec.msgpack.decode(body)
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         raise FrameError(str(error)) from error

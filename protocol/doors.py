@@ -11,7 +11,7 @@ from typing import Annotated, Any, assert_never
 import msgspec
 
 from understudy.protocol import bodies, environments, verbs
-from understudy.protocol.codec import UNREADABLE, array, encoded, pack, refusal, request_in
+from understudy.protocol.codec import UNREADABLE_ERRORS, array, encoded, pack, refusal, request_in
 from understudy.protocol.errors import BAD_FRAME, LIMIT_REACHED, UNKNOWN_VERB
 from understudy.protocol.frames import (
     Accepted,
@@ -80,7 +80,7 @@ def wrong_with(frame: FromClient) -> Wrong | None:
         _from_client(b"\x91" + encoded(frame))
     except (UnicodeEncodeError, OverflowError, TypeError) as error:
         return Wrong(BAD_FRAME, f"the {_type(frame)} cannot be sent: {refusal(error)}")
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         return Wrong(LIMIT_REACHED, f"the {_type(frame)} cannot be sent: {str(error).replace('$[0]', '$')}")
     return None
 
@@ -113,7 +113,7 @@ def asked(verb: str, body: bytes) -> verbs.Asked | Wrong:
         return Wrong(UNKNOWN_VERB, f"this house knows no verb {verb!r}; it knows: {', '.join(sorted(verbs.VERBS))}")
     try:
         found: verbs.Asked | None = verbs.decoder(kind | None).decode(body) if body else None
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         return Wrong(BAD_FRAME, f"the body of {verb}: {error}")
     return found or kind()
 
@@ -153,13 +153,13 @@ def decode_each(message: bytes, side: Any) -> list[Frame | FrameError]:
         return [FrameError(f"a message of {len(message)} bytes; the limit is {MESSAGE_BYTES_MAX}")]
     try:
         pieces = _pieces.decode(message)
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         return [FrameError(str(error))]
     frames: list[Frame | FrameError] = []
     for piece in pieces:
         try:
             frames.extend(decoder(side).decode(b"\x91" + bytes(piece)))
-        except UNREADABLE as error:
+        except UNREADABLE_ERRORS as error:
             frames.append(FrameError(str(error), request_in(bytes(piece))))
     return frames
 
@@ -175,7 +175,7 @@ def chopped(message: bytes, frames_max: int) -> list[bytes]:
         return [message]
     try:
         pieces = _pieces.decode(message)
-    except UNREADABLE:
+    except UNREADABLE_ERRORS:
         return [message]
     return [array(pieces[at : at + frames_max]) for at in range(0, len(pieces), frames_max)]
 

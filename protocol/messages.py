@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args
 
 import msgspec
 
-from understudy.protocol.codec import UNREADABLE, FrameError, array, encoded, refusal, request_in
+from understudy.protocol.codec import UNREADABLE_ERRORS, FrameError, array, encoded, refusal, request_in
 from understudy.protocol.frames import Frame, Part
 from understudy.protocol.sizes import (
     BODY_BYTES_MAX,
@@ -41,7 +41,7 @@ def decode(message: bytes, by: "msgspec.msgpack.Decoder[list[Frame]]") -> list[F
         raise FrameError(f"a message of {len(message)} bytes; the limit is {MESSAGE_BYTES_MAX}")
     try:
         return by.decode(message)
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         raise FrameError(str(error)) from error
 
 
@@ -111,7 +111,7 @@ class Joiner:
         self.clear()
         try:
             return _joined_decoder(self._side).decode(whole)
-        except UNREADABLE as error:
+        except UNREADABLE_ERRORS as error:
             raise FrameError(str(error), request_in(whole)) from error
 
     def clear(self) -> None:

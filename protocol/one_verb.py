@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from understudy.protocol.codec import UNREADABLE, refusal
+from understudy.protocol.codec import UNREADABLE_ERRORS, refusal
 from understudy.protocol.errors import BAD_FRAME, CONNECTION_LOST, LocalError, RemoteError
 from understudy.protocol.frames import (
     MESSAGE_BYTES_MAX,
@@ -58,7 +58,7 @@ def verb(runtime_dir: str, asked: VerbBody[A], timeout_s: float = 5.0) -> A:
         for message in messages:
             socket.send(message)
         return answer_to(asked, _answer(socket, client, until, runtime_dir))
-    except (FrameError, *UNREADABLE) as error:
+    except (FrameError, *UNREADABLE_ERRORS) as error:
         raise RemoteError(BAD_FRAME, f"the house sent what is no frame: {error}") from error
     except zmq.ZMQError as error:
         raise LocalError(CONNECTION_LOST, f"cannot connect to {gateway_address(runtime_dir)}: {error}") from error

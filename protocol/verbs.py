@@ -184,7 +184,7 @@ def name_of(asked: VerbBody[Any]) -> str:
 
 
 def answer_to(asked: VerbBody[A], body: bytes) -> A:
-    """Return the house's answer. Raises `msgspec.MsgspecError` and its like (`codec.UNREADABLE`) for what is none."""
+    """Return the house's answer. Raises `msgspec.MsgspecError` and its like (`codec.UNREADABLE_ERRORS`) for what is none."""
     answer: A = decoder(answer_type(type(asked))).decode(body or b"\xc0")
     return answer
 

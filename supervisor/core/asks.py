@@ -94,7 +94,7 @@ def _playing(house: House) -> list[tuple[Session, Turn]]:
 def restore_entry(house: House, session: Session, turn: Turn, entry: Entry) -> None:
     """Take from the log what is to be known of a running turn: a question, its answer, that it goes on.
 
-    Raises what is in `UNREADABLE` for an entry that cannot be read.
+    Raises what is in `UNREADABLE_ERRORS` for an entry that cannot be read.
     """
     told = _told.decode(entry.body)
     if entry.kind == "requeued":

@@ -1,6 +1,6 @@
 """A supervisor that starts takes back what the log gives it. Pure."""
 
-from understudy.protocol.codec import UNREADABLE
+from understudy.protocol.codec import UNREADABLE_ERRORS
 from understudy.protocol.errors import QUARANTINED
 from understudy.protocol.news import TurnGivenUp
 from understudy.protocol.sizes import METHOD_CHARACTERS_MAX, SERVES_MAX
@@ -74,7 +74,7 @@ def _take_back_handed(house: House, agent: Agent, session: Session, row: Restore
     try:
         for entry in row.told:
             asks.restore_entry(house, session, turn, entry)
-    except UNREADABLE as error:
+    except UNREADABLE_ERRORS as error:
         house.budget.let_go(turn.body)
         house.budget.texts -= long(turn.serves)
         session.asks.clear()

@@ -1,7 +1,7 @@
 """What `status` and `sessions` show. Pure."""
 
 from understudy.protocol.verbs import AgentStatus, HouseStatus, SessionStatus
-from understudy.supervisor.core import bounds, limits
+from understudy.supervisor.core import bounds, limits, places
 from understudy.supervisor.core.agent import GONE, Agent
 from understudy.supervisor.core.at_rest import from_log
 from understudy.supervisor.core.events import RestoredSession
@@ -63,19 +63,20 @@ def limits_reached(house: House, agent: Agent) -> list[str]:
         bounds.sessions_full(agent),
         bounds.queue_full(agent),
         bounds.turns_full(agent),
-        actors_full(agent),
+        actors_full(house, agent),
         house.memory_over,
     ]
 
 
-def actors_full(agent: Agent) -> str:
+def actors_full(house: House, agent: Agent) -> str:
     """Say that sessions wait since no more actors may play the agent, "" when none does."""
-    full = (agent.spec.sessions_per_actor or agent.own) and agent.waiting and not agent.has_place()
+    _, longest = places.waits_longest(house, agent)
+    full = longest is not None and not agent.has_place(longest.environment)
     return f"actors_max: {len(agent.actors)} of {agent.places_max} actors play" if full else ""
 
 
-def _no_place(agent: Agent) -> str:
-    full = actors_full(agent)
+def _no_place(house: House, agent: Agent) -> str:
+    full = actors_full(house, agent)
     return f"a place; {full}" if full else ""
 
 
@@ -104,7 +105,7 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
             return (
                 house.memory_over
                 or bounds.turns_full(agent)
-                or _no_place(agent)
+                or _no_place(house, agent)
                 or _no_room_on_the_way(house, agent, actor)
                 or "the turn before it in its session"
             )
@@ -112,6 +113,8 @@ def waiting_for(house: House, agent: Agent, actor: Actor) -> str:
             return f"the actor to be ready, for {house.now - actor.since:.0f} s"
         case State.BACKOFF:
             return f"the actor to start: {actor.why}" if actor.why.text else "the actor to start"
+        case State.STOPPED if (full := _no_place(house, agent)) and not agent.stays_down:
+            return full
         case State.STOPPING | State.STOPPED | State.EXITED | State.FATAL | State.UNKNOWN:
             return f"the actor, which is {actor.state.value}: {actor.why}"
 

@@ -43,6 +43,20 @@ def test_there_is_room_for_one_of_another_environment_beside_the_only_actor_and_
     assert {"a": "RUNNING", "a/2": "RUNNING"} == desk.states()
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_status_says_that_a_session_waits_for_a_place_and_not_that_one_with_an_actor_does(lazy: bool) -> None:
+    desk = Desk(agent(actors_max=2, lazy=lazy))
+    one, two = desk.open(E="1"), desk.open(E="2")
+    desk.prompt(one)
+    desk.prompt(one)
+    before = desk.row("a")["waiting_for"]
+
+    desk.prompt(two)
+
+    assert "actors_max" not in before, before
+    assert "a place; actors_max: 2 of 2 actors play" == desk.row("a")["waiting_for"]
+
+
 def test_one_whose_actors_are_all_taken_holds_up_nobody_else() -> None:
     desk = Desk(agent(actors_max=2))
     one, two, plain = desk.open(E="1"), desk.open(E="2"), desk.open()

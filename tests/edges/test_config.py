@@ -413,15 +413,19 @@ def test_what_has_no_effect_as_it_is_written_is_told_with_the_remedy(tmp_path: P
     assert told[0].startswith(f"understudy.toml:{remark}")
 
 
+def test_the_bound_of_the_actors_of_folders_is_not_in_vain(tmp_path: Path) -> None:
+    assert [] == remarked(tmp_path, BASE + "per_folder = true\nactors_max = 3")
+
+
 def test_what_does_nothing_for_a_program_is_told(tmp_path: Path) -> None:
     program = "[agent.p]\ndriver = 'program'\ncommand = 'p'\n"
-    told = remarked(tmp_path, f"{program}turns_max = 3\nactors_max = 2\nstart = 'lazy'\nidle_stop_s = 3\n")
+    told = remarked(tmp_path, f"{program}turns_max = 3\nper_folder = true\nstart = 'lazy'\nidle_stop_s = 3\n")
 
     nothing = "does nothing: a program holds no sessions; take it out"
     start = "only understudy start p does; take it out"
     assert {
         f"understudy.toml:4: agent.p.turns_max: {nothing}",
-        f"understudy.toml:5: agent.p.actors_max: {nothing}",
+        f"understudy.toml:5: agent.p.per_folder: {nothing}",
         f"understudy.toml:6: agent.p.start: nobody prompts a program, so nothing starts it, {start}",
         "understudy.toml:7: agent.p.idle_stop_s: nobody prompts a program: once it is ended nothing starts it, "
         + start,
@@ -475,7 +479,9 @@ def test_a_check_tells_what_is_in_vain_and_finds_no_mistake_in_that(tmp_path: Pa
 
     ended = house.run("up", "--check", "-c", str(house.config))
 
-    text = "does nothing without sessions_per_actor, since one actor plays all sessions: write sessions_per_actor = 1"
+    text = (
+        "does nothing without sessions_per_actor, since one actor plays all sessions that bring no environment: write"
+    )
     assert (0, "") == (ended.returncode, ended.stderr)
     assert ended.stdout.startswith(f"{house.config}:3: agent.a.actors_max: {text}")
     assert ended.stdout.endswith(f"\n{house.config}: no mistakes, 1 of its settings in vain\n")

@@ -44,7 +44,7 @@ class Environments:
             if known + len(packed) > ENVIRONMENTS_BYTES_MAX:
                 text = f"environments of sessions have {known} bytes; the limit is {ENVIRONMENTS_BYTES_MAX}"
                 return EnvironmentKept(effect.peer, frame, error=f"{text}: open it without `env`")
-            if not os.path.exists(path_of(self._state_dir, name)):  # noqa: PTH110
+            if not self._has(name, packed):
                 self._write(name, packed)
             self._sizes[name] = len(packed)
         except (OSError, LogError) as error:
@@ -72,6 +72,14 @@ class Environments:
         if len(key) < KEY_BYTES:  # The machine stopped before it reached the disk. What is kept stays under its names.
             self._write(KEY, key := os.urandom(KEY_BYTES))
         self._key = key
+
+    def _has(self, name: str, content: bytes) -> bool:
+        """Return whether the file is there and whole: one that a power loss tore is written anew. Raises `OSError`."""
+        try:
+            with open(path_of(self._state_dir, name), "rb", opener=open_ours) as file:
+                return file.read() == content
+        except FileNotFoundError:
+            return False
 
     def _write(self, name: str, content: bytes) -> None:
         """Write a file whole, or not at all. Raises `OSError`."""

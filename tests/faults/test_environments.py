@@ -177,6 +177,18 @@ def test_one_that_is_gone_ends_the_turn_with_the_file_and_the_remedy(house: Real
     asyncio.run(play())
 
 
+def test_one_that_a_power_loss_tore_is_written_anew_for_the_next_session_that_brings_it(house: RealHouse) -> None:
+    async def play() -> None:
+        async with connect(house.runtime_dir) as client, asyncio.timeout(60):
+            await client.open("program", env={"COLOUR": "blue"})
+            (file,) = (path for path in Path(house.state_dir, "env").iterdir() if path.name != "key")
+            file.write_bytes(b"")
+            again = await client.open("program", env={"COLOUR": "blue"})
+            assert (await told(again, "COLOUR")).startswith("blue ")
+
+    asyncio.run(play())
+
+
 WRONG: list[tuple[dict[str, str], str]] = [
     ({"": "x"}, "no name of a variable"),
     ({"A=B": "x"}, "no name of a variable"),

@@ -289,16 +289,11 @@ class AcpProgram(Actor):
         if turn.cancelled.is_set():
             return "cancelled"
         first = session.persona.goes_before(turn.number, turn.continues)
-        if first and session.persona.turn != turn.number:
-            self._set_persona(session, turn.number)
-        try:
-            await turn.begin()
-        except asyncio.CancelledError:  # The agent has not seen the turn, nor will it.
-            if first:
-                self._set_persona(session, 0)
-            raise
+        await turn.begin()
         if not self._program.runs:
             await self._gone()
+        if session.persona.was_before(turn.number):
+            self._remember(session)
         turn.show()
         session.turn = turn
         session.noted.clear()
@@ -310,16 +305,14 @@ class AcpProgram(Actor):
             if self.ended.is_set():
                 if before >= self._program.written - self._program.unread:
                     turn.withdraw()  # The whole prompt still lay in the pipe.
+                    if first:
+                        session.persona.turn = 0
+                        self._remember(session)
                 await self._gone()
             raise _actor_error(error) from error
         finally:
             session.turn = None
         return _stop_reason(answer)
-
-    def _set_persona(self, session: _Session, turn: int) -> None:
-        """Have it known before which turn the persona goes, before that begins."""
-        session.persona.turn = turn
-        self._remember(session)
 
     async def _gone(self) -> None:
         """The program is gone: the actor ends, and the supervisor settles the turn."""

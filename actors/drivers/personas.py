@@ -32,8 +32,10 @@ def name_of(persona: str) -> str:
 class Persona:
     """What is to be said before a session's first prompt, "" for nothing. `turn`: before which it was, 0 for none yet.
 
-    The turn is remembered before its agent may see the prompt. A turn that is handed over again was not seen, and has the
-    persona again; one that continues was. `known`: which one the agent had when the session was ready last (`name_of`).
+    The turn is remembered when it has leave to begin: before, nobody knows whether its agent will ever see it. An actor
+    that is killed in that moment leaves a session whose agent is told twice, which does less harm than never. A turn that
+    is handed over again has the persona again; one that continues was seen with it.
+    `known`: which one the agent had when the session was ready last (`name_of`).
     """
 
     text: str = ""
@@ -43,6 +45,12 @@ class Persona:
     def goes_before(self, turn: int, continues: bool) -> bool:
         """Return whether it goes before the prompt of `turn`."""
         return bool(self.text) and not continues and self.turn in (0, turn)
+
+    def was_before(self, turn: int) -> bool:
+        """The agent is given the prompt of `turn`; return whether that is the first, which is to be remembered."""
+        first = bool(self.text) and self.turn == 0
+        self.turn = turn if first else self.turn
+        return first
 
     def before(self, prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the prompt's content with the persona before it."""

@@ -1,6 +1,7 @@
 """Parts of a cast: each given its persona once for each session, whoever plays it and whatever falls."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from tests.faults.house import RealHouse, wait_until
+from understudy.actors.actor import ActorError, Role, SessionPlan, Turn
+from understudy.actors.drivers.acp import AcpProgram
 from understudy.protocol.client import connect
 from understudy.protocol.errors import RemoteError
 
@@ -70,6 +73,57 @@ async def play(house: RealHouse, agent: str, prompts: list[str], kill: bool) -> 
                 pid = house.pid(agent)
                 os.kill(pid, signal.SIGKILL)
                 wait_until(lambda pid=pid: house.pid(agent) != pid, "another actor")  # type: ignore[misc]
+
+
+class Memory:
+    """A voice that keeps what is remembered of a session, and gives leave to begin, or not."""
+
+    def __init__(self, leave: bool) -> None:
+        self.leave, self.kept = leave, dict[str, Any]()
+
+    async def say(self, session: str, turn: int, update: dict[str, Any]) -> None: ...
+
+    async def ask(self, session: str, turn: int, method: str, body: Any, public: bool) -> Any: ...
+
+    async def begin(self, session: str, turn: int) -> None:  # noqa: ARG002 (a voice has them)
+        if not self.leave:
+            raise ActorError("nothing more is heard of the supervisor")
+
+    def show(self, session: str, turn: int) -> None: ...
+
+    def withdraw(self, session: str, turn: int) -> None: ...
+
+    def remember(self, session: str, body: Any) -> None:  # noqa: ARG002 (a voice has it)
+        self.kept = body
+
+
+async def play_in_one_process(folder: Path, number: int, memory: Any, leave: bool) -> Any:
+    """Play a turn as an actor does that is gone afterwards; return what is remembered of the session."""
+    log = str(folder / "stderr")
+    voice = Memory(leave)
+    role = Role("poet", 1, (sys.executable, str(folder / "agent.py")), str(folder), {}, 0, 0, {}, log)
+    actor = AcpProgram(role, voice)
+    await actor.start()
+    plan = SessionPlan("s1", str(folder), {}, memory, POET)
+    turn = Turn(plan, number, [{"type": "text", "text": f"turn {number}"}], frozenset(), voice)
+    with contextlib.nullcontext() if leave else pytest.raises(ActorError):
+        await actor.play(turn)
+    await actor.stop(5.0)
+    return {**(memory or {}), **voice.kept}
+
+
+def test_a_persona_that_no_agent_saw_goes_before_the_next_prompt(tmp_path: Path) -> None:
+    text = AGENT.format(log=str(tmp_path / "log"), name="an agent", loads=True)
+    (tmp_path / "agent.py").write_text(text)
+
+    async def play_four() -> None:
+        memory = None
+        for number, leave in ((1, False), (2, True), (3, False), (4, True)):
+            memory = await play_in_one_process(tmp_path, number, memory, leave)
+
+    asyncio.run(asyncio.wait_for(play_four(), 60))
+
+    assert [[POET, "turn 2"], ["turn 4"]] == heard(tmp_path)
 
 
 @pytest.mark.parametrize("kill", [False, True])

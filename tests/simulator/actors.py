@@ -6,6 +6,7 @@ from enum import Enum
 
 from tests.simulator.promises import Promises, Turn
 from tests.simulator.scene import Marks, Scene, Wire
+from understudy.actors.drivers.personas import Persona
 from understudy.actors.drivers.settings import Setting, Settings, setting_of
 from understudy.actors.playing import FLUSH_S_MAX, Playing
 from understudy.protocol.backstage import (
@@ -80,6 +81,7 @@ class Actor:
     free: list[int] = field(default_factory=list[int])
     calls: deque[ActorCall] = field(default_factory=deque[ActorCall])
     settings: dict[str, Settings] = field(default_factory=dict[str, Settings])  # Of the sessions that it has opened.
+    personas: dict[str, Persona] = field(default_factory=dict[str, Persona])  # Of the same.
     modes: dict[str, str] = field(
         default_factory=dict[str, str]
     )  # What its agent was told; it begins with its default.
@@ -225,7 +227,12 @@ class Actor:
             self.slots[self.free.pop()] = turn
         else:
             self.slots.append(turn)
+        persona = self.personas[turn[0]]
         self.promises.show(self.name, self.epoch, turn, play.continues)
+        first = persona.goes_before(turn[1], play.continues)
+        self.promises.tell_persona(turn, persona.text if first else "", play.continues)
+        if persona.was_before(turn[1]):
+            self._remember(turn[0])
 
     def _end(self, turn: Turn, reason: str, as_before: bool = False) -> None:
         """The turn's play is over. `as_before`: an older actor said the ending of turns that it gave up, too."""
@@ -307,6 +314,7 @@ class Actor:
         if known is None:
             memory = unpack(frame.memory)
             known = self.settings[frame.session] = Settings(memory and memory["settings"])
+            self.personas[frame.session] = Persona(frame.persona, memory["persona_turn"] if memory else 0)
             for setting in list(known.pending):
                 self._set(frame.session, known, setting)
         return known
@@ -323,7 +331,8 @@ class Actor:
         known.make(setting)
 
     def _remember(self, session: str) -> None:
-        self.machine.remember(session, {"settings": self.settings[session].to_remember()})
+        memory = {"settings": self.settings[session].to_remember(), "persona_turn": self.personas[session].turn}
+        self.machine.remember(session, memory)
 
     def _cancel(self, turn: Turn) -> None:
         play = self.plays.get(turn)

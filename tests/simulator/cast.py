@@ -79,6 +79,7 @@ def draw(seed: int) -> tuple[Cast, Random]:
     agents = [_varied(each, Random(random.random())) for each in agents]
     if random.random() < 0.3:  # One that is launched as the first.
         agents.append(replace(_agent(random, "c"), launch="a", understudies=0, lazy=random.random() < 0.5))
+    agents = _with_personas(agents, Random(f"personas {seed}"))
     struck = {
         *random.sample(KINDS, random.choice((2, 4, 8, len(KINDS)))),
         *(k for k in COMMON if random.random() < 0.7),
@@ -126,6 +127,11 @@ def changed(spec: HouseSpec, random: Random) -> HouseSpec:
             for each in agents
         ),
     )
+
+
+def _with_personas(agents: list[AgentSpec], random: Random) -> list[AgentSpec]:
+    """Return the agents, some of them with a persona."""
+    return [replace(each, persona=f"be {each.name}" if random.random() < 0.25 else "") for each in agents]
 
 
 def _varied(spec: AgentSpec, random: Random) -> AgentSpec:

@@ -450,3 +450,5 @@ def _see_places(core: Core, cast: dict[tuple[str, int], tuple[str, int]], living
         actor = launch.known[each.epoch]
         found = (actor.agent, actor.place)
         assert found == (plays, place), f"{each.actor}#{each.epoch} was {plays} in place {place}, and is now {found}"
+        if actor.environment and not agent.departed:
+            assert not actor.leaves, f"{each.actor}#{each.epoch} is ended by a start, though it has its place"

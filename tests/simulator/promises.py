@@ -66,6 +66,7 @@ class Promises:
     loose: set[Request] = field(default_factory=set[Request])  # What it named first may be lost with the power.
     ended: dict[str, str] = field(default_factory=dict[str, str])  # Agents that ended, and in which life of the house.
     brought: dict[str, str] = field(default_factory=dict[str, str])  # Which environment each open brings.
+    personas: dict[str, Turn] = field(default_factory=dict[str, Turn])  # Before which turn each session had it.
     largest: int = 0
 
     def __post_init__(self) -> None:
@@ -282,6 +283,7 @@ class Promises:
         its.add(session)
         if spec.sessions_per_actor:
             assert len(its) <= spec.sessions_per_actor, f"{title} is given {sorted(its)}, more than its program holds"
+        if spec.sessions_per_actor or own:
             others = [who for who, known in self.opened.items() if session in known and who != (actor, epoch)]
             assert not others, f"{title} is given {session}, which {others} know and may play"
 
@@ -305,6 +307,20 @@ class Promises:
         assert not before or on_crash is not OnCrash.INTERRUPT, f"the prompt of {turn} reached {before} and #{epoch}"
         assert not before or continues or on_crash is OnCrash.RETRY, f"the prompt of {turn} is repeated by #{epoch}"
         before.append((actor, epoch))
+
+    def tell_persona(self, turn: Turn, persona: str, continues: bool) -> None:
+        """The agent gets the prompt with `persona` before it, "" for none: before all else, and once by what the log knows."""
+        wanted = self.agents[self.disk.sessions[turn[0]].agent].persona
+        assert persona in ("", wanted), f"turn {turn} is played as {persona!r}, not as {wanted!r}"
+        assert not (persona and continues), f"the agent is told its persona again when {turn} continues"
+        before = self.personas.get(turn[0])
+        if persona:
+            memory = unpack(self.disk.memories.get(turn[0], b"")) or {}
+            first = before in (None, turn) or not memory.get("persona_turn") or turn[0] in self.broken
+            assert first, f"the agent is told its persona before {turn}, and was before {before}"
+            self.personas[turn[0]] = turn
+        else:
+            assert before or not wanted, f"the agent plays {turn}, and was never told its persona {wanted!r}"
 
     def answer_given(self, name: str, result: Any, error: str) -> None:
         """The agent was told the answer to its question."""

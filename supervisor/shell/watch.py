@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
+from understudy.protocol.environments import parts_of
 from understudy.supervisor.core.events import Sampled, Spawned
 from understudy.supervisor.core.house import House
 from understudy.supervisor.shell.memory import Totals, sample
@@ -49,7 +50,7 @@ class Watch:
             self._all_due = now + LOOK_AT_ALL_S
         chosen: dict[int, Spawned] = {}
         for each in self._living.values() if at_all or self._limited else ():
-            limited = each.actor in self._limited
+            limited = self._is_limited(each.actor)
             if (limited and _plays(house, each)) or (at_all and (limited or house.clients)):
                 chosen[each.pid] = each
         if chosen:
@@ -62,10 +63,14 @@ class Watch:
         if not chosen:
             self._loop.call_later(LOOK_EVERY_S, self._choose)
 
+    def _is_limited(self, actor: str) -> bool:
+        """Return whether actors of that launch have a limit: in an environment of sessions they have their agent's."""
+        return parts_of(actor)[0] in self._limited
+
     def _look(self, chosen: dict[int, Spawned], actors: set[int], at_all: bool) -> None:
         """Look at `chosen` of all `actors`, in a thread, and have the loop told."""
         marks = {f"{self._house_id}/{each.actor}#{each.epoch}": pid for pid, each in chosen.items()}
-        exact = {pid for pid, each in chosen.items() if each.actor in self._limited}
+        exact = {pid for pid, each in chosen.items() if self._is_limited(each.actor)}
         totals: Totals = dict.fromkeys(chosen, (0.0, 0))
         try:
             sample(totals, exact, marks, actors, _pauses())
@@ -74,7 +79,7 @@ class Watch:
         seen = {(chosen[pid].actor, chosen[pid].epoch): total for pid, total in totals.items()}
         news = [Sampled(*key, *total) for key, total in seen.items() if self._told.get(key) != total]
         if at_all:
-            self._told = {key: total for key, total in seen.items() if key[0] not in self._limited}
+            self._told = {key: total for key, total in seen.items() if not self._is_limited(key[0])}
         spent_s = time.thread_time() if at_all else 0.0
         with contextlib.suppress(RuntimeError):  # The loop is closed: the supervisor ends.
             self._loop.call_soon_threadsafe(self._tell, iter(news), spent_s)

@@ -1,5 +1,6 @@
 """The memory of an agent's whole tree is bounded, with the reason in words."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.core.test_hangs import playing, until
 from tests.faults.house import Houses, RealHouse, wait_until
+from understudy.protocol.client import connect
 
 
 def test_a_tree_over_its_limit_is_killed_with_the_figures(tmp_path: Path) -> None:
@@ -37,6 +39,19 @@ def test_what_has_left_the_actors_session_counts(houses: Houses, start: str) -> 
     house = houses(f'[agent.a]\ndriver = "program"\ncommand = ["sh", "-c", """{command}"""]\nmemory = "100 MB"\n')
 
     wait_until(lambda: "memory: limit 100 MB, had 3" in house.log(), "the log to tell")
+
+
+def test_an_actor_of_a_sessions_environment_has_its_agents_limit_also_when_nobody_is_connected(houses: Houses) -> None:
+    house = houses('[agent.a]\ndriver = "scripted"\nmemory = "200 MB"\n')
+
+    async def play() -> None:
+        async with connect(house.runtime_dir) as client:
+            session = await client.open("a", env={"NAME": "value"})
+            await session.prompt("[[child 120]] [[child 120]] [[sleep 60000]]")
+
+    asyncio.run(play())
+
+    wait_until(lambda: "memory: limit 200 MB, had 2" in house.log(), "the log to tell")
 
 
 SLOW = """

@@ -113,6 +113,7 @@ def take_in(house: House, row: RestoredSession) -> None:
         session.memory = house.budget.keep(row.memory, row.memory_bytes)
         house.budget.texts += long((row.cwd,))
         house.taken_in += 1
+        house.grew = True
 
 
 def from_log(row: RestoredSession) -> Session:
@@ -142,22 +143,23 @@ def is_at_rest(house: House, session: Session) -> bool:
     return not any(session.id in actor.playing or session.id in actor.holds for actor in actors)
 
 
-def let_go(house: House) -> None:
+def let_go(house: House) -> bool:
     """Let sessions at rest go while too many are in memory, those first that were not looked at for the longest.
 
-    Called when a step ends. It looks at twice as many as were taken in, so that no step pays for all of them.
+    Return whether there are too many still. Called when a step ends in which there came more. It looks at twice as many as
+    were taken in, so that no step pays for all of them.
     """
     if not _too_many(house):
         house.taken_in = 0
-        return
+        return False
     if house.rows or house.committed != house.ticket:
-        return
+        return True
     sessions, budget = house.sessions, house.budget
     looks = min(LOOKS + 2 * house.taken_in, LOOKS_MAX, len(sessions))
     house.taken_in = max(0, house.taken_in - looks // 2)
     for _ in range(looks):
         if not _too_many(house):
-            return
+            return False
         name, session = next(iter(sessions.items()))
         if is_at_rest(house, session):
             del sessions[name]
@@ -166,6 +168,7 @@ def let_go(house: House) -> None:
             budget.texts -= long((session.cwd,))
         else:
             sessions.move_to_end(name)
+    return True
 
 
 def _too_many(house: House) -> bool:

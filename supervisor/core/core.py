@@ -331,8 +331,9 @@ class Core:
         if house.departed:
             departed.forget(house)
         self._finish_if_over()
-        requests.let_go(house)
-        at_rest.let_go(house)
+        if house.grew:
+            more = requests.let_go(house)
+            house.grew = at_rest.let_go(house) or more
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:

@@ -99,6 +99,7 @@ class House:
     session_count: int = 0  # Of those in the log, too.
     sessions_kept_max: int = SESSIONS_KEPT_MAX
     taken_in: int = 0  # Sessions, since some were let go last.
+    grew: bool = False  # Sessions or requests came into memory, and too many may be there.
     # For the next event, which asks for them.
     listed: list[RestoredSession] = field(default_factory=list[RestoredSession])
     clients: dict[bytes, Client] = field(default_factory=dict[bytes, Client])

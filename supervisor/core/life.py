@@ -232,11 +232,10 @@ class Actor:
     ungiven: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
     played: bool = False  # A turn was handed over to this incarnation.
     idle_from: float = 0.0  # It was last seen with something to do.
+    environment: str = field(init=False)  # Of the sessions for which it was launched, "" for its agent's own.
 
-    @property
-    def environment(self) -> str:
-        """The environment of the sessions for which it was launched, "" for its agent's own."""
-        return parts_of(self.launch)[1]
+    def __post_init__(self) -> None:
+        self.environment = parts_of(self.launch)[1]
 
     @property
     def name(self) -> str:

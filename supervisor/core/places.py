@@ -53,6 +53,8 @@ def yields(house: House, session: Session, actor: Actor) -> bool:
     Of several actors the one with the fewest turns yields, so that it is idle soonest; and none while one is ending.
     """
     agent = house.agents[session.agent]
+    if not agent.holds_by_name(session.environment):
+        return False
     if session.id not in _bound_to(agent, actor) or not _owing(house, agent, [actor]):
         return False
     _, longest = waits_longest(house, agent)

@@ -55,11 +55,13 @@ def accepted_before(house: House, client: Client, frame: Prompt, asked: bytes) -
 def remember_open(house: House, request: str, session: str, asked: bytes) -> None:
     """Remember what the request made."""
     house.opens[request] = (session, asked)
+    house.grew = True
 
 
 def remember_prompt(house: House, session: str, request: str, turn: int, asked: bytes) -> None:
     """Remember what the request made."""
     house.prompts[session, request] = (turn, asked)
+    house.grew = True
 
 
 def read(house: House, event: RequestRead) -> None:
@@ -70,21 +72,25 @@ def read(house: House, event: RequestRead) -> None:
         remember_prompt(house, event.session, event.request, event.turn, event.digest)
 
 
-def let_go(house: House) -> None:
-    """Let go of the oldest of too many, if the log has them. Called when a step ends: what was read for it must last."""
+def let_go(house: House) -> bool:
+    """Let go of the oldest of too many, if the log has them; return whether there are too many still.
+
+    Called when a step ends in which there came more: what was read for it must last.
+    """
     while len(house.opens) > house.requests_kept_max:
         its = house.sessions.get(next(iter(house.opens.values()))[0])
         if its is not None and not its.recorded:
-            break
+            return True
         house.opens.popitem(last=False)
     while len(house.prompts) > house.requests_kept_max:
         (name, _), (number, _) = next(iter(house.prompts.items()))
         its = house.sessions.get(name)
         if its is not None:
             if its.recorded < number:
-                break
+                return True
             its.past = True
         house.prompts.popitem(last=False)
+    return False
 
 
 def _unnamed(house: House, client: Client, frame: Open | Prompt) -> bool:

@@ -120,9 +120,10 @@ class Desk:
                 case Kill(actor=actor, epoch=epoch):
                     self.killed.append((actor, epoch))
                 case KeepEnvironment(peer=peer, frame=frame):
-                    name = "".join(frame.env.values()) if self.keeps else ""
+                    variables = "".join(frame.env.values())
                     frame = msgspec.structs.replace(frame, env={})
-                    ready.append(EnvironmentKept(peer, frame, name, "" if name else "the disk is full"))
+                    kept = EnvironmentKept(peer, frame, f"{variables}{effect.cwd}", variables)
+                    ready.append(kept if self.keeps else EnvironmentKept(peer, frame, error="the disk is full"))
                 case Announce(news=news):
                     self.news.append(news)
                 case _:

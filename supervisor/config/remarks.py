@@ -63,10 +63,7 @@ def _of_driver(spec: AgentSpec, written: Collection[str]) -> Iterator[tuple[str,
 def _of_places(house: HouseSpec, spec: AgentSpec, written: Collection[str]) -> Iterator[tuple[str, str]]:
     if "actors_max" not in written or not DRIVERS[spec.driver].holds_sessions:
         return
-    if not (spec.sessions_per_actor or spec.per_folder):
-        text = "does nothing without sessions_per_actor, since one actor plays all sessions that bring no environment"
-        yield "actors_max", f"{text}: write sessions_per_actor = 1 if its program holds one, or take this out"
-    elif 0 < house.actors_max < spec.actors_max:
+    if 0 < house.actors_max < spec.actors_max:
         text = f"is never reached: [house] actors_max is {house.actors_max}, for all agents together"
         yield "actors_max", f"{text}; raise that, or make this less"
 

@@ -22,6 +22,7 @@ def start(agent: Agent, actor: Actor) -> None:
     agent.apart = ""
     if actor.state is State.FATAL:
         agent.budget(actor.place).forgive()
+        actor.vain = 0
         actor.changed(actor)  # With which the budget is written down.
     actor.want()
 

@@ -211,7 +211,7 @@ def open_session(house: House, client: Client, frame: Open) -> None:
     agent = house.agents.get(frame.agent)
     cwd = frame.cwd if agent is not None and agent.spec.per_folder and frame.cwd != agent.spec.cwd else ""
     if not frame.env and not cwd:
-        _open(house, client, frame, "")
+        _open(house, client, frame)
     elif frame.request in house.opens or _may_open(house, client, frame):
         house.effects.append(KeepEnvironment(client.peer, frame, cwd))
 
@@ -224,11 +224,11 @@ def kept(house: House, event: EnvironmentKept) -> None:
     if event.error:
         bounds.refuse(house, client.peer, event.frame.request, "environments", event.error)
     else:
-        _open(house, client, event.frame, event.environment)
+        _open(house, client, event.frame, event.environment, event.variables)
 
 
-def _open(house: House, client: Client, frame: Open, environment: str) -> None:
-    asked = requests.digest(frame, environment)
+def _open(house: House, client: Client, frame: Open, environment: str = "", variables: str = "") -> None:
+    asked = requests.digest(frame, variables)
     if requests.opened_before(house, client, frame, asked) or not _may_open(house, client, frame):
         return
     house.budget.texts += long((frame.cwd,))

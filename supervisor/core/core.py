@@ -332,8 +332,7 @@ class Core:
             departed.forget(house)
         self._finish_if_over()
         if house.grew:
-            more = requests.let_go(house)
-            house.grew = at_rest.let_go(house) or more
+            house.grew = requests.let_go(house) | at_rest.let_go(house)
         return house.close_step()
 
     def _guarded(self, event: Event) -> None:

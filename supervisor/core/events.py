@@ -125,9 +125,13 @@ class ClientSaid(_Struct, frozen=True):
 
 
 class EnvironmentKept(ClientSaid, frozen=True):
-    """As `ClientSaid` of an `Open` whose environment is kept, as `environment`; or `error` says why it cannot be."""
+    """As `ClientSaid` of an `Open` whose environment is kept, as `environment`; or `error` says why it cannot be.
+
+    `variables`: what names its variables alone, "" for none; the frame has them no more.
+    """
 
     environment: str = ""
+    variables: str = ""
     error: str = ""
 
 

@@ -222,6 +222,7 @@ class Actor:
     wanted: bool = False  # When it ends as it was asked to, it is to start again.
     hindered: Hindrance | None = None  # By that, when it was asked last.
     leaves: bool = False  # There is no place for it any more: once nothing of it lives it is forgotten.
+    vain: int = 0  # Its last starts, in a row, after which it was not ready.
     cannot_start: bool = False  # Its last start failed, and so will the next unless somebody mends something.
     # What it plays.
     playing: dict[str, None] = field(default_factory=dict[str, None])  # Sessions; may still hold some without a turn.
@@ -325,7 +326,7 @@ class Actor:
             self._take(Step.READY, now, Why(text="back" if self.returning else "ready"))
             if self.returning and self.running_since is not None:
                 self.since = self.running_since
-            self.returning, self.idle_from = False, now
+            self.returning, self.idle_from, self.vain = False, now, 0
         return True
 
     # --- ending ---

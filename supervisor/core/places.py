@@ -216,7 +216,8 @@ def gone(house: House, agent: Agent, actor: Actor) -> None:
 def forget_launch(house: House, agent: Agent, name: str, environment: str) -> None:
     """Nobody plays the agent there any more: a session may want that again one day, or never."""
     launch = house.launches[name]
-    agent.own.pop(environment, None)
+    if agent.own.get(environment) is launch:
+        del agent.own[environment]
     launch.agents.pop(agent.name, None)
     if not launch.agents:
         house.epochs[name] = launch.epoch

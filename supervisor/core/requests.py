@@ -15,17 +15,15 @@ from understudy.supervisor.core.house import Client, House
 DIGEST_BYTES = 16
 
 
-def digest(frame: Open | Prompt, environment: str = "") -> bytes:
+def digest(frame: Open | Prompt, variables: str = "") -> bytes:
     """Return what tells apart two requests of the same name: all that the client asks for, but not how it waits.
 
-    `environment`: the name under which what it brings is kept. What that is may be guessed from a hash without a key.
+    `variables`: as in `EnvironmentKept`. What they are might be guessed from a hash without a key.
     """
     if isinstance(frame, Prompt):
         parts = (*sorted(frame.serves), frame.body) if frame.serves else (frame.body,)
     else:
-        parts = (
-            (frame.agent, frame.cwd, frame.body, environment) if environment else (frame.agent, frame.cwd, frame.body)
-        )
+        parts = (frame.agent, frame.cwd, frame.body, variables) if variables else (frame.agent, frame.cwd, frame.body)
     return blake2b(pack(parts), digest_size=DIGEST_BYTES).digest()
 
 

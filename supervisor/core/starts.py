@@ -14,6 +14,7 @@ from understudy.supervisor.core.life import Actor, Hindrance, Reason, State, Ste
 from understudy.supervisor.core.restart import Restarts
 
 ROOM = ""  # The key in `House.held` of those that wait for a place within the limits of the house.
+VAIN_STARTS_MAX = 3  # What a session brought does not mend itself, and others wait for the place.
 CANNOT_START = (126, 127)  # What an actor, or a shell, exits with when there is no such program, or none to be run.
 
 
@@ -141,7 +142,11 @@ def returns(house: House, actor: Actor, event: Exited | None, why: Why, wait_s_m
 def again(house: House, actor: Actor, why: Why, wait_s_min: float = 0.0) -> Return:
     """Take a restart from the budget; return when it may be, or that there is none left."""
     wait_s = budget_of(house, actor).fell(house.now - actor.ran_from)
+    actor.vain += actor.state is State.STARTING
     house.touch(actor if actor.agent else house.agents[actor.launch].first)  # With which the budget is written down.
+    if actor.environment and actor.vain >= VAIN_STARTS_MAX:
+        text = f"{why}; gave up after {actor.vain} starts in vain with what its session brought: open another one"
+        return Return(Step.GIVEN_UP, Why(why.reason, text))
     if wait_s is None:
         policy = budget_of(house, actor).policy
         text = f"{why}; gave up after {policy.intensity} restarts within {policy.period_s:g} s of running"

@@ -17,7 +17,8 @@ from understudy.protocol.sizes import ENVIRONMENT_CHARACTERS
 from understudy.supervisor.core.events import EnvironmentKept, KeepEnvironment
 from understudy.supervisor.log.log import LogError
 
-ENVIRONMENTS_BYTES_MAX = 256 << 20  # Of all files together.
+ENVIRONMENTS_BYTES_MAX = 256 << 20  # Of all files together, each in whole blocks of the disk,
+BLOCK_BYTES = 1 << 12  # of so many bytes.
 KEY = "key"  # The file with what names are hashed with: whoever guesses what is in an environment cannot tell by its name.
 KEY_BYTES = 32
 
@@ -28,7 +29,8 @@ class Environments:
     def __init__(self, state_dir: str, needed: Callable[[], set[str]]) -> None:
         self._state_dir, self._needed = state_dir, needed
         self._key = b""
-        self._sizes: dict[str, int] = {}
+        self._known: set[str] = set()
+        self._bytes = 0
 
     def keep(self, effect: KeepEnvironment) -> EnvironmentKept:
         """Keep what a session is to be opened with, unless that is kept already."""
@@ -39,21 +41,29 @@ class Environments:
             if not self._key:
                 self._begin()
             packed = msgspec.msgpack.encode(brought)
-            name = blake2b(packed, key=self._key, digest_size=ENVIRONMENT_CHARACTERS // 2).hexdigest()
-            known = sum(self._sizes.values()) if name not in self._sizes else 0
-            if known + len(packed) > ENVIRONMENTS_BYTES_MAX:
-                text = f"environments of sessions have {known} bytes; the limit is {ENVIRONMENTS_BYTES_MAX}"
+            name, size = self._name(packed), _on_disk(len(packed))
+            if name not in self._known and self._bytes + size > ENVIRONMENTS_BYTES_MAX:
+                text = f"environments of sessions have {self._bytes} bytes; the limit is {ENVIRONMENTS_BYTES_MAX}"
                 return EnvironmentKept(effect.peer, frame, error=f"{text}: open it without `env`")
             if not self._has(name, packed):
                 self._write(name, packed)
-            self._sizes[name] = len(packed)
+            self._count(name, size)
+            variables = self._name(msgspec.msgpack.encode(brought.variables)) if brought.variables else ""
         except (OSError, LogError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             text = (
                 f"the environment of the session cannot be kept in {self._state_dir}/{FOLDER}: {why}; try again later"
             )
             return EnvironmentKept(effect.peer, frame, error=text)
-        return EnvironmentKept(effect.peer, frame, name)
+        return EnvironmentKept(effect.peer, frame, name, variables)
+
+    def _name(self, packed: bytes) -> str:
+        return blake2b(packed, key=self._key, digest_size=ENVIRONMENT_CHARACTERS // 2).hexdigest()
+
+    def _count(self, name: str, size: int) -> None:
+        if name not in self._known:
+            self._known.add(name)
+            self._bytes += size
 
     def _begin(self) -> None:
         """Take the key, or make it; see what is kept, and remove what nobody needs. Raises `OSError`, `LogError`."""
@@ -62,8 +72,8 @@ class Environments:
         needed = self._needed()
         for each in os.scandir(folder):
             if each.name in needed:
-                self._sizes[each.name] = each.stat(follow_symlinks=False).st_size
-            elif each.name != KEY:
+                self._count(each.name, _on_disk(each.stat(follow_symlinks=False).st_size))
+            elif each.name != KEY and not each.is_dir(follow_symlinks=False):
                 os.unlink(each.path)  # noqa: PTH108
         if not (folder / KEY).exists():
             self._write(KEY, os.urandom(KEY_BYTES))
@@ -87,3 +97,8 @@ class Environments:
         with open(f"{path}.new", "wb", opener=open_ours) as file:
             file.write(content)
         os.replace(f"{path}.new", path)  # noqa: PTH105
+
+
+def _on_disk(size: int) -> int:
+    """Return how many bytes a file of that size takes."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES

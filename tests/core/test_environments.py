@@ -149,3 +149,31 @@ def test_a_supervisor_that_comes_back_finds_it_in_its_place_and_gives_it_the_ses
 
     assert [(b"a@1#4", "s")] == given(desk)
     assert {"a": "RUNNING", "a/3": "RUNNING"} == desk.states()
+
+
+def test_one_that_does_not_start_gives_its_place_up_soon_and_its_turns_say_why() -> None:
+    desk = Desk(agent(actors_max=2), late=True)
+    desk.up("a", 1)
+    bad, good = desk.open(E="1"), desk.open(E="2")
+    for session in (bad, good):
+        desk.prompt(session)
+    for epoch in (1, 2, 3):
+        desk.exit("a@1", epoch, 1)
+        desk.tick(40.0)
+
+    desk.up("a@2", 1)
+
+    assert ["failed"] == desk.endings()
+    assert "3 starts in vain with what its session brought" in str(desk.entries[-1].body) + "".join(
+        str(each.body) for each in desk.entries
+    )
+    assert [(b"a@2#1", good)] == given(desk)
+
+
+def test_a_repeat_is_one_however_the_folder_counts_by_now() -> None:
+    desk = Desk(agent(per_folder=True, cwd="/there"))
+    opened = desk.ask(Open("o", "a", "/elsewhere"))
+
+    desk.core.house.agents["a"].spec = agent(cwd="/there")
+
+    assert opened == desk.ask(Open("o", "a", "/elsewhere"))

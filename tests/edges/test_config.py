@@ -357,8 +357,6 @@ def remarked(folder: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "remark"),
     [
-        (BASE + "actors_max = 3", "7: agent.base.actors_max: does nothing without sessions_per_actor"),
-        (BASE + "[agent.p]\nas = 'base'\nactors_max = 3", "9: agent.p.actors_max: does nothing without sessions_per_"),
         (
             BASE + "sessions_per_actor = 1\nactors_max = 9\n[house]\nactors_max = 4",
             "8: agent.base.actors_max: is never reached: [house] actors_max is 4, for all agents together",
@@ -475,13 +473,11 @@ def test_of_what_the_documents_show_nothing_is_in_vain(tmp_path: Path) -> None:
 
 
 def test_a_check_tells_what_is_in_vain_and_finds_no_mistake_in_that(tmp_path: Path) -> None:
-    house = RealHouse(tmp_path, '[agent.a]\ndriver = "scripted"\nactors_max = 3\n')
+    house = RealHouse(tmp_path, '[agent.a]\ndriver = "scripted"\nstart_s = 3\n')
 
     ended = house.run("up", "--check", "-c", str(house.config))
 
-    text = (
-        "does nothing without sessions_per_actor, since one actor plays all sessions that bring no environment: write"
-    )
+    text = 'does nothing with driver = "scripted", which says itself when it is ready: take it out'
     assert (0, "") == (ended.returncode, ended.stderr)
-    assert ended.stdout.startswith(f"{house.config}:3: agent.a.actors_max: {text}")
+    assert ended.stdout.startswith(f"{house.config}:3: agent.a.start_s: {text}")
     assert ended.stdout.endswith(f"\n{house.config}: no mistakes, 1 of its settings in vain\n")

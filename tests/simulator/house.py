@@ -247,8 +247,8 @@ class Supervisor:
         """Return whether this fall is one too many, by our own account; None when it does not count."""
         if actor is None or actor.state not in (State.STARTING, State.RUNNING):
             return None
-        if isinstance(fall, Exited) and fall.survivors:
-            return None
+        if (isinstance(fall, Exited) and fall.survivors) or actor.environment:
+            return None  # Who was launched for some sessions gives up sooner, when no start of his succeeds.
         policy = self.core.house.agents[whose.partition("/")[0]].spec.restart
         if policy.policy is not Comeback.PERMANENT:
             return None

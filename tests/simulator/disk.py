@@ -170,7 +170,7 @@ class Disk:
         row, memory = self.sessions[name], self.memories.get(name, b"")
         sizes = (len(row.opening), len(memory))
         return RestoredSession(
-            name, row.agent, row.cwd, row.opening, memory, self.last(name), 0.0, *sizes, row.environment
+            name, row.agent, row.cwd, row.opening, memory, self.last(name), row.opened_at, *sizes, row.environment
         )
 
     def prompt(self, session: str, turn: int) -> Entry:

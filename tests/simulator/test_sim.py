@@ -11,7 +11,7 @@ import pytest
 
 from tests.sim import play, play_many
 from tests.simulator.world import World
-from understudy.supervisor.core.events import EpochRow, MarkRow, MemoryRow, Record, Row
+from understudy.supervisor.core.events import EpochRow, HoldRow, MarkRow, MemoryRow, Record, Row
 from understudy.supervisor.log.log import Log
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,7 @@ def test_the_logs_double_gives_back_what_the_log_does(tmp_path: Path) -> None:
         rows += [MemoryRow(session, memory) for session, memory in disk.memories.items()]
         rows += disk.turns_written
         rows += [EpochRow(actor, epoch, 1, 1) for actor, epoch in disk.epochs.items()]
+        rows += [HoldRow(session, *held) for session, held in disk.holds.items()]
         rows += [MarkRow(actor, epoch, n) for (actor, epoch), n in disk.marks.items()]
         log.commit([Record(1, rows)])
         expected, found = disk.restore(), log.restore()

@@ -165,7 +165,7 @@ class Supervisor:
             for name in before:
                 if after[name] < before[name]:
                     self.budgets[name] = Budget()  # Somebody asked for it: it is forgiven.
-        new = {each.name for each in self.core.house.actors() if each not in known}
+        new = {each.name for each in self.core.house.actors() if each.agent and each not in known}
         for name in (before.keys() - self._fatal().keys()) | new:
             self.budgets.pop(name, None)  # There is no such place any more, or another has it.
         if len(events) == 1:

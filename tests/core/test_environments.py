@@ -3,7 +3,7 @@
 import pytest
 
 from tests.desk import CLIENT, Desk, agent
-from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Fault, Follow, Handover, Open, Opened
+from understudy.protocol.frames import ActorCall, Begin, Call, Ended, Fault, Follow, Handover, Open, Opened, unpack
 from understudy.supervisor.core.agent import OWN_IDLE_STOP_S
 from understudy.supervisor.core.events import ClientSaid, KeepEnvironment, RestoredSession, SessionRow, Spawned
 from understudy.supervisor.core.restored import Restored
@@ -164,9 +164,8 @@ def test_one_that_does_not_start_gives_its_place_up_soon_and_its_turns_say_why()
     desk.up("a@2", 1)
 
     assert ["failed"] == desk.endings()
-    assert "3 starts in vain with what its session brought" in str(desk.entries[-1].body) + "".join(
-        str(each.body) for each in desk.entries
-    )
+    told = [unpack(each.body)["text"] for each in desk.entries if each.kind == "ended"]
+    assert "3 starts in vain with what its session brought" in told[0]
     assert [(b"a@2#1", good)] == given(desk)
 
 

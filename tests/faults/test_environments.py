@@ -247,6 +247,7 @@ def test_what_was_kept_for_a_session_that_was_never_recorded_is_removed_by_the_n
     folder = Path(house.state_dir, "env")
     left = folder / ("0" * 16)
     left.write_bytes(b"left over")
+    (folder / "of somebody").mkdir()  # Which is none of ours, and in nobody's way.
     needed = {path.name for path in folder.iterdir()} - {left.name}
     os.kill(house.supervisor(), signal.SIGKILL)
     house.wait_answering()
